@@ -1,0 +1,21 @@
+"""Handlers that give the stock aiosmtpd command a memory, and a reader for what they keep.
+
+``aiosmtpd -n -c mailhandlers.MailFile latest.mail`` stores;
+``read_latest("latest.mail")`` reads back.
+"""
+
+from .envelope import Envelope
+from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
+from .message import StoredMessage
+
+__all__ = [
+    "Envelope",
+    "JsonLines",
+    "MailFile",
+    "MaildirSink",
+    "MboxSink",
+    "PerRecipientDir",
+    "StoredMessage",
+]
+
+__version__ = "1.0.0"

@@ -1,0 +1,369 @@
+"""The five handlers, and what they share: the command line, the group commit, the replies.
+
+A handler says what to write and where; :mod:`mailhandlers.storage` knows how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import logging
+import os
+import sys
+import threading
+from abc import ABC, abstractmethod
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+from . import formats, storage
+from .envelope import Envelope, Identity
+
+if TYPE_CHECKING:
+    from aiosmtpd.smtp import SMTP, Session
+    from aiosmtpd.smtp import Envelope as SMTPEnvelope
+
+_log = logging.getLogger("mailhandlers")
+_H = TypeVar("_H", bound="Handler")
+
+STORED = "250 OK"
+DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
+FAILED = "451 4.3.0 Local error in storing the message, try again later"
+_MOST_CLASHES = 10
+
+
+class Mail(NamedTuple):
+    """One message to store."""
+
+    envelope: Envelope
+    content: bytes
+
+
+class Handler(ABC):
+    """What every handler does: take a message, reply 250 when it is on disk.
+
+    Messages that arrive while others are being written are written together next, with
+    one lock and one fsync for all, in a thread: the event loop never waits for a disk.
+    """
+
+    _is_folder: ClassVar[bool] = False
+    _options: ClassVar[dict[str, Callable[[str], Any]]]
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, sync: bool = True, mode: int = 0o600
+    ) -> None:
+        """Check that *path* can be a store; the first message makes it.
+
+        *sync* is whether a reply waits until the disk has the message; *mode* gives the
+        permissions of files, and folders get the search permission with each read
+        permission. Raises ValueError in one sentence for the user.
+        """
+        if mode & 0o600 != 0o600 or mode > 0o777:
+            raise ValueError(
+                f"mode={mode:04o} must let the owner read and write: try mode=0600"
+            )
+        self.path = os.path.abspath(path)
+        self._check_path()
+        self._disk = storage.Disk(sync=sync, mode=mode)
+        self._lock = threading.Lock()
+        self._pending: list[tuple[Mail, asyncio.Future[str]]] = []
+        self._busy = False
+
+    @classmethod
+    def from_cli(cls: type[_H], parser: ArgumentParser, *args: str) -> _H:
+        """Return the handler for ``aiosmtpd -c CLASS PATH [key=value ...]``.
+
+        Misuse ends in ``parser.error``, before the port opens.
+        """
+        try:
+            return cls(*_paths(args, cls._options), **_parsed(args, cls._options))
+        except ValueError as error:
+            parser.error(f"{cls.__name__}: {error}")
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
+        """Store the message, then return the reply: the hook of aiosmtpd."""
+        content = envelope.original_content or b""
+        mail = Mail(Envelope.of(server, session, envelope, len(content)), content)
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[str] = loop.create_future()
+        with self._lock:
+            self._pending.append((mail, reply))
+            idle, self._busy = not self._busy, True
+        if idle:
+            loop.run_in_executor(None, self._work)
+        return await reply
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Empty the store, keeping its folders."""
+
+    @abstractmethod
+    def _write(self, mails: Sequence[Mail]) -> None:
+        """Store all *mails* or none; raises OSError."""
+
+    def _work(self) -> None:
+        with ExitStack() as broken:
+            # An error nobody foresaw must not leave a server that takes mail for ever.
+            broken.callback(self._rest)
+            while batch := self._take():
+                replies = [FAILED] * len(batch)
+                try:
+                    replies = self._commit([mail for mail, _ in batch])
+                finally:
+                    _answer(batch, replies)
+            broken.pop_all()
+
+    def _take(self) -> list[tuple[Mail, asyncio.Future[str]]]:
+        with self._lock:
+            batch, self._pending = self._pending, []
+            self._busy = bool(batch)
+        return batch
+
+    def _rest(self) -> None:
+        with self._lock:
+            self._busy = False
+
+    def _commit(self, mails: list[Mail]) -> list[str]:
+        try:
+            self._write(mails)
+        except (OSError, MemoryError) as error:
+            # One message that doesn't fit must not refuse those that came with it.
+            if len(mails) > 1 and not isinstance(error, storage.LockTimeoutError):
+                return [reply for mail in mails for reply in self._commit([mail])]
+            return [self._refuse(mail, error) for mail in mails]
+        return [STORED] * len(mails)
+
+    def _refuse(self, mail: Mail, error: Exception) -> str:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reply = DISK_FULL if full else FAILED
+        path = getattr(error, "filename", None) or self.path
+        cause = getattr(error, "strerror", None) or type(error).__name__
+        _log.error(
+            "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
+        )
+        return reply
+
+    def _check_path(self) -> None:
+        """Raise ValueError where :attr:`path` can't be a store of this kind."""
+        path, parent = self.path, os.path.dirname(self.path)
+        if not os.path.isdir(parent):
+            raise ValueError(f"there is no folder {parent}: create it first")
+        if self._is_folder:
+            if os.path.lexists(path) and not os.path.isdir(path):
+                raise ValueError(
+                    f"{path} is no folder, and this handler keeps one: choose another"
+                )
+        elif os.path.isdir(path):
+            raise ValueError(f"{path} is a folder: name a file in it, or another path")
+        elif os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(f"{path} is no regular file: choose another path")
+
+    def _make_unique(
+        self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]
+    ) -> None:
+        """Call *add*, with new identities as long as one of them is taken."""
+        for _ in range(_MOST_CLASHES):
+            try:
+                return add(mails)
+            except FileExistsError:
+                mails = [_renamed(mail) for mail in mails]
+        return add(mails)
+
+
+class MailFile(Handler):
+    """One file that holds the latest message; each message replaces it atomically.
+
+    ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
+    """
+
+    def reset(self) -> None:
+        """Remove the file."""
+        storage.remove([self.path])
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        # The others were replaced by the last before anybody could look.
+        latest = mails[-1]
+        folder, name = os.path.split(self.path)
+        temporary = os.path.join(folder, f".{name[:100]}.{latest.envelope.id}")
+        self._disk.replace(self.path, temporary, formats.to_mail(*latest))
+
+
+class MaildirSink(Handler):
+    """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it."""
+
+    _is_folder = True
+
+    def reset(self) -> None:
+        """Remove the messages in ``new`` and ``cur``."""
+        storage.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        self._make_unique(self._add, mails)
+
+    def _add(self, mails: Sequence[Mail]) -> None:
+        folders = [f"{self.path}/{name}" for name in ("tmp", "new", "cur")]
+        files = [
+            storage.NewFile(
+                f"{self.path}/tmp/{mail.envelope.id}",
+                [f"{self.path}/new/{mail.envelope.id}"],
+                formats.to_mail(*mail),
+            )
+            for mail in mails
+        ]
+        self._disk.add([self.path, *folders], files)
+
+
+class MboxSink(Handler):
+    """One mboxrd file, appended to under the locks that mail clients honour."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, **options)
+        self._kind = storage.Mbox(b"From ", formats.mend_mbox)
+
+    def reset(self) -> None:
+        """Empty the file, under its lock."""
+        self._disk.truncate(self.path, self._kind)
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        pieces = [piece for mail in mails for piece in formats.to_mbox(*mail)]
+        self._disk.append(self.path, pieces, self._kind)
+
+
+class JsonLines(Handler):
+    """One JSON object a line, in a file or, for the path ``-``, on standard output."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        self._is_output = os.fspath(path) == "-"
+        super().__init__(path, **options)
+        self._kind = storage.Appendable(b"", formats.mend_json_lines)
+
+    def reset(self) -> None:
+        """Empty the file, under its lock; what standard output got is out of reach."""
+        if not self._is_output:
+            self._disk.truncate(self.path, self._kind)
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        lines = [formats.to_json_line(*mail) for mail in mails]
+        if self._is_output:
+            storage.write_out(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
+        else:
+            self._disk.append(self.path, lines, self._kind)
+
+    def _check_path(self) -> None:
+        if not self._is_output:
+            super()._check_path()
+
+
+class PerRecipientDir(Handler):
+    """A folder for each recipient, with every message and a link to the latest.
+
+    ``python -m http.server -d DIR`` then answers ``GET /bob@example.com/latest.eml``.
+    """
+
+    _is_folder = True
+
+    def reset(self) -> None:
+        """Remove every message and every ``latest.eml``."""
+        with suppress(FileNotFoundError):
+            storage.empty_folders(
+                entry.path for entry in os.scandir(self.path) if entry.is_dir()
+            )
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        self._make_unique(self._add, mails)
+
+    def _add(self, mails: Sequence[Mail]) -> None:
+        files = []
+        latest = {}
+        for mail in mails:
+            # Two recipients that differ in case only share a folder: a dict names it once.
+            folders = {
+                f"{self.path}/{formats.folder_name(r)}": mail for r in mail.envelope.rcpt_tos
+            }
+            latest |= folders
+            name = f"{mail.envelope.id}.eml"
+            temporary = f"{next(iter(folders))}/.{name}.tmp"
+            names = [f"{folder}/{name}" for folder in folders]
+            files.append(storage.NewFile(temporary, names, formats.to_mail(*mail)))
+        pointers = [
+            storage.Pointer(
+                f"{folder}/.latest.{mail.envelope.id}",
+                f"{folder}/latest.eml",
+                f"{mail.envelope.id}.eml",
+            )
+            for folder, mail in latest.items()
+        ]
+        self._disk.add([self.path, *latest], files, pointers)
+
+
+def _renamed(mail: Mail) -> Mail:
+    identity = Identity.now()
+    return mail._replace(
+        envelope=dataclasses.replace(mail.envelope, id=identity.id, received=identity.received)
+    )
+
+
+def _answer(batch: list[tuple[Mail, asyncio.Future[str]]], replies: list[str]) -> None:
+    answers: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[str], str]]] = {}
+    for (_, future), reply in zip(batch, replies, strict=True):
+        answers.setdefault(future.get_loop(), []).append((future, reply))
+    for loop, results in answers.items():
+        with suppress(RuntimeError):  # Controller.stop() closed the loop; the mail is stored
+            loop.call_soon_threadsafe(_set_results, results)
+
+
+def _set_results(results: list[tuple[asyncio.Future[str], str]]) -> None:
+    for future, reply in results:
+        if not future.done():  # else the client went away; the mail is stored
+            future.set_result(reply)
+
+
+# The command line
+
+
+def _yes_or_no(value: str) -> bool:
+    try:
+        return {"yes": True, "no": False}[value]
+    except KeyError:
+        raise ValueError("is yes or no") from None
+
+
+def _permissions(value: str) -> int:
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise ValueError("is octal, such as 0600 or 0644") from None
+
+
+Handler._options = {"sync": _yes_or_no, "mode": _permissions}
+
+
+def _paths(args: Sequence[str], options: dict[str, Any]) -> Sequence[str]:
+    """Return the one path among *args*; an option is known by its ``=``."""
+    paths = args[:1] if args and not _names_option(args[0], options) else ()
+    if not paths or not paths[0]:
+        raise ValueError("name the path of the store first: PATH [key=value ...]")
+    for arg in args[1:]:
+        if "=" not in arg:
+            raise ValueError(f"one path is enough, {arg!r} is too many: PATH [key=value ...]")
+    return paths
+
+
+def _names_option(arg: str, options: dict[str, Any]) -> bool:
+    key, equals, _ = arg.partition("=")
+    return bool(equals) and key in options
+
+
+def _parsed(args: Sequence[str], options: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    values = {}
+    for arg in args[1:]:
+        key, _, value = arg.partition("=")
+        if key not in options:
+            raise ValueError(f"there is no option {key!r}: choose from {', '.join(options)}")
+        try:
+            values[key] = options[key](value)
+        except ValueError as error:
+            raise ValueError(f"{arg!r}: {key} {error}") from None
+    return values

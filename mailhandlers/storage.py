@@ -1,0 +1,392 @@
+"""The only module that writes: whole or not at all, and on disk before it returns.
+
+Each method raises OSError when it can't, with the store as it was before. What a
+crash may leave is a temporary file, a lock that the next writer knows for stale, or the
+beginning of an entry that the next append cuts off.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+from .formats import backwards
+
+try:
+    import fcntl
+except ImportError:  # Windows can import the package, for its reader
+    fcntl = None  # type: ignore[assignment]
+
+Pieces = Sequence[bytes]
+
+LOCK_TIMEOUT = 10.0
+"""How long a lock is waited for, in seconds."""
+_MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
+# Where one file can't have a further name: FAT and some network file systems, mostly.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+class LockTimeoutError(OSError):
+    """Another program held the lock for all of :data:`LOCK_TIMEOUT`."""
+
+
+class NewFile(NamedTuple):
+    """A file to add to a store: written under one name, shown under others."""
+
+    temporary: str
+    names: Sequence[str]
+    pieces: Pieces
+
+
+class Pointer(NamedTuple):
+    """A symbolic link to put in place, atomically; names sort, the greatest stays."""
+
+    temporary: str
+    link: str
+    target: str
+
+
+class Disk:
+    """How a store is written: whether to wait for the disk, and the files' permissions."""
+
+    def __init__(self, *, sync: bool = True, mode: int = 0o600) -> None:
+        self._sync = sync
+        self._mode = mode
+        # Who may read the files may enter the folders.
+        self._folder_mode = mode | (mode & 0o444) >> 2
+
+    def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
+        """Make *pieces* the content of the file *path*, atomically."""
+        with ExitStack() as undo:
+            self._write_new(temporary, pieces, undo)
+            os.replace(temporary, path)
+            self._sync_folder(os.path.dirname(path))
+            undo.pop_all()
+
+    def add(
+        self,
+        folders: Iterable[str],
+        files: Iterable[NewFile],
+        pointers: Iterable[Pointer] = (),
+    ) -> None:
+        """Add all *files*, and make *pointers* point to them, or change nothing.
+
+        Missing *folders* are made, parents first. Raises FileExistsError where a name
+        is taken.
+        """
+        with ExitStack() as undo:
+            for folder in folders:
+                self._make_folder(folder, undo)
+            changed = {}
+            for file in files:
+                self._write_new(file.temporary, file.pieces, undo)
+                for name in file.names:
+                    self._link(file, name, undo)
+                    changed[os.path.dirname(name)] = True
+                os.unlink(file.temporary)
+            for pointer in pointers:
+                self._point(pointer, undo)
+            for folder in changed:
+                self._sync_folder(folder)
+            undo.pop_all()
+
+    def append(self, path: str, pieces: Pieces, kind: Appendable) -> None:
+        """Append *pieces* to the file *path* under the lock of its *kind*."""
+        with ExitStack() as stack:
+            fd, created = self._open_locked(path, kind, stack)
+            start = kind.mend(fd)
+            undo = stack.enter_context(ExitStack())
+            if created:
+                undo.callback(os.unlink, path)
+            undo.callback(os.ftruncate, fd, start)
+            _write(fd, pieces)
+            if self._sync:
+                _fsync(fd)
+            if created:
+                self._sync_folder(os.path.dirname(path))
+            undo.pop_all()
+            kind.remember(fd)
+
+    def truncate(self, path: str, kind: Appendable) -> None:
+        """Empty the file *path* under the lock of its *kind*; a missing one stays so."""
+        if os.path.exists(path):
+            with ExitStack() as stack:
+                fd, _ = self._open_locked(path, kind, stack)
+                os.ftruncate(fd, 0)
+
+    def _write_new(self, path: str, pieces: Pieces, undo: ExitStack) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
+        undo.callback(_unlink, path)
+        try:
+            self._permit(fd)
+            _write(fd, pieces)
+            if self._sync:
+                _fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _permit(self, fd: int) -> None:
+        if self._mode & 0o077:  # what was asked for, whatever the umask
+            os.fchmod(fd, self._mode)
+
+    def _make_folder(self, path: str, undo: ExitStack) -> None:
+        try:
+            os.mkdir(path, self._folder_mode)
+        except FileExistsError:
+            return
+        undo.callback(_rmdir, path)
+        if self._mode & 0o077:
+            os.chmod(path, self._folder_mode)
+        self._sync_folder(os.path.dirname(path))
+
+    def _link(self, file: NewFile, name: str, undo: ExitStack) -> None:
+        try:
+            os.link(file.temporary, name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(name):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
+            copy = f"{os.path.dirname(name)}/.{os.path.basename(name)}.tmp"
+            self._write_new(copy, file.pieces, undo)
+            os.rename(copy, name)
+        undo.callback(_unlink, name)
+
+    def _point(self, pointer: Pointer, undo: ExitStack) -> None:
+        # Two processes may point at once: the lock makes the later message win.
+        folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _wait_for(lambda: _flock(folder), pointer.link)
+            before = None
+            with suppress(FileNotFoundError):
+                before = os.readlink(pointer.link)
+            if before is None or before < pointer.target:
+                os.symlink(pointer.target, pointer.temporary)
+                undo.callback(_unlink, pointer.temporary)
+                os.replace(pointer.temporary, pointer.link)
+                undo.callback(_point_back, pointer, before)
+        finally:
+            os.close(folder)
+
+    def _sync_folder(self, path: str) -> None:
+        if self._sync:
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                _fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _open_locked(self, path: str, kind: Appendable, stack: ExitStack) -> tuple[int, bool]:
+        """Open *path*, made if missing, and lock it until *stack* unwinds."""
+        while True:
+            with ExitStack() as opened:
+                created = False
+                try:
+                    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+                except FileNotFoundError:
+                    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, self._mode)
+                    created = True
+                opened.callback(os.close, fd)
+                if created:
+                    self._permit(fd)
+                opened.enter_context(kind.locked(fd, path))
+                if _is_at(fd, path):
+                    stack.push(opened.pop_all())
+                    return fd, created
+                # Deleted or rotated while we waited: begin again with the new file.
+
+
+class Appendable:
+    """A kind of file that grows at its end: how to lock it, how to mend its end."""
+
+    def __init__(self, mark: bytes, mend: Callable[[bytes], tuple[int, bytes]]) -> None:
+        """*mark* begins an entry, *mend* tells what to keep of the last, and what closes it."""
+        self._mark = mark
+        self._mend = mend
+        self._whole: tuple[int, int, int] | None = None
+
+    @contextmanager
+    def locked(self, fd: int, path: str) -> Iterator[None]:
+        """Hold the file's lock, which closing *fd* gives back. Raises LockTimeoutError."""
+        _wait_for(lambda: _flock(fd), path)
+        yield
+
+    def mend(self, fd: int) -> int:
+        """Cut off or close what a crash left at the end; return where to append."""
+        if self._identity(fd) == self._whole:
+            return self._whole[2]
+        size = os.fstat(fd).st_size
+        for start, end in backwards(lambda low, high: _read(fd, low, high), size, self._mark):
+            keep, closing = self._mend(_read(fd, start, end))
+            if start + keep < size:
+                os.ftruncate(fd, start + keep)
+            if keep or not start:
+                _write(fd, [closing])
+                return start + keep + len(closing)
+        return 0
+
+    def remember(self, fd: int) -> None:
+        """Note that the file is whole as it is now."""
+        self._whole = self._identity(fd)
+
+    @staticmethod
+    def _identity(fd: int) -> tuple[int, int, int]:
+        status = os.fstat(fd)
+        return status.st_dev, status.st_ino, status.st_size
+
+
+class Mbox(Appendable):
+    """An mbox, under the locks that mutt, Dovecot and :mod:`mailbox` honour."""
+
+    @contextmanager
+    def locked(self, fd: int, path: str) -> Iterator[None]:
+        """Hold the fcntl lock and the dotlock. Raises LockTimeoutError."""
+        dotlock = f"{path}.lock"
+        _wait_for(lambda: _fcntl_lock(fd) and self._dotlock(fd, dotlock), path)
+        try:
+            yield
+        finally:
+            _unlink(dotlock)
+
+    @staticmethod
+    def _dotlock(fd: int, path: str) -> bool:
+        """Try to make the dotlock: a symbolic link that tells whose it is."""
+        owner = f"mailhandlers.{os.getpid()}"
+        try:
+            os.symlink(owner, path)
+        except FileExistsError:
+            # We hold the fcntl lock, without which none of ours makes a dotlock: one of
+            # ours is a dead process's.
+            if os.path.islink(path) and os.readlink(path).startswith("mailhandlers."):
+                os.unlink(path)
+                os.symlink(owner, path)
+                return True
+            _fcntl_unlock(fd)  # whoever has the dotlock may wait for this one
+            return False
+        except PermissionError:  # a spool folder that only its group may write
+            return True
+        return True
+
+
+def write_out(fd: int, pieces: Pieces) -> None:
+    """Write *pieces* to an open descriptor, such as standard output."""
+    _write(fd, pieces)
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Remove files; one that is gone already counts as removed."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def empty_folders(folders: Iterable[str]) -> None:
+    """Remove the files in *folders*, but for the hidden ones that are being written."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            remove(f"{folder}/{name}" for name in os.listdir(folder) if name[0] != ".")
+
+
+def _write(fd: int, pieces: Pieces) -> None:
+    """Write all *pieces*; a nearly full disk takes a part without an error."""
+    left = [memoryview(piece) for piece in pieces if piece]
+    while left:
+        written = os.writev(fd, left[:_MOST_PIECES])
+        done = 0
+        while done < len(left) and written >= len(left[done]):
+            written -= len(left[done])
+            done += 1
+        del left[:done]
+        if written:
+            left[0] = left[0][written:]
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    return os.pread(fd, end - start, start)
+
+
+def _fsync(fd: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS's fsync leaves data in the drive's cache
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def _unlink(path: str) -> None:
+    """Take back what may be taken back; the error that led here counts more."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _rmdir(path: str) -> None:
+    with suppress(OSError):
+        os.rmdir(path)
+
+
+def _point_back(pointer: Pointer, before: str | None) -> None:
+    with suppress(OSError):
+        if before is None:
+            os.unlink(pointer.link)
+        else:
+            os.symlink(before, pointer.temporary)
+            os.replace(pointer.temporary, pointer.link)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _wait_for(attempt: Callable[[], bool], path: str) -> None:
+    """Call *attempt* until it has the lock, for :data:`LOCK_TIMEOUT` at most."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    pause = 0.0005
+    while not attempt():
+        if time.monotonic() > deadline:
+            message = f"another program holds the lock for {LOCK_TIMEOUT:.0f} s"
+            raise LockTimeoutError(errno.EAGAIN, message, path)
+        time.sleep(pause * (1 + random.random()))
+        pause = min(pause * 2, 0.02)
+
+
+def _flock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# POSIX locks are the process's: one thread doesn't exclude another, and closing any
+# descriptor of the file gives them back. Linux has locks that are the descriptor's and
+# conflict with POSIX locks (fcntl(2), "Open file description locks"); elsewhere flock
+# does both.
+def _fcntl_lock(fd: int) -> bool:
+    if sys.platform != "linux":
+        return _flock(fd)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_WRLCK))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _fcntl_unlock(fd: int) -> None:
+    if sys.platform != "linux":
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    else:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_UNLCK))
+
+
+def _flock_record(kind: int) -> bytes:
+    # struct flock: type, whence, start, length (0 is to the end), and no pid.
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
