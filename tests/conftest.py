@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support import KINDS, Kind, Server
+
+
+@pytest.fixture(params=KINDS, ids=[kind.handler for kind in KINDS])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each of the five handlers in turn: the contract holds for all."""
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.fixture
+def store(kind: Kind, tmp_path: Path) -> Path:
+    """Where the handler of this test keeps its mail; nothing is there yet."""
+    folder = tmp_path / "stores"
+    folder.mkdir()
+    return folder / kind.store
+
+
+@pytest.fixture
+def server(kind: Kind, store: Path) -> Iterator[Server]:
+    """The stock command with the handler of this test, storing into *store*."""
+    with Server(kind.handler, store) as running:
+        yield running
+
+
+class Certificate(NamedTuple):
+    certificate: Path
+    key: Path
+    client: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate of the server's own, its key, and a client that doesn't mind."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = Certificate(folder / "cert.pem", folder / "key.pem", ssl.create_default_context())
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-keyout", made.key, "-out", made.certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    made.client.check_hostname = False
+    made.client.verify_mode = ssl.CERT_NONE
+    return made

@@ -1,0 +1,247 @@
+"""What the tests share: the stock command as a process, and a client that sends any bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+HOST = "127.0.0.1"
+PATIENCE = 30.0
+HELLO = b"Subject: hello\r\n\r\nHow are you?\r\n"
+
+
+class Kind(NamedTuple):
+    """One of the five handlers, and how a user would call its store."""
+
+    handler: str
+    store: str
+    is_folder: bool = False
+
+    @property
+    def keeps_all(self) -> bool:
+        return self.handler != "MailFile"
+
+
+KINDS = [
+    Kind("MailFile", "latest.mail"),
+    Kind("MaildirSink", "inbox", is_folder=True),
+    Kind("MboxSink", "mail.mbox"),
+    Kind("JsonLines", "mail.jsonl"),
+    Kind("PerRecipientDir", "people", is_folder=True),
+]
+
+
+def wait_until(condition: Callable[[], _T], timeout: float = PATIENCE) -> _T:
+    """Return the first true value of *condition*; fail when none comes in time."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{condition} was not true within {timeout} s"
+        pause.wait(0.01)
+    return value
+
+
+def stuffed(content: bytes) -> bytes:
+    """Return *content* as it follows DATA: dots doubled, and the last line behind it."""
+    assert not content or content.endswith(b"\r\n"), "SMTP sends whole lines"
+    return re.sub(rb"(\A|\r\n)\.", rb"\1..", content) + b".\r\n"
+
+
+class Client:
+    """An SMTP client that sends what it is told, octet for octet."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.socket = socket.create_connection((HOST, port), timeout=PATIENCE)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
+        self._replies = self.socket.makefile("rb")
+        self.greeting = self.reply()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._replies.close()
+        self.socket.close()
+
+    def reply(self) -> str:
+        """Return the next reply, its lines joined; raises ConnectionError where none comes."""
+        lines: list[str] = []
+        while not lines or lines[-1][3:4] == "-":
+            line = self._replies.readline()
+            if not line.endswith(b"\r\n"):
+                raise ConnectionError("the server hung up")
+            lines.append(line[:-2].decode("utf-8", "surrogateescape"))
+        return "\n".join(lines)
+
+    def command(self, line: str | bytes) -> str:
+        """Send one line, its end added, and return the reply."""
+        raw = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+        self.socket.sendall(raw + b"\r\n")
+        return self.reply()
+
+    def starttls(self, tls: ssl.SSLContext) -> None:
+        assert self.command("STARTTLS").startswith("220")
+        self._replies.close()
+        self.socket = tls.wrap_socket(self.socket)
+        self._replies = self.socket.makefile("rb")
+
+    def begin(
+        self,
+        sender: str | bytes = "eva@example.com",
+        to: Iterable[str | bytes] = ("bob@example.com",),
+        helo: str | bytes = "laptop",
+        options: str | bytes = b"",
+    ) -> str:
+        """Send EHLO, MAIL, RCPT and DATA; return the last reply, or the first refusal."""
+        mail = b"MAIL FROM:<%s> %s" % (_raw(sender), _raw(options))
+        recipients = [b"RCPT TO:<%s>" % _raw(recipient) for recipient in to]
+        for line in [b"EHLO " + _raw(helo), mail.rstrip(b" "), *recipients, b"DATA"]:
+            reply = self.command(line)
+            if reply[0] in "45":
+                break
+        return reply
+
+    def finish(self, content: bytes) -> str:
+        """Send the message and return the reply."""
+        self.socket.sendall(stuffed(content))
+        return self.reply()
+
+    def send(
+        self,
+        content: bytes = HELLO,
+        sender: str | bytes = "eva@example.com",
+        to: Iterable[str | bytes] = ("bob@example.com",),
+        helo: str | bytes = "laptop",
+        options: str | bytes = b"",
+    ) -> str:
+        """Send one message; return the reply that refused something, or the last."""
+        reply = self.begin(sender, to, helo, options)
+        return self.finish(content) if reply.startswith("354") else reply
+
+
+def _raw(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+
+
+class Server:
+    """The stock command: ``aiosmtpd -n -l ... -c mailhandlers.<handler> <arguments>``."""
+
+    def __init__(
+        self,
+        handler: str,
+        *arguments: str | os.PathLike[str],
+        flags: Sequence[str | os.PathLike[str]] = ("-n",),
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        # Open as long as this object, whose user reads them after the server's end.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        # Bound and never listening: nobody else is given the port, the server may take it.
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind((HOST, 0))
+        self.port: int = self._reservation.getsockname()[1]
+        command = [*prefix, sys.executable, "-m", "aiosmtpd", *flags]
+        command += ["-l", f"{HOST}:{self.port}"]
+        command += ["-c", handler if "." in handler else f"mailhandlers.{handler}", *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._errors,
+            env={**os.environ, **(env or {})},
+        )
+
+    def __enter__(self) -> Server:
+        try:
+            wait_until(self._answers)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, f"the server ended: {self.errors()}"
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0
+
+    def client(self, tls: ssl.SSLContext | None = None) -> Client:
+        return Client(self.port, tls)
+
+    def send(
+        self,
+        content: bytes = HELLO,
+        sender: str | bytes = "eva@example.com",
+        to: Iterable[str | bytes] = ("bob@example.com",),
+        helo: str | bytes = "laptop",
+        options: str | bytes = b"",
+    ) -> str:
+        """Send one message through a connection of its own; return the reply."""
+        with self.client() as client:
+            return client.send(content, sender, to, helo, options)
+
+    def output(self) -> bytes:
+        """Return what the server wrote to standard output so far."""
+        return _whole(self._output.fileno())
+
+    def errors(self) -> str:
+        """Return what the server wrote to standard error so far."""
+        return _whole(self._errors.fileno()).decode("utf-8", "replace")
+
+    def kill(self) -> None:
+        """End the server at once, as ``kill -9`` does."""
+        self.process.kill()
+        self._gone()
+
+    def stop(self) -> int:
+        """End the server as Ctrl-C does; return its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self._gone()
+
+    def _gone(self) -> int:
+        self._reservation.close()
+        return self.process.wait(PATIENCE)
+
+
+def _whole(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below *folder* with what is in it; a link shows its target."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = b"-> " + os.fsencode(os.readlink(path))
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        else:
+            found[f"{name}/"] = b""
+    return found
