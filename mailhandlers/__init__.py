@@ -7,15 +7,21 @@
 from .envelope import Envelope
 from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
 from .message import StoredMessage
+from .reader import Inbox, NoMessageError, StoreError, read_latest, read_messages
 
 __all__ = [
     "Envelope",
+    "Inbox",
     "JsonLines",
     "MailFile",
     "MaildirSink",
     "MboxSink",
+    "NoMessageError",
     "PerRecipientDir",
+    "StoreError",
     "StoredMessage",
+    "read_latest",
+    "read_messages",
 ]
 
 __version__ = "1.0.0"

@@ -80,9 +80,10 @@ def fold(header: bytes) -> bytes:
     ``\n\t`` is put in, which :func:`unfold` takes out: neither JSON nor a header shown
     to people holds a tab of its own.
     """
-    lines = []
+    lines: list[bytes] = []
     while len(header) > _LINE:
-        cut = header.rfind(b" ", 1, _LINE)
+        # Not behind the name, which split_block knows with the space that follows it.
+        cut = header.rfind(b" ", 1 if lines else header.find(b": ") + 2, _LINE)
         if cut > 0:
             lines.append(header[:cut])
             header = header[cut:]
@@ -103,6 +104,11 @@ def unfold(folded: bytes) -> bytes:
 def to_mail(envelope: Envelope, content: bytes) -> list[bytes]:
     """Return the mail form, in pieces: the block, then the message."""
     return [block(envelope), to_lf(content)]
+
+
+def has_block(data: bytes) -> bool:
+    """Tell whether *data* begins with a header block of ours, whole or not."""
+    return _BLOCK.match(data) is not None
 
 
 def split_block(data: bytes) -> tuple[Envelope, int]:
@@ -206,12 +212,12 @@ def mend_mbox(entry: bytes) -> tuple[int, bytes]:
     try:
         from_mbox(entry)
     except FormatError:
-        if _is_torn(entry):
+        if is_torn_mbox(entry):
             return 0, b""
     return len(entry), b"\n\n"[min(2, len(entry) - len(entry.rstrip(b"\n"))) :]
 
 
-def _is_torn(entry: bytes) -> bool:
+def is_torn_mbox(entry: bytes) -> bool:
     """Tell whether *entry* is the beginning, and no more, of an entry of ours."""
     first, newline, data = entry.partition(b"\n")
     if not newline:
@@ -220,12 +226,12 @@ def _is_torn(entry: bytes) -> bool:
         envelope, start = split_block(data)
     except FormatError:
         *lines, last = re.sub(rb"\n[ \t]", b" ", data).split(b"\n")
+        if not all(map(bytes.startswith, lines, _BLOCK_NAMES)):
+            return False
         if len(lines) >= len(_BLOCK_NAMES):  # a line may also end where the next was to fold
             return len(lines) == len(_BLOCK_NAMES) and not last
         name = _BLOCK_NAMES[len(lines)]
-        return all(map(bytes.startswith, lines, _BLOCK_NAMES)) and (
-            last.startswith(name) or name.startswith(last)
-        )
+        return last.startswith(name) or name.startswith(last)
     return len(data) - start < envelope.size
 
 
