@@ -78,9 +78,14 @@ class Handler(ABC):
         Misuse ends in ``parser.error``, before the port opens.
         """
         try:
-            return cls(*_paths(args, cls._options), **_parsed(args, cls._options))
+            return cls.from_args(*args)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
+
+    @classmethod
+    def from_args(cls: type[_H], *args: str) -> _H:
+        """Return the handler for the arguments of a command line; raises ValueError."""
+        return cls(*_paths(args, cls._options), **_parsed(args, cls._options))
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
         """Store the message, then return the reply: the hook of aiosmtpd."""
@@ -276,7 +281,7 @@ class PerRecipientDir(Handler):
 
     def _add(self, mails: Sequence[Mail]) -> None:
         files = []
-        latest = {}
+        latest: dict[str, Mail] = {}
         for mail in mails:
             # Two recipients that differ in case only share a folder: a dict names it once.
             folders = {
