@@ -83,9 +83,12 @@ class Handler(ABC):
             parser.error(f"{cls.__name__}: {error}")
 
     @classmethod
-    def from_args(cls: type[_H], *args: str) -> _H:
-        """Return the handler for the arguments of a command line; raises ValueError."""
-        return cls(*_paths(args, cls._options), **_parsed(args, cls._options))
+    def from_args(cls: type[_H], *args: str, **options: Any) -> _H:
+        """Return the handler for a command line's arguments; raises ValueError.
+
+        The keywords *options* are those of the class, and override.
+        """
+        return cls(*_paths(args, cls._options), **(_parsed(args, cls._options) | options))
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
         """Store the message, then return the reply: the hook of aiosmtpd."""

@@ -1,0 +1,115 @@
+"""The fixture ``mailcatcher``: an SMTP server for one test, and its inbox.
+
+pytest finds this module by its entry point; ``mailhandlers`` itself never imports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from . import handlers
+from .reader import Inbox
+
+_HANDLERS: dict[str, type[handlers.Handler]] = {
+    kind.__name__: kind
+    for kind in (
+        handlers.MailFile,
+        handlers.MaildirSink,
+        handlers.MboxSink,
+        handlers.JsonLines,
+        handlers.PerRecipientDir,
+    )
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the ini option ``mailcatcher``."""
+    parser.addini(
+        "mailcatcher",
+        "The handler of the mailcatcher fixture and its options, as on aiosmtpd's command "
+        "line but without the path: MaildirSink, or JsonLines auth=any",
+        type="args",
+        default=["MaildirSink"],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker ``mailcatcher`` known."""
+    config.addinivalue_line(
+        "markers",
+        "mailcatcher(*args, **options): the handler of the mailcatcher fixture, with options "
+        'as strings of the command line or as keywords: mailcatcher("JsonLines", auth="any")',
+    )
+
+
+class MailCatcher(Inbox):
+    """A running server on a free port of 127.0.0.1, and the inbox of what it stored."""
+
+    host: str = "127.0.0.1"
+    """Where the server listens."""
+    port: int
+    """The free port that it found."""
+    handler: handlers.Handler
+    """The handler that stores; its ``reset()`` empties the store."""
+
+    def __init__(self, handler: handlers.Handler) -> None:
+        super().__init__(handler.path)
+        self.handler = handler
+        self._server = _Server(handler, self.host, 0, server_hostname="mailcatcher")
+
+    def start(self) -> None:
+        """Start the server; on return its port is open."""
+        self._server.start()
+        self.port = self._server.port
+
+    def stop(self) -> None:
+        """Stop the server and end its threads."""
+        self._server.stop()
+
+
+class _Server(Controller):
+    """A controller that finds a free port and leaves nothing behind."""
+
+    def _trigger_server(self) -> None:
+        # The port is bound already, so there is no need to try it with a connection.
+        self.port = cast("asyncio.Server", self.server).sockets[0].getsockname()[1]
+        self._factory_invoker()
+
+    def stop(self, no_assert: bool = False) -> None:
+        # Closing the loop would leave the writer's thread to end by itself.
+        idle = self.loop.shutdown_default_executor()
+        asyncio.run_coroutine_threadsafe(idle, self.loop).result()
+        super().stop(no_assert)
+
+
+@pytest.fixture
+def mailcatcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MailCatcher]:
+    """Run an SMTP server for the test; the fixture is its inbox, with ``host`` and ``port``."""
+    marker = request.node.get_closest_marker("mailcatcher")
+    args = request.config.getini("mailcatcher") if marker is None else marker.args
+    options = {} if marker is None else marker.kwargs
+    try:
+        handler = _handler(tmp_path, *args, **options)
+    except ValueError as error:
+        raise pytest.UsageError(f"mailcatcher: {error}") from None
+    catcher = MailCatcher(handler)
+    catcher.start()
+    try:
+        yield catcher
+    finally:
+        catcher.stop()
+
+
+def _handler(
+    folder: Path, name: str = "MaildirSink", *args: str, **options: Any
+) -> handlers.Handler:
+    if name not in _HANDLERS:
+        raise ValueError(f"there is no handler {name!r}: choose from {', '.join(_HANDLERS)}")
+    path = str(folder / "mailcatcher")
+    return _HANDLERS[name].from_args(path, "sync=no", *args, **options)
