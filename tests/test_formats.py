@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from strategies import Mail, anything, contents, envelopes, mails, wire_mails
+from test_envelope import EXAMPLE
+
+from mailhandlers import Envelope, formats, storage
+
+FOREIGN = b"From eva Mon Nov 21 08:48:00 2026\nSubject: not ours\n\nFrom\nhere\n\n"
+
+
+def mail_form(mail: Mail) -> bytes:
+    return b"".join(formats.to_mail(*mail))
+
+
+def mbox_entry(mail: Mail) -> bytes:
+    return b"".join(formats.to_mbox(*mail))
+
+
+def json_line(mail: Mail) -> bytes:
+    return formats.to_json_line(*mail)
+
+
+def looks_whole_when_cut(wire: bytes) -> bool:
+    """Tell whether *wire* is kept as it is and a beginning of it has the size of its LF form.
+
+    It takes bare LF, and no CRLF before the cut: the size alone can't tell these two.
+    """
+    head = wire.partition(b"\r\n")[0] + b"\r"
+    return formats.to_lf(wire) == wire and any(
+        end + head.count(b"\n", 0, end) == len(wire) for end in range(len(head) + 1)
+    )
+
+
+# LF form
+
+
+@given(contents)
+def test_the_lf_form_gives_back_the_wire_form(wire: bytes) -> None:
+    assert formats.from_lf(formats.to_lf(wire), len(wire)) == wire
+
+
+@given(contents)
+def test_lf_is_kept_only_where_it_is_reversible(wire: bytes) -> None:
+    lf = wire.replace(b"\r\n", b"\n")
+    reversible = b"\r\n" not in lf and lf.replace(b"\n", b"\r\n") == wire
+    assert formats.to_lf(wire) == (lf if reversible else wire)
+
+
+# Folding
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+@example("é" * 2000)
+@example("x" * 990 + " " + "\U0001f600" * 600)
+@example(" " * 3000)
+def test_a_folded_header_unfolds_to_itself(value: str) -> None:
+    header = f"X-RcptTo: {value}".encode()
+    folded = formats.fold(header)
+    assert formats.unfold(folded) == header
+    for line in folded.split(b"\n"):
+        assert len(line) <= 998
+        line.decode()
+
+
+@given(envelopes())
+def test_the_block_is_five_headers_in_lines_that_rfc_5322_allows(envelope: Envelope) -> None:
+    lines = formats.block(envelope).split(b"\n")
+    assert all(len(line) <= 998 for line in lines)
+    starts = [line.split(b":")[0] for line in lines[:-1] if line[:1] not in (b" ", b"\t")]
+    assert starts == [b"Return-Path", b"X-Peer", b"X-MailFrom", b"X-RcptTo", b"X-Envelope"]
+
+
+# The mail form
+
+
+@given(mails())
+@example((replace(EXAMPLE, size=6), b" }\n\t}\n"))
+def test_the_mail_form_gives_back_envelope_and_content(mail: Mail) -> None:
+    assert formats.from_mail(mail_form(mail)) == mail
+
+
+@settings(max_examples=10, deadline=None)
+@given(wire_mails)
+def test_a_part_of_the_mail_form_is_refused(mail: Mail) -> None:
+    whole = mail_form(mail)
+    assume(not looks_whole_when_cut(mail[1]))
+    for end in range(len(whole)):
+        with pytest.raises(formats.FormatError):
+            formats.from_mail(whole[:end])
+
+
+@given(envelopes(0), envelopes(0))
+def test_a_forged_block_is_content(ours: Envelope, forged: Envelope) -> None:
+    content = formats.block(forged) + b"\nbody\n"
+    ours = replace(ours, size=len(content))
+    assert formats.from_mail(mail_form((ours, content))) == (ours, content)
+
+
+# mbox
+
+
+@given(contents)
+def test_quoted_from_lines_are_unquoted(data: bytes) -> None:
+    quoted = formats.quote_from(data)
+    assert formats.unquote_from(quoted) == data
+    assert not re.search(rb"^From ", quoted, re.MULTILINE)
+
+
+@given(mails())
+def test_an_mbox_entry_gives_back_envelope_and_content(mail: Mail) -> None:
+    assert formats.from_mbox(mbox_entry(mail)) == mail
+
+
+@given(st.lists(mails(), max_size=5))
+def test_an_mbox_splits_at_its_from_lines_only(some: list[Mail]) -> None:
+    data = b"".join(map(mbox_entry, some))
+    assert [formats.from_mbox(entry) for entry in entries(data, b"From ")] == some
+
+
+@given(mails())
+def test_an_mbox_entry_ends_in_a_blank_line(mail: Mail) -> None:
+    assert mbox_entry(mail).endswith(b"\n\n")
+
+
+@given(mails())
+def test_headers_that_mutt_adds_are_taken_off_again(mail: Mail) -> None:
+    content = b"Subject: hi\r\n\r\nhello\r\n"
+    mail = (replace(mail[0], size=len(content)), content)
+    marked = mbox_entry(mail).replace(b": hi\n", b": hi\nStatus: RO\nLines: 3\n", 1)
+    assert formats.from_mbox(marked) == mail
+
+
+# JSON Lines
+
+
+@given(mails())
+def test_a_json_line_gives_back_envelope_and_content(mail: Mail) -> None:
+    assert formats.from_json_line(json_line(mail)) == mail
+
+
+@given(mails())
+def test_a_json_line_is_one_line_for_everybody(mail: Mail) -> None:
+    text = json_line(mail).decode()
+    assert text.splitlines() == [text[:-1]]
+    assert not re.search("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", text[:-1])
+    assert text.endswith("}\n")
+
+
+@given(mails())
+def test_a_json_line_has_the_documented_keys_in_order(mail: Mail) -> None:
+    raw = "raw_base64" if b"\xff" in mail[1] or not is_text(mail[1]) else "raw"
+    assert list(json.loads(json_line(mail))) == [
+        *("id", "received", "peer", "helo", "protocol", "tls", "auth", "mail_from"),
+        *("mail_options", "rcpt_tos", "subject", "from", "to", "cc", "date", "message_id"),
+        *("headers", "text", "html", "attachments", "size", raw),
+    ]
+
+
+def is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_a_json_line_tells_what_the_message_says() -> None:
+    content = (
+        b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nFrom: Eva <eva@example.com>\r\n"
+        b"To: bob@example.com\r\nDate: Mon, 21 Nov 2026 08:48:00 +0100\r\nX-Y: 1\r\nX-Y: 2\r\n"
+        b"Message-ID: <1@x>\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        b"--b\r\n\r\nHello\r\n--b\r\nContent-Type: text/html\r\n\r\n<b>Hi</b>\r\n"
+        b"--b\r\nContent-Type: application/pdf\r\n"
+        b"Content-Disposition: attachment; filename=a.pdf\r\n\r\n12345\r\n--b--\r\n"
+    )
+    record = json.loads(json_line((replace(EXAMPLE, size=len(content)), content)))
+    assert {key: record[key] for key in ("subject", "from", "to", "cc", "date")} == {
+        "subject": "Grüße",
+        "from": "Eva <eva@example.com>",
+        "to": "bob@example.com",
+        "cc": None,
+        "date": "2026-11-21T08:48:00+01:00",
+    }
+    assert record["headers"][4:6] == [["X-Y", "1"], ["X-Y", "2"]]
+    assert record["message_id"] == "<1@x>"
+    assert (record["text"].strip(), record["html"].strip()) == ("Hello", "<b>Hi</b>")
+    assert record["attachments"] == [
+        {"filename": "a.pdf", "content_type": "application/pdf", "size": 5}
+    ]
+    assert record["raw"] == content.decode()
+
+
+@given(st.binary() | st.sampled_from([b"{}", b"[]", b"null", b"[" * 100_000]))
+def test_other_lines_are_format_errors(line: bytes) -> None:
+    with pytest.raises(formats.FormatError):
+        formats.from_json_line(line)
+
+
+# Mending what a crash left
+
+
+def mended(data: bytes, kind: storage.Appendable) -> bytes:
+    """Return what is left of a file that holds *data*, after a writer mended its end."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        end = kind.mend(file.fileno())
+        left = os.pread(file.fileno(), len(data) + 9, 0)
+        assert len(left) == end
+        return left
+
+
+def mbox() -> storage.Appendable:
+    return storage.Mbox(b"From ", formats.mend_mbox)
+
+
+def json_lines() -> storage.Appendable:
+    return storage.Appendable(b"", formats.mend_json_lines)
+
+
+def check_every_prefix(
+    before: bytes, last: bytes, kind: storage.Appendable, closing: range
+) -> None:
+    """Cut *last* behind *before* anywhere: what was whole stays, what was torn goes.
+
+    *closing* says how many octets at the end of *last* are no part of its message.
+    """
+    for length in range(len(last)):
+        left = mended(before + last[:length], kind)
+        if len(last) - length not in closing:
+            assert left == before
+        elif left != before:  # the message had all its octets, only the end was cut
+            assert left[: len(before)] == before
+            assert last.startswith(left[len(before) :].rstrip(b"\n"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(wire_mails, max_size=2), wire_mails, st.sampled_from([b"", FOREIGN]))
+def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
+    whole: list[Mail], torn: Mail, foreign: bytes
+) -> None:
+    assume(not looks_whole_when_cut(torn[1]))
+    before = foreign + b"".join(map(mbox_entry, whole))
+    check_every_prefix(before, mbox_entry(torn), mbox(), range(3))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(mails(), max_size=2), mails(), st.sampled_from([b"", b'{"a": 1}\n', b"\n"]))
+def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
+    whole: list[Mail], torn: Mail, foreign: bytes
+) -> None:
+    before = foreign + b"".join(map(json_line, whole))
+    check_every_prefix(before, json_line(torn), json_lines(), range(2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "back", "mark"),
+    [
+        (mbox, mbox_entry, formats.from_mbox, b"From "),
+        (json_lines, json_line, formats.from_json_line, b""),
+    ],
+    ids=["mbox", "json lines"],
+)
+@settings(max_examples=25, deadline=None)
+@given(st.lists(wire_mails, min_size=1, max_size=3), wire_mails, st.data())
+def test_what_follows_a_torn_entry_reads_as_it_was_sent(
+    kind: Callable[[], storage.Appendable],
+    form: Callable[[Mail], bytes],
+    back: Callable[[bytes], Mail],
+    mark: bytes,
+    some: list[Mail],
+    after: Mail,
+    data: st.DataObject,
+) -> None:
+    *whole, torn = some
+    assume(not looks_whole_when_cut(torn[1]))
+    cut = data.draw(st.integers(0, len(form(torn))))
+    left = mended(b"".join(map(form, whole)) + form(torn)[:cut], kind())
+    read = [back(entry) for entry in entries(left + form(after), mark)]
+    assert read in ([*whole, after], [*some, after])
+
+
+@pytest.mark.parametrize("foreign", [FOREIGN, FOREIGN[:-1], FOREIGN[:-2], FOREIGN[:-6]])
+def test_mail_of_another_program_is_kept_and_closed(foreign: bytes) -> None:
+    assert mended(foreign, mbox()) == foreign.rstrip(b"\n") + b"\n\n"
+
+
+def test_a_line_of_another_program_is_kept_and_closed() -> None:
+    assert mended(b'{"a": 1}\n{"b": ', json_lines()) == b'{"a": 1}\n{"b": \n'
+
+
+# Entries from the end
+
+
+def entries(data: bytes, mark: bytes) -> list[bytes]:
+    """Return the entries of a file, first first."""
+    found = formats.backwards(lambda start, end: data[start:end], len(data), mark)
+    return [data[start:end] for start, end in found][::-1]
+
+
+def entries_from_the_front(data: bytes, mark: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    for line in re.findall(rb"[^\n]*\n|[^\n]+", data):
+        if not found or line.startswith(mark):
+            found.append(line)
+        else:
+            found[-1] += line
+    return found
+
+
+long_files = st.lists(
+    st.one_of(
+        st.sampled_from([b"\n", b"From ", b"\nFrom ", b"\n\n", b"Fro", b"From x\n"]),
+        st.integers(65520, 65545).map(lambda n: b"x" * n),
+        st.integers(131060, 131080).map(lambda n: b"y" * n),
+    ),
+    max_size=8,
+).map(b"".join)
+
+
+@settings(deadline=None)
+@given(long_files, st.sampled_from([b"", b"From "]))
+def test_entries_from_the_end_are_those_from_the_front(data: bytes, mark: bytes) -> None:
+    assert entries(data, mark) == entries_from_the_front(data, mark)
+
+
+@pytest.mark.parametrize("mark", [b"", b"From "])
+@pytest.mark.parametrize("behind", range(65536 - 8, 65536 + 8))
+def test_a_mark_across_two_blocks_is_found(mark: bytes, behind: int) -> None:
+    data = b"From a\n" + b"From b\n".ljust(behind, b"x")
+    assert len(entries(data, mark)) == len(entries_from_the_front(data, mark))
+    assert entries(data, mark) == entries_from_the_front(data, mark)
+
+
+def test_the_last_entry_of_a_large_file_costs_one_block() -> None:
+    size = 1 << 40
+    asked = []
+
+    def read(start: int, end: int) -> bytes:
+        asked.append(end - start)
+        return b"From x\n".rjust(end - start, b"\n")
+
+    assert next(formats.backwards(read, size, b"From ")) == (size - 7, size)
+    assert sum(asked) <= 1 << 17
+
+
+# Folder names
+
+
+@given(anything)
+@example("..")
+@example("/etc/passwd")
+@example("~")
+def test_a_folder_name_stays_in_its_folder(recipient: str) -> None:
+    name = formats.folder_name(recipient)
+    assert re.fullmatch(r"[A-Za-z0-9@+_=%~-][A-Za-z0-9@.+_=%~-]{,199}", name)
+
+
+@given(anything)
+def test_a_short_folder_name_tells_the_address(recipient: str) -> None:
+    name = formats.folder_name(recipient)
+    if "~" not in name and recipient:
+        octets = recipient.casefold().encode("utf-8", "surrogateescape")
+        assert unquote_to_bytes(name) == octets
+
+
+@given(anything, anything)
+@example("x" * 300 + "a", "x" * 300 + "b")
+@example("é" * 80, "é" * 80 + "x")
+@example("a/b", "a%2Fb")
+@example("a~b", "a%7eb")
+@example(".a", "%2Ea")
+@example("", "%")
+@example("x" * 400, formats.folder_name("x" * 400))
+def test_two_addresses_share_a_folder_only_if_equal_but_for_case(one: str, two: str) -> None:
+    same = one.casefold() == two.casefold()
+    assert (formats.folder_name(one) == formats.folder_name(two)) == same
+    assert formats.folder_name(one.upper().casefold()) == formats.folder_name(one.upper())
+
+
+@pytest.mark.parametrize(
+    ("recipient", "name"),
+    [
+        ("Bob@Example.com", "bob@example.com"),
+        ("a+b=c_d-e@x", "a+b=c_d-e@x"),
+        ("..", "%2E%2E"),
+        (".hidden.", "%2Ehidden."),
+        ("../../x", "%2E%2E%2F..%2Fx"),
+        ('"a b"@x', "%22a%20b%22@x"),
+        ("zoë", "zo%C3%AB"),
+        ("\udcff\0\r", "%FF%00%0D"),
+        ("latest.eml", "latest.eml"),
+        ("", "%"),
+    ],
+)
+def test_folder_names_are_the_documented_ones(recipient: str, name: str) -> None:
+    assert formats.folder_name(recipient) == name
+
+
+# Nothing is lost in between
+
+
+@given(st.lists(mails(), max_size=4))
+def test_a_file_of_lines_splits_at_its_line_ends(some: list[Mail]) -> None:
+    lines = [json_line(mail) for mail in some]
+    ends = list(accumulate(map(len, lines)))
+    data = b"".join(lines)
+    assert entries(data, b"") == lines
+    assert all(data[end - 1 : end] == b"\n" for end in ends)
