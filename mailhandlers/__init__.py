@@ -8,6 +8,7 @@ from .envelope import Envelope
 from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
 from .message import StoredMessage
 from .reader import Inbox, NoMessageError, StoreError, read_latest, read_messages
+from .session import Reply
 
 __all__ = [
     "Envelope",
@@ -18,6 +19,7 @@ __all__ = [
     "MboxSink",
     "NoMessageError",
     "PerRecipientDir",
+    "Reply",
     "StoreError",
     "StoredMessage",
     "read_latest",

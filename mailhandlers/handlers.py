@@ -14,12 +14,13 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from . import formats, storage
 from .envelope import Envelope, Identity
+from .session import OPTIONS, Reply, Script
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -52,13 +53,23 @@ class Handler(ABC):
     _options: ClassVar[dict[str, Callable[[str], Any]]]
 
     def __init__(
-        self, path: str | os.PathLike[str], *, sync: bool = True, mode: int = 0o600
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sync: bool = True,
+        mode: int = 0o600,
+        auth: str | None = None,
+        replies: Iterable[Reply] = (),
+        delay: float = 0,
+        rset: str | None = None,
+        max_line: int | None = None,
     ) -> None:
         """Check that *path* can be a store; the first message makes it.
 
         *sync* is whether a reply waits until the disk has the message; *mode* gives the
         permissions of files, and folders get the search permission with each read
-        permission. Raises ValueError in one sentence for the user.
+        permission. The rest is for the session: see :class:`.session.Script`. Raises
+        ValueError in one sentence for the user.
         """
         if mode & 0o600 != 0o600 or mode > 0o777:
             raise ValueError(
@@ -70,6 +81,14 @@ class Handler(ABC):
         self._lock = threading.Lock()
         self._pending: list[tuple[Mail, asyncio.Future[str]]] = []
         self._busy = False
+        self._script = Script(
+            self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
+        )
+
+    @property
+    def unused_replies(self) -> list[Reply]:
+        """The scripted replies that were never said, which a test may want to be none."""
+        return self._script.unused_replies
 
     @classmethod
     def from_cli(cls: type[_H], parser: ArgumentParser, *args: str) -> _H:
@@ -77,6 +96,8 @@ class Handler(ABC):
 
         Misuse ends in ``parser.error``, before the port opens.
         """
+        # aiosmtpd shows errors only, and a warning is for the user of its command.
+        _log.setLevel(logging.WARNING)
         try:
             return cls.from_args(*args)
         except ValueError as error:
@@ -345,7 +366,7 @@ def _permissions(value: str) -> int:
         raise ValueError("is octal, such as 0600 or 0644") from None
 
 
-Handler._options = {"sync": _yes_or_no, "mode": _permissions}
+Handler._options = {"sync": _yes_or_no, "mode": _permissions, **OPTIONS}
 
 
 def _paths(args: Sequence[str], options: dict[str, Any]) -> Sequence[str]:
@@ -365,13 +386,17 @@ def _names_option(arg: str, options: dict[str, Any]) -> bool:
 
 
 def _parsed(args: Sequence[str], options: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for arg in args[1:]:
         key, _, value = arg.partition("=")
         if key not in options:
             raise ValueError(f"there is no option {key!r}: choose from {', '.join(options)}")
         try:
-            values[key] = options[key](value)
+            read = options[key](value)
         except ValueError as error:
             raise ValueError(f"{arg!r}: {key} {error}") from None
+        if key == "reply":  # the one that may be repeated
+            values.setdefault("replies", []).append(read)
+        else:
+            values[key] = read
     return values

@@ -12,9 +12,11 @@ from typing import Any, cast
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 
 from . import handlers
 from .reader import Inbox
+from .session import Recorder, Reply
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
     kind.__name__: kind
@@ -57,11 +59,19 @@ class MailCatcher(Inbox):
     """The free port that it found."""
     handler: handlers.Handler
     """The handler that stores; its ``reset()`` empties the store."""
+    sessions: Recorder
+    """A :class:`.session.Dialogue` for each connection, oldest first, as it is so far."""
 
     def __init__(self, handler: handlers.Handler) -> None:
         super().__init__(handler.path)
         self.handler = handler
         self._server = _Server(handler, self.host, 0, server_hostname="mailcatcher")
+        self.sessions = self._server.sessions
+
+    @property
+    def unused_replies(self) -> list[Reply]:
+        """The scripted replies that were never said."""
+        return self.handler.unused_replies
 
     def start(self) -> None:
         """Start the server; on return its port is open."""
@@ -74,7 +84,14 @@ class MailCatcher(Inbox):
 
 
 class _Server(Controller):
-    """A controller that finds a free port and leaves nothing behind."""
+    """A controller that finds a free port, records its sessions and leaves nothing behind."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sessions = Recorder()
+
+    def factory(self) -> SMTP:
+        return self.sessions.smtp(self.handler, **self.SMTP_kwargs)
 
     def _trigger_server(self) -> None:
         # The port is bound already, so there is no need to try it with a connection.
@@ -89,11 +106,15 @@ class _Server(Controller):
 
 
 @pytest.fixture
-def mailcatcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MailCatcher]:
+def mailcatcher(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MailCatcher]:
     """Run an SMTP server for the test; the fixture is its inbox, with ``host`` and ``port``."""
     marker = request.node.get_closest_marker("mailcatcher")
     args = request.config.getini("mailcatcher") if marker is None else marker.args
     options = {} if marker is None else marker.kwargs
+    # The option max_line sets this for the process; the next test has its own.
+    monkeypatch.setattr(SMTP, "line_length_limit", SMTP.line_length_limit)
     try:
         handler = _handler(tmp_path, *args, **options)
     except ValueError as error:
