@@ -12,10 +12,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from aiosmtpd.controller import Controller
 
 _T = TypeVar("_T")
 HOST = "127.0.0.1"
@@ -52,6 +55,17 @@ def wait_until(condition: Callable[[], _T], timeout: float = PATIENCE) -> _T:
         assert time.monotonic() < deadline, f"{condition} was not true within {timeout} s"
         pause.wait(0.01)
     return value
+
+
+def reserved_port() -> tuple[socket.socket, int]:
+    """Return a port that a server may take, and a socket that keeps it from all others.
+
+    It is bound and never listens, so nobody else is given the port.
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind((HOST, 0))
+    return reservation, reservation.getsockname()[1]
 
 
 def stuffed(content: bytes) -> bytes:
@@ -150,15 +164,13 @@ class Server:
         flags: Sequence[str | os.PathLike[str]] = ("-n",),
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         # Open as long as this object, whose user reads them after the server's end.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        # Bound and never listening: nobody else is given the port, the server may take it.
-        self._reservation = socket.socket()
-        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reservation.bind((HOST, 0))
-        self.port: int = self._reservation.getsockname()[1]
+        self._reservation, self.port = reserved_port()
         command = [*prefix, sys.executable, "-m", "aiosmtpd", *flags]
         command += ["-l", f"{HOST}:{self.port}"]
         command += ["-c", handler if "." in handler else f"mailhandlers.{handler}", *arguments]
@@ -191,8 +203,8 @@ class Server:
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
 
-    def client(self, tls: ssl.SSLContext | None = None) -> Client:
-        return Client(self.port, tls)
+    def client(self) -> Client:
+        return Client(self.port, self._tls)
 
     def send(
         self,
@@ -227,6 +239,19 @@ class Server:
     def _gone(self) -> int:
         self._reservation.close()
         return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def controlled(handler: object, **settings: Any) -> Iterator[Controller]:
+    """Serve *handler* in a thread of this process, on a port of its own."""
+    reservation, port = reserved_port()
+    controller = Controller(handler, hostname=HOST, port=port, **settings)
+    with reservation:
+        controller.start()
+        try:
+            yield controller
+        finally:
+            controller.stop(no_assert=True)
 
 
 def _whole(fd: int) -> bytes:
