@@ -15,8 +15,9 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 
 from . import handlers
+from .dialogue import Recorder
 from .reader import Inbox
-from .session import Recorder, Reply
+from .session import Reply
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
     kind.__name__: kind
@@ -60,7 +61,7 @@ class MailCatcher(Inbox):
     handler: handlers.Handler
     """The handler that stores; its ``reset()`` empties the store."""
     sessions: Recorder
-    """A :class:`.session.Dialogue` for each connection, oldest first, as it is so far."""
+    """A :class:`.dialogue.Dialogue` for each connection, oldest first, as it is so far."""
 
     def __init__(self, handler: handlers.Handler) -> None:
         super().__init__(handler.path)

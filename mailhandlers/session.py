@@ -1,4 +1,4 @@
-"""What a session says beside storing: AUTH, scripted replies, and its dialogue, recorded.
+"""What a session says beside storing: scripted replies, a delay, AUTH, an RSET that clears.
 
 :class:`Script` turns the options of a handler into hooks of aiosmtpd, and only into those
 that an option asks for: where none does, no command costs more than without this module.
@@ -7,22 +7,19 @@ that an option asks for: where none does, no command costs more than without thi
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import math
 import re
-from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Any, AnyStr, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from aiosmtpd.smtp import MISSING, SMTP, LoginPassword, Session, sanitize
+from aiosmtpd.smtp import MISSING, SMTP, Session
 
-from .envelope import Envelope
+from .auth import Auth
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
@@ -43,8 +40,6 @@ _REPLY = re.compile(
 _EXAMPLE = "RCPT *@bounce.test: 550 5.1.1 No such user"
 _SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
 
-ACCEPTED = "235 2.7.0 Authentication successful"
-REJECTED = "535 5.7.8 Authentication credentials invalid"
 _NOT_EMPTIED = "451 4.3.0 Local error in emptying the store, try again later"
 
 
@@ -152,53 +147,40 @@ class Script:
         rset: str | None = None,
         max_line: int | None = None,
     ) -> None:
-        if auth is not None and auth != "any" and not auth.partition(":")[0]:
-            raise ValueError("auth is any, or user:password with a user")
-        if auth is not None and auth != "any" and ":" not in auth:
-            raise ValueError("auth is any, or user:password with a colon between them")
         if not (math.isfinite(delay) and delay >= 0):
             raise ValueError(f"delay={delay} is no number of seconds: try delay=0.5")
         if rset not in (None, "clear"):
             raise ValueError(f"rset={rset} is unknown: rset=clear is the one choice")
-        if max_line is not None:
-            if max_line < _SHORTEST_LINE:
-                raise ValueError(
-                    f"max_line={max_line} is too short: RFC 5321 wants {_SHORTEST_LINE} octets"
-                )
-            SMTP.line_length_limit = max_line
+        if max_line is not None and max_line < _SHORTEST_LINE:
+            raise ValueError(
+                f"max_line={max_line} is too short: RFC 5321 wants {_SHORTEST_LINE} octets"
+            )
         self._handler = handler
-        self._auth = auth
         self._replies = list(replies)
         self._used = [0] * len(self._replies)
         self._delay = delay
-        self._begun: WeakSet[Session] = WeakSet()
-        self._warned = False
-        self._install(handler, clears=rset is not None)
+        self._begun: WeakSet[Session] = WeakSet()  # those that a MAIL put in a transaction
+        verbs = {reply.verb for reply in self._replies}
+        self._auth = None if auth is None and "AUTH" not in verbs else Auth(auth)
+        verbs |= {"EHLO", "AUTH"} if self._auth else set()
+        verbs |= {"DATA"} if delay else set()
+        verbs |= {"EHLO", "HELO", "MAIL", "DATA", "RSET"} if rset else set()
+        # What the handler's class does for a command, storing above all, goes on.
+        self._work = {v: h for v in verbs if (h := getattr(handler, f"handle_{v}", None))}
+        if self._auth and auth is not None:
+            self._work["AUTH"] = self._auth.log_in
+        if rset:
+            self._work["RSET"] = self._clear
+        for verb in verbs:
+            hook = self._ehlo if verb == "EHLO" else partial(self._answer, verb)
+            setattr(handler, f"handle_{verb}", hook)
+        if max_line is not None:
+            SMTP.line_length_limit = max_line
 
     @property
     def unused_replies(self) -> list[Reply]:
         """The replies that were never said."""
         return [r for r, used in zip(self._replies, self._used, strict=True) if not used]
-
-    def _install(self, handler: Handler, *, clears: bool) -> None:
-        """Give *handler* a hook for each command that has something to do."""
-        verbs = {reply.verb for reply in self._replies}
-        self._offers = self._auth is not None or "AUTH" in verbs
-        if self._offers:
-            verbs |= {"EHLO", "AUTH"}
-        if self._delay:
-            verbs |= {"DATA"}
-        if clears:
-            verbs |= {"EHLO", "HELO", "MAIL", "DATA", "RSET"}
-        # What a handler's own class does for a command, storing above all, goes on.
-        self._work = {v: h for v in verbs if (h := getattr(handler, f"handle_{v}", None))}
-        if self._auth is not None:
-            self._work["AUTH"] = self._log_in
-        if clears:
-            self._work["RSET"] = self._clear
-        for verb in verbs:
-            hook = self._ehlo if verb == "EHLO" else partial(self._answer, verb)
-            setattr(handler, f"handle_{verb}", hook)
 
     async def _answer(
         self, verb: str, server: SMTP, session: Session, envelope: SMTPEnvelope, *args: Any
@@ -206,11 +188,12 @@ class Script:
         """Carry out *verb*, or refuse to; return the reply, or MISSING for aiosmtpd's."""
         if verb == "MAIL":
             self._begun.add(session)
-        reply = self._next(verb, args[0] if args else None)
+        reply = self._next(verb, *args)
         if reply is not None and reply.refuses:
             status: Any = reply.text
         else:
-            status = await self._carry_out(verb, server, session, envelope, *args)
+            work = self._work.get(verb)
+            status = await work(server, session, envelope, *args) if work else MISSING
             if reply is not None and status is MISSING:
                 _keep(verb, session, envelope, *args)
             if reply is not None and _is_success(status):
@@ -234,31 +217,24 @@ class Script:
         reply = self._next("EHLO", hostname)
         if reply is not None and reply.refuses:
             return [await _said(server, reply.text)]
-        if "EHLO" in self._work:
-            responses = await self._work["EHLO"](server, session, envelope, hostname, responses)
+        if work := self._work.get("EHLO"):
+            responses = await work(server, session, envelope, hostname, responses)
         else:
             session.host_name = hostname
         if reply is not None:
             return [reply.text]
-        # Where STARTTLS is required first, so it is of AUTH (RFC 4954 section 4).
-        if self._offers and (session.ssl is not None or not server.require_starttls):
-            self._warn(server)
-            return _offer_auth(server, responses)
-        return responses
+        return self._auth.offer(server, session, responses) if self._auth else responses
 
-    def _next(self, verb: str, argument: Any) -> Reply | None:
+    def _next(self, verb: str, *args: Any) -> Reply | None:
         """Return the reply to say now, and count it."""
         if verb == "AUTH":
-            argument = argument[0]
+            (args,) = args  # the mechanism, and what may follow it
+        argument = args[0] if args else None
         for index, reply in enumerate(self._replies):
             if self._used[index] != reply.times and reply.answers(verb, argument):
                 self._used[index] += 1
                 return reply
         return None
-
-    async def _carry_out(self, verb: str, *args: Any) -> Any:
-        work: Callable[..., Awaitable[Any]] | None = self._work.get(verb)
-        return MISSING if work is None else await work(*args)
 
     async def _clear(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> Any:
         """Empty the store for an RSET that has nothing else to undo."""
@@ -271,39 +247,6 @@ class Script:
             _log.error("%s: %s; the store is not emptied: %s", path, cause, _NOT_EMPTIED)
             return _NOT_EMPTIED
         return MISSING
-
-    async def _log_in(
-        self, server: SMTP, session: Session, envelope: SMTPEnvelope, args: list[str]
-    ) -> Any:
-        """Carry out AUTH PLAIN (RFC 4616) or LOGIN; leave others to aiosmtpd."""
-        mechanism = _MECHANISMS.get(args[0].upper())
-        if mechanism is None:
-            return MISSING
-        try:
-            login, password = await mechanism(server, *args[1:])
-        except _AuthError as error:
-            return str(error)
-        if self._auth != "any":
-            user, _, secret = (self._auth or "").encode().partition(b":")
-            known = hmac.compare_digest(login, user)
-            # Both are compared whatever the first says: no time tells whether a user exists.
-            if not hmac.compare_digest(password, secret) & known:
-                return REJECTED
-        session.authenticated = True
-        # Nobody needs the password any more, and what isn't kept can't be told.
-        session.auth_data = LoginPassword(login, b"")  # type: ignore[assignment]
-        return ACCEPTED
-
-    def _warn(self, server: SMTP) -> None:
-        assert server.transport is not None
-        name = server.transport.get_extra_info("sockname")
-        if self._auth == "any" and not self._warned and not _is_loopback(name):
-            self._warned = True
-            _log.warning(
-                "auth=any lets everybody in who reaches %s: listen on 127.0.0.1, "
-                "or use auth=user:password",
-                name[0],
-            )
 
 
 def _number(kind: Callable[[str], Any], value: str) -> Any:
@@ -339,210 +282,3 @@ async def _said(server: SMTP, status: Any) -> Any:
     server.transport.close()
     # As aiosmtpd ends QUIT: commands already here, as with PIPELINING, get no reply.
     raise asyncio.CancelledError
-
-
-# AUTH
-
-
-class _AuthError(Exception):
-    """The exchange failed; the reply says how."""
-
-
-class _AnyCase(dict[str, Any]):
-    """The mechanisms by name: RFC 5321 section 2.4 has arguments in any case."""
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(str(name).upper())
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(name.upper())
-
-
-def _offer_auth(server: SMTP, responses: list[str]) -> list[str]:
-    """Make *server* take AUTH, in clear too; return the EHLO *responses* that say so.
-
-    aiosmtpd has parameters of SMTP for it, which the command can't set: these two lines
-    are all that we touch of what it keeps for itself, and a test tells if they are gone.
-    """
-    server._auth_require_tls = False
-    server._auth_methods = _AnyCase(server._auth_methods)
-    if any(line[4:].startswith("AUTH ") for line in responses):
-        return responses
-    return [responses[0], "250-AUTH " + " ".join(sorted(server._auth_methods)), *responses[1:]]
-
-
-async def _plain(server: SMTP, initial: str | None = None) -> tuple[bytes, bytes]:
-    message = await _ask(server, "") if initial is None else _decoded(initial)
-    try:
-        _, login, password = message.split(b"\0")
-    except ValueError:
-        raise _AuthError("501 5.5.2 Can't split auth value") from None
-    return login, password
-
-
-async def _login(server: SMTP, initial: str | None = None) -> tuple[bytes, bytes]:
-    username = server.AuthLoginUsernameChallenge
-    login = await _ask(server, username) if initial is None else _decoded(initial)
-    return login, await _ask(server, server.AuthLoginPasswordChallenge)
-
-
-_MECHANISMS: dict[str, Callable[..., Awaitable[tuple[bytes, bytes]]]] = {
-    "PLAIN": _plain,
-    "LOGIN": _login,
-}
-
-
-async def _ask(server: SMTP, challenge: str) -> bytes:
-    # SMTP.challenge_auth logs an answer that is no base64: it may be a plain password.
-    await server.push("334 " + b64encode(challenge.encode()).decode())
-    try:
-        answer = await server._reader.readline()
-    except ValueError:  # its rest must not be taken, and logged, for a command
-        raise _AuthError("421 4.7.0 Authentication exchange line is too long") from None
-    return _decoded(answer.strip().decode("latin-1"))
-
-
-def _decoded(text: str) -> bytes:
-    if text == "*":
-        raise _AuthError("501 5.7.0 Auth aborted")
-    try:
-        return b64decode("" if text == "=" else text, validate=True)
-    except ValueError:
-        raise _AuthError("501 5.5.2 Can't decode base64") from None
-
-
-def _is_loopback(name: Any) -> bool:
-    if not isinstance(name, tuple):  # a Unix socket
-        return True
-    address = ipaddress.ip_address(name[0].partition("%")[0])
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-# The dialogue
-
-
-class Command(NamedTuple):
-    """One command of a client, with the reply it got."""
-
-    verb: str
-    """In capitals; what stood where one belongs, if it was none."""
-    argument: str
-    """The rest of the line, or empty; of AUTH the mechanism only."""
-    reply: str
-    """Code and words; the lines of a longer one are joined by a line feed."""
-
-
-class Dialogue:
-    """One connection, as it is so far: any thread may read it at any time."""
-
-    def __init__(self) -> None:
-        self.peer = ""
-        """The client's address, as in :class:`Envelope`, like the four that follow."""
-        self.helo = ""
-        self.protocol = "SMTP"
-        self.tls: str | None = None
-        self.auth: str | None = None
-        self._commands: list[Command] = []
-        self._open: Command | None = None
-        self._overlong = False
-
-    @property
-    def commands(self) -> list[Command]:
-        """What the client said, in order, refused or not, and what it was told."""
-        return list(self._commands)
-
-    def __repr__(self) -> str:
-        said = "".join(f"\n  {verb} {arg} -> {reply}" for verb, arg, reply in self._commands)
-        return f"<Dialogue of {self.peer}, {self.protocol}:{said}>"
-
-    def note(self, facts: Envelope) -> None:
-        """Keep what the server knows of the session now."""
-        self.peer, self.helo, self.protocol = facts.peer, facts.helo, facts.protocol
-        self.tls, self.auth = facts.tls, facts.auth
-
-    @property
-    def _is_asked(self) -> bool:
-        """Whether the client was told to go on with 334 or 354: no command comes then."""
-        return (
-            self._open is None and bool(self._commands) and self._commands[-1].reply[0] == "3"
-        )
-
-    def hear(self, line: bytes | None) -> None:
-        """Note what the client sends; None is the beginning of a line that is too long."""
-        if self._is_asked:
-            return
-        overlong, self._overlong = self._overlong, line is None
-        if line is None or overlong:  # no part of it is shown: it may be of any secret
-            self._open = Command("", "", "")
-            return
-        text = sanitize(line).decode("utf-8", "surrogateescape")
-        verb, _, argument = text.rstrip("\r\n").partition(" ")
-        argument = argument.strip()
-        if verb.upper() == "AUTH":
-            argument = argument.partition(" ")[0]
-        self._open = Command(verb.upper(), argument, "")
-
-    def say(self, reply: str) -> None:
-        """Note what the server says, a line or more."""
-        if self._open is not None:
-            self._commands.append(self._open._replace(reply=reply))
-            self._open = None
-        elif self._commands:  # else it is the greeting
-            *_, last = self._commands
-            more = reply if self._is_asked else f"{last.reply}\n{reply}"
-            self._commands[-1] = last._replace(reply=more)
-
-
-class Recorder(list[Dialogue]):
-    """The dialogues of a server, oldest first: a list that grows as clients connect.
-
-    ``recorder.smtp(handler, ...)`` makes what a controller's ``factory`` returns.
-    Connections through servers that it did not make are not recorded.
-    """
-
-    def smtp(self, handler: object, **options: Any) -> SMTP:
-        """Return an :class:`aiosmtpd.smtp.SMTP` whose connection will be listed here."""
-        return _RecordedSMTP(handler, self, **options)
-
-
-class _RecordedSMTP(SMTP):
-    """A server that tells a :class:`Dialogue` what it hears and says."""
-
-    def __init__(self, handler: object, recorder: Recorder, **options: Any) -> None:
-        super().__init__(handler, **options)
-        self._recorder = recorder
-        self._dialogue = Dialogue()
-
-    def _cb_client_connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        super()._cb_client_connected(reader, writer)
-        self._recorder.append(self._dialogue)
-        read = reader.readuntil
-
-        async def readuntil(separator: bytes = b"\n") -> bytes:
-            try:
-                line = await read(separator)
-            except asyncio.LimitOverrunError:
-                self._dialogue.hear(None)
-                raise
-            self._dialogue.hear(line)
-            return line
-
-        # Each line comes through here, those too that are refused before any command.
-        reader.readuntil = readuntil  # type: ignore[assignment]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._note()
-
-    async def push(self, status: AnyStr) -> None:
-        # First, so that a client that has a reply finds it recorded.
-        self._note()
-        self._dialogue.say(status if isinstance(status, str) else status.decode())
-        await super().push(status)
-
-    def _note(self) -> None:
-        assert self.session is not None
-        assert self.envelope is not None
-        self._dialogue.note(Envelope.of(self, self.session, self.envelope, 0))

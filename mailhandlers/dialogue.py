@@ -1,0 +1,141 @@
+"""The dialogue of each session, recorded for the one who asks: what was said, and replied.
+
+Nothing is recorded, and nothing paid, but through the servers that a :class:`Recorder` makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, AnyStr, NamedTuple
+
+from aiosmtpd.smtp import SMTP, sanitize
+
+from .envelope import Envelope
+
+
+class Command(NamedTuple):
+    """One command of a client, with the reply it got."""
+
+    verb: str
+    """In capitals; what stood where one belongs, if it was none."""
+    argument: str
+    """The rest of the line, or empty; of AUTH the mechanism only."""
+    reply: str
+    """Code and words; the lines of a longer one are joined by a line feed."""
+
+
+class Dialogue:
+    """One connection, as it is so far: any thread may read it at any time."""
+
+    def __init__(self) -> None:
+        self.peer = ""
+        """The client's address, as in :class:`Envelope`, like the four that follow.
+
+        They are as of the last reply: *protocol* has UTF8SMTP during a transaction only.
+        """
+        self.helo = ""
+        self.protocol = "SMTP"
+        self.tls: str | None = None
+        self.auth: str | None = None
+        self._commands: list[Command] = []
+        self._open: Command | None = None
+        self._overlong = False
+
+    @property
+    def commands(self) -> list[Command]:
+        """What the client said, in order, refused or not, and what it was told."""
+        return list(self._commands)
+
+    def __repr__(self) -> str:
+        said = "".join(f"\n  {verb} {arg} -> {reply}" for verb, arg, reply in self._commands)
+        return f"<Dialogue of {self.peer}, {self.protocol}:{said}>"
+
+    def note(self, facts: Envelope) -> None:
+        """Keep what the server knows of the session now."""
+        self.peer, self.helo, self.protocol = facts.peer, facts.helo, facts.protocol
+        self.tls, self.auth = facts.tls, facts.auth
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether the client was told to go on with 334 or 354: no command comes then."""
+        return not self._open and bool(self._commands) and self._commands[-1].reply[:1] == "3"
+
+    def hear(self, line: bytes | None) -> None:
+        """Note what the client sends; None is the beginning of a line that is too long."""
+        if self._is_asked:
+            return
+        overlong, self._overlong = self._overlong, line is None
+        if line is None or overlong:  # no part of it is shown: it may be of any secret
+            self._open = Command("", "", "")
+            return
+        text = sanitize(line).decode("utf-8", "surrogateescape")
+        verb, _, argument = text.rstrip("\r\n").partition(" ")
+        argument = argument.strip()
+        if verb.upper() == "AUTH":
+            argument = argument.partition(" ")[0]
+        self._open = Command(verb.upper(), argument, "")
+
+    def say(self, reply: str) -> None:
+        """Note what the server says, a line or more."""
+        if self._open is not None:
+            self._commands.append(self._open._replace(reply=reply))
+            self._open = None
+        elif self._commands:  # else it is the greeting
+            *_, last = self._commands
+            more = reply if self._is_asked else f"{last.reply}\n{reply}"
+            self._commands[-1] = last._replace(reply=more)
+
+
+class Recorder(list[Dialogue]):
+    """The dialogues of a server, oldest first: a list that grows as clients connect.
+
+    ``recorder.smtp(handler, ...)`` makes what a controller's ``factory`` returns.
+    Connections through servers that it did not make are not recorded.
+    """
+
+    def smtp(self, handler: object, **options: Any) -> SMTP:
+        """Return an :class:`aiosmtpd.smtp.SMTP` whose connection will be listed here."""
+        return _RecordedSMTP(handler, self, **options)
+
+
+class _RecordedSMTP(SMTP):
+    """A server that tells a :class:`Dialogue` what it hears and says."""
+
+    def __init__(self, handler: object, recorder: Recorder, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._recorder = recorder
+        self._dialogue = Dialogue()
+
+    def _cb_client_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        super()._cb_client_connected(reader, writer)
+        self._recorder.append(self._dialogue)
+        read = reader.readuntil
+
+        async def readuntil(separator: bytes = b"\n") -> bytes:
+            try:
+                line = await read(separator)
+            except asyncio.LimitOverrunError:
+                self._dialogue.hear(None)
+                raise
+            self._dialogue.hear(line)
+            return line
+
+        # Each line comes through here, those too that are refused before any command.
+        reader.readuntil = readuntil  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._note()
+
+    async def push(self, status: AnyStr) -> None:
+        # First, so that a client that has a reply finds it recorded.
+        self._note()
+        self._dialogue.say(status if isinstance(status, str) else status.decode())
+        await super().push(status)
+
+    def _note(self) -> None:
+        assert self.session is not None
+        assert self.envelope is not None
+        self._dialogue.note(Envelope.of(self, self.session, self.envelope, 0))
