@@ -1,0 +1,522 @@
+"""AUTH and TLS: who may log in, what of it is recorded, and that no password is."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import shutil
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiosmtpd.handlers import Sink
+from aiosmtpd.smtp import SMTP
+from conftest import Certificate
+from support import (
+    HELLO,
+    HOST,
+    PATIENCE,
+    Client,
+    Kind,
+    Server,
+    controlled,
+    reserved_port,
+    tree,
+    wait_until,
+)
+
+from mailhandlers import Envelope, MailFile, read_latest, read_messages
+from mailhandlers.pytest_plugin import MailCatcher
+
+USER, PASSWORD = "eva", "s3cret-of-eva"
+LAYERS = ["clear", "starttls", "smtps"]
+
+
+def flags(certificate: Certificate, layer: str) -> list[str]:
+    """The stock command's flags for a server that offers *layer*."""
+    names = {"starttls": ("--tlscert", "--tlskey"), "smtps": ("--smtpscert", "--smtpskey")}
+    if layer == "clear":
+        return ["-n"]
+    certificate_flag, key_flag = names[layer]
+    return [
+        "-n",
+        certificate_flag,
+        str(certificate.certificate),
+        key_flag,
+        str(certificate.key),
+    ]
+
+
+def connected(server: Server, layer: str, tls: ssl.SSLContext) -> smtplib.SMTP:
+    if layer == "smtps":
+        return smtplib.SMTP_SSL(HOST, server.port, "laptop", context=tls, timeout=PATIENCE)
+    client = smtplib.SMTP(HOST, server.port, "laptop", timeout=PATIENCE)
+    if layer == "starttls":
+        client.starttls(context=tls)
+    return client
+
+
+def in_base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def credentials(user: str = USER, password: str = PASSWORD) -> str:
+    return in_base64(f"\0{user}\0{password}")
+
+
+def envelope_of(path: Path) -> Envelope:
+    envelope = read_latest(path).envelope
+    assert envelope is not None
+    return envelope
+
+
+# Who may log in
+
+
+@pytest.mark.parametrize("auth", ["auth=any", f"auth={USER}:{PASSWORD}"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("initial", [True, False], ids=["initial response", "challenge"])
+def test_smtplib_logs_in(
+    tmp_path: Path,
+    certificate: Certificate,
+    auth: str,
+    layer: str,
+    mechanism: str,
+    initial: bool,
+) -> None:
+    path = tmp_path / "latest.mail"
+    with (
+        Server("MailFile", path, auth, flags=flags(certificate, layer)) as server,
+        connected(server, layer, certificate.client) as client,
+    ):
+        client.ehlo()
+        assert client.esmtp_features["auth"].split() == ["LOGIN", "PLAIN"]
+        client.user, client.password = USER, PASSWORD
+        respond = getattr(client, f"auth_{mechanism.lower()}")
+        code, _ = client.auth(mechanism, respond, initial_response_ok=initial)
+        assert code == 235
+        client.sendmail("eva@example.com", "bob@example.com", HELLO)
+    envelope = envelope_of(path)
+    assert envelope.auth == USER
+    assert envelope.protocol == ("ESMTPA" if layer == "clear" else "ESMTPSA")
+
+
+def test_every_handler_records_the_login_and_no_password(kind: Kind, store: Path) -> None:
+    with (
+        Server(kind.handler, store, f"auth={USER}:{PASSWORD}") as server,
+        smtplib.SMTP(HOST, server.port) as client,
+    ):
+        client.login(USER, PASSWORD)
+        client.sendmail("eva@example.com", "bob@example.com", HELLO)
+    assert [m.envelope and m.envelope.auth for m in read_messages(store)] == [USER]
+    assert PASSWORD.encode() not in b"".join(tree(store.parent).values())
+
+
+def test_any_takes_every_user(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    with Server("MailFile", path, "auth=any") as server:
+        for user, password in [("a", "b"), ("Zoë", "ü"), ("c", ""), ("a:b", "c:d")]:
+            with server.client() as client:
+                client.command("EHLO laptop")
+                reply = client.command(f"AUTH PLAIN {credentials(user, password)}")
+                assert reply == "235 2.7.0 Authentication successful"
+                assert client.send() == "250 OK"
+            assert envelope_of(path).auth == user
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [(USER, "wrong"), ("wrong", PASSWORD), ("", ""), (USER, ""), (USER.upper(), PASSWORD)],
+)
+def test_wrong_credentials_get_535(
+    tmp_path: Path, mechanism: str, user: str, password: str
+) -> None:
+    path = tmp_path / "latest.mail"
+    with (
+        Server("MailFile", path, f"auth={USER}:{PASSWORD}") as server,
+        smtplib.SMTP(HOST, server.port) as client,
+    ):
+        client.ehlo()
+        client.user, client.password = user, password
+        with pytest.raises(smtplib.SMTPAuthenticationError) as caught:
+            client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+        assert caught.value.smtp_code == 535
+        client.sendmail("eva@example.com", "bob@example.com", HELLO)
+        assert envelope_of(path).auth is None
+        client.login(USER, PASSWORD)
+
+
+def test_a_password_may_hold_colons(tmp_path: Path) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "auth=eva:a:b:ü") as server,
+        server.client() as client,
+    ):
+        client.command("EHLO laptop")
+        assert client.command(f"AUTH PLAIN {credentials('eva', 'a:b')}")[:3] == "535"
+        assert client.command(f"AUTH PLAIN {credentials('eva', 'a:b:ü')}")[:3] == "235"
+
+
+@pytest.mark.parametrize("line", ["AUTH plain", "auth Plain", "Auth pLAIN", "AUTH PLAIN"])
+def test_plain_in_any_case(tmp_path: Path, line: str) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", f"auth={USER}:{PASSWORD}") as server,
+        server.client() as client,
+    ):
+        client.command("EHLO laptop")
+        assert client.command(f"{line} {credentials(password='no')}")[:3] == "535"
+        assert client.command(f"{line} {credentials()}")[:3] == "235"
+
+
+@pytest.mark.parametrize("line", ["auth login", "AUTH Login", "AUTH LOGIN"])
+def test_login_in_any_case(tmp_path: Path, line: str) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", f"auth={USER}:{PASSWORD}") as server,
+        server.client() as client,
+    ):
+        client.command("EHLO laptop")
+        assert client.command(line)[:4] == "334 "
+        assert client.command(in_base64(USER))[:4] == "334 "
+        assert client.command(in_base64(PASSWORD))[:3] == "235"
+
+
+def test_a_broken_exchange_is_told_and_the_session_goes_on(tmp_path: Path) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "auth=any") as server,
+        server.client() as client,
+    ):
+        assert client.command("AUTH PLAIN")[:3] == "503"
+        client.command("EHLO laptop")
+        assert client.command("AUTH PLAIN !")[:9] == "501 5.5.2"
+        assert client.command("AUTH PLAIN " + in_base64("no zero bytes"))[:9] == "501 5.5.2"
+        assert client.command("AUTH CRAM-MD5")[:9] == "504 5.5.4"
+        assert client.command("AUTH")[:3] == "501"
+        client.command("AUTH LOGIN")
+        assert client.command("*")[:9] == "501 5.7.0"
+        assert client.command("AUTH LOGIN =")[:4] == "334 "
+        assert client.command("*")[:9] == "501 5.7.0"
+        assert client.send() == "250 OK"
+
+
+# Unset, and where TLS comes first: as stock aiosmtpd
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_unset_is_as_stock(tmp_path: Path, certificate: Certificate, layer: str) -> None:
+    path = tmp_path / "latest.mail"
+    said = []
+    for handler, *arguments in [("MailFile", path), ("aiosmtpd.handlers.Sink",)]:
+        with (
+            Server(str(handler), *arguments, flags=flags(certificate, layer)) as server,
+            connected(server, layer, certificate.client) as client,
+        ):
+            greeting = client.ehlo()
+            said.append((greeting, client.docmd("AUTH", f"PLAIN {credentials()}")))
+    assert said[0] == said[1]
+    assert b"AUTH" not in said[0][0][1] or layer == "starttls"
+
+
+def test_auth_waits_for_a_starttls_that_is_required(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    path = tmp_path / "latest.mail"
+    with (
+        Server("MailFile", path, "auth=any", flags=flags(certificate, "starttls")) as server,
+        server.client() as client,
+    ):
+        assert "AUTH" not in client.command("EHLO laptop")
+        assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "530"
+        client.starttls(certificate.client)
+        assert client.command("EHLO laptop").count("AUTH LOGIN PLAIN") == 1
+        assert client.command(f"AUTH plain {credentials()}")[:3] == "235"
+
+
+def test_auth_comes_before_a_starttls_that_is_not_required(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    optional = [*flags(certificate, "starttls"), "--no-requiretls"]
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "auth=any", flags=optional) as server,
+        server.client() as client,
+    ):
+        assert "AUTH LOGIN PLAIN" in client.command("EHLO laptop")
+        assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "235"
+        # RFC 3207 section 4.2: what came before STARTTLS is forgotten.
+        client.starttls(certificate.client)
+        assert client.send() == "250 OK"
+    assert envelope_of(tmp_path / "latest.mail").auth is None
+
+
+@pytest.mark.parametrize("name", ["_auth_require_tls", "_auth_methods", "_reader"])
+def test_aiosmtpd_still_has_what_auth_needs_of_it(name: str) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        server = SMTP(Sink(), loop=loop)
+        server._cb_client_connected(None, None)  # type: ignore[arg-type]
+        assert hasattr(server, name), (
+            f"aiosmtpd has no SMTP.{name} any more: mailhandlers/auth.py needs it for AUTH "
+            "PLAIN and LOGIN without TLS, so find its new name and put it there"
+        )
+    finally:
+        loop.close()
+
+
+# Never a password
+
+
+def test_no_log_and_no_file_has_a_password(tmp_path: Path) -> None:
+    secret, half = "pa$$word-in-clear", "A" * 2000
+    guesses = [secret, half[:900], in_base64(PASSWORD), credentials(), PASSWORD]
+    server = Server(
+        "MailFile",
+        tmp_path / "latest.mail",
+        f"auth={USER}:{PASSWORD}",
+        flags=["-n", "-d", "-d", "-d"],
+    )
+    with server:
+        for password in [PASSWORD, "wrong"]:
+            for command in ["AUTH PLAIN ", "auth  plain   ", "AUTH PLAIN\r\n"]:
+                with server.client() as client:
+                    client.command("EHLO laptop")
+                    line = command + credentials(password=password)
+                    reply = client.command(line)
+                    while reply[:3] == "334":
+                        reply = client.reply()
+                    assert reply[:3] in ("235", "535")
+                    assert client.send() == "250 OK"
+        with server.client() as client:
+            client.command("EHLO laptop")
+            client.command("AUTH LOGIN")
+            client.command(in_base64(USER))
+            assert client.command(secret)[:9] == "501 5.5.2"  # no base64: as typed by hand
+            assert client.command(f"AUTH PLAIN {secret}")[:9] == "501 5.5.2"
+            client.command("AUTH LOGIN")
+            assert client.command(half)[:3] == "421"
+            with pytest.raises(ConnectionError):
+                client.command("NOOP")
+        log = server.errors()
+    assert "AUTH" in log
+    for guess in guesses:
+        assert guess not in log
+        assert guess.encode() not in b"".join(tree(tmp_path).values())
+
+
+def test_a_bad_auth_option_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    for value in ["nocolon-s3cret", ":s3cret", ""]:
+        with pytest.raises(ValueError, match="auth is any, or user:password") as caught:
+            MailFile(tmp_path / "latest.mail", auth=value)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_the_session_keeps_no_password(tmp_path: Path) -> None:
+    seen = []
+
+    class Looking(MailFile):
+        async def handle_MAIL(self, server: SMTP, session: object, *_: object) -> str:
+            seen.append(session)
+            return "550 5.7.1 Not now"
+
+    handler = Looking(tmp_path / "latest.mail", auth="any")
+    with controlled(handler) as controller, smtplib.SMTP(HOST, controller.port) as client:
+        client.login(USER, PASSWORD)
+        assert client.mail("eva@example.com")[0] == 550
+    assert seen[0].auth_data.login == USER.encode()  # type: ignore[attr-defined]
+    assert PASSWORD.encode() not in seen[0].auth_data  # type: ignore[attr-defined]
+
+
+# auth=any where others can reach it
+
+
+@pytest.fixture
+def address() -> str:
+    """An address of this machine that is no loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: the kernel picks the address
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        found: str = probe.getsockname()[0]
+    if found.startswith("127."):
+        pytest.skip("this machine has no address but loopback")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("auth", "warnings"), [("auth=any", 1), (f"auth={USER}:{PASSWORD}", 0)], ids=["any", "user"]
+)
+def test_any_warns_once_on_an_address_others_reach(
+    tmp_path: Path, address: str, auth: str, warnings: int
+) -> None:
+    reservation, port = reserved_port()
+    command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"0.0.0.0:{port}"]
+    command += ["-c", "mailhandlers.MailFile", str(tmp_path / "latest.mail"), auth]
+    with reservation, subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(lambda: is_open(port))
+            with Client(port) as client:
+                client.command("EHLO laptop")
+            for _ in range(2):
+                with smtplib.SMTP(address, port) as visitor:
+                    visitor.login(USER, PASSWORD)
+        finally:
+            process.kill()
+        _, log = process.communicate()
+    lines = [line for line in log.splitlines() if "mailhandlers" in line]
+    assert len(lines) == warnings
+    assert all(address in line and line.startswith("WARNING") for line in lines)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+@pytest.mark.mailcatcher(auth="any")
+def test_any_does_not_warn_on_loopback(
+    mailcatcher: MailCatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    with smtplib.SMTP(mailcatcher.host, mailcatcher.port) as client:
+        client.login(USER, PASSWORD)
+    assert [record for record in caplog.records if record.name == "mailhandlers"] == []
+    assert logging.getLogger("mailhandlers").isEnabledFor(logging.WARNING)
+
+
+# protocol, helo and tls in every combination (RFC 3848, RFC 6531)
+
+
+@pytest.fixture(scope="module", params=LAYERS)
+def spoken(
+    request: pytest.FixtureRequest,
+    certificate: Certificate,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, Server, Path]]:
+    layer: str = request.param
+    path = tmp_path_factory.mktemp(layer) / "latest.mail"
+    tls = certificate.client if layer == "smtps" else None
+    with Server(
+        "MailFile", path, "auth=any", flags=[*flags(certificate, layer), "-u"], tls=tls
+    ) as server:
+        yield layer, server, path
+
+
+@pytest.mark.parametrize(
+    ("commands", "options", "keyword"),
+    [
+        (["HELO {}"], "", "SMTP"),
+        (["EHLO {}"], "", "ESMTP{s}"),
+        (["HELO other", "EHLO {}"], "", "ESMTP{s}"),
+        (["EHLO other", "HELO {}"], "", "SMTP"),
+        (["EHLO {}", "AUTH PLAIN {}"], "", "ESMTP{s}A"),
+        (["EHLO other", "AUTH PLAIN {}", "EHLO {}"], "", "ESMTP{s}A"),
+        (["EHLO {}", "AUTH PLAIN !"], "", "ESMTP{s}"),
+        (["EHLO {}"], "SMTPUTF8", "UTF8SMTP{s}"),
+        (["EHLO {}", "AUTH PLAIN {}"], "SMTPUTF8 BODY=8BITMIME", "UTF8SMTP{s}A"),
+    ],
+)
+def test_the_envelope_tells_how_the_session_went(
+    spoken: tuple[str, Server, Path],
+    certificate: Certificate,
+    commands: Sequence[str],
+    options: str,
+    keyword: str,
+) -> None:
+    layer, server, path = spoken
+    with server.client() as client:
+        if layer == "starttls":
+            client.command("EHLO before-starttls")
+            client.starttls(certificate.client)
+        for command in commands:
+            is_auth = command.startswith("AUTH")
+            client.command(command.format(credentials() if is_auth else "laptop"))
+        client.command(f"MAIL FROM:<eva@example.com> {options}".rstrip())
+        client.command("RCPT TO:<bob@example.com>")
+        assert client.command("DATA")[:3] == "354"
+        assert client.finish(HELLO) == "250 OK"
+        version = client.socket.version() if isinstance(client.socket, ssl.SSLSocket) else None
+    envelope = envelope_of(path)
+    assert envelope.protocol == keyword.format(s="" if layer == "clear" else "S")
+    assert envelope.helo == "laptop"
+    assert envelope.tls == version
+    assert (envelope.tls is None) == (layer == "clear")
+    assert envelope.auth == (USER if "A" in envelope.protocol else None)
+    assert envelope.mail_options == options.split()
+
+
+# Other programs
+
+
+def program(name: str) -> str:
+    """The path of a client program, or the test is skipped."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian has it as {name})")
+    return found
+
+
+def run(*command: str, content: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, input=content, capture_output=True, timeout=PATIENCE)
+
+
+def send_with(name: str, port: int, layer: str, mechanism: str, password: str) -> bool:
+    """Send HELLO as eva with another program; return whether it says that this worked."""
+    if name == "swaks":
+        tls = {"clear": [], "starttls": ["--tls"], "smtps": ["--tls-on-connect"]}[layer]
+        done = run(
+            program(name),
+            *("--server", f"{HOST}:{port}", "--from", "eva@example.com"),
+            *("--to", "bob@example.com", "--auth", mechanism),
+            *("--auth-user", USER, "--auth-password", password, "--data", "-", *tls),
+            content=HELLO,
+        )
+    elif name == "curl":
+        scheme = "smtps" if layer == "smtps" else "smtp"
+        done = run(
+            program(name),
+            *("--silent", "--show-error", "--insecure", "--max-time", "20"),
+            *(["--ssl-reqd"] if layer == "starttls" else []),
+            *("--user", f"{USER}:{password}", "--login-options", f"AUTH={mechanism}"),
+            *("--mail-from", "eva@example.com", "--mail-rcpt", "bob@example.com"),
+            *("--upload-file", "-", f"{scheme}://{HOST}:{port}/laptop"),
+            content=HELLO,
+        )
+    else:
+        done = run(
+            program(name),
+            *("--file=/dev/null", f"--host={HOST}", f"--port={port}", "--timeout=20"),
+            *(
+                f"--auth={mechanism.lower()}",
+                f"--user={USER}",
+                f"--passwordeval=echo {password}",
+            ),
+            *(f"--tls={'off' if layer == 'clear' else 'on'}", "--tls-certcheck=off"),
+            f"--tls-starttls={'on' if layer == 'starttls' else 'off'}",
+            *("--from=eva@example.com", "bob@example.com"),
+            content=HELLO.replace(b"\r\n", b"\n"),
+        )
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["swaks", "curl", "msmtp"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_other_programs_log_in(
+    tmp_path: Path, certificate: Certificate, name: str, layer: str, mechanism: str
+) -> None:
+    path = tmp_path / "latest.mail"
+    auth = f"auth={USER}:{PASSWORD}"
+    with Server("MailFile", path, auth, flags=flags(certificate, layer)) as server:
+        assert not send_with(name, server.port, layer, mechanism, "wrong")
+        assert list(read_messages(path)) == []
+        assert send_with(name, server.port, layer, mechanism, PASSWORD)
+    message = read_latest(path)
+    assert message["Subject"] == "hello"
+    assert message.envelope is not None
+    assert message.envelope.auth == USER
+    assert message.envelope.protocol == ("ESMTPA" if layer == "clear" else "ESMTPSA")
