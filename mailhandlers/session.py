@@ -89,8 +89,8 @@ class Reply:
         parts = _REPLY.fullmatch(text)
         if parts is None:
             raise ValueError(f"is VERB[ GLOB][ xN]: CODE TEXT, as in {_EXAMPLE!r}")
-        times = int(parts["times"]) if parts["times"] else None
         try:
+            times = int(parts["times"]) if parts["times"] else None
             return cls(parts["verb"], parts["text"], parts["match"], times)
         except ValueError as error:
             raise ValueError(f"is as in {_EXAMPLE!r}: {error}") from None

@@ -1,0 +1,569 @@
+"""Scripted replies, the delay, an RSET that clears, long lines: each by the stock command."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import shutil
+import smtplib
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from aiosmtpd.main import parseargs
+from aiosmtpd.smtp import MISSING, SMTP
+from hypothesis import given
+from hypothesis import strategies as st
+from support import HELLO, HOST, PATIENCE, Client, Kind, Server, controlled, tree, wait_until
+
+from mailhandlers import Envelope, MailFile, Reply, read_latest, read_messages
+from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers.session import VERBS
+
+BOUNCE = "reply=RCPT *@bounce.test: 550 5.1.1 No such user"
+
+
+def envelope_of(path: Path) -> Envelope:
+    envelope = read_latest(path).envelope
+    assert envelope is not None
+    return envelope
+
+
+def hang_up_follows(client: Client) -> bool:
+    """Whether the server closes the connection without another word."""
+    client.socket.settimeout(PATIENCE)
+    return client.socket.recv(1) == b""
+
+
+# No option, no hook
+
+
+def test_a_handler_without_options_has_the_one_hook(kind: Kind, store: Path) -> None:
+    import mailhandlers
+
+    handler = getattr(mailhandlers, kind.handler)(store)
+    hooks = [name for name in dir(handler) if name.startswith(("handle_", "auth_"))]
+    assert hooks == ["handle_DATA"]
+    assert handler.handle_DATA.__func__ is mailhandlers.handlers.Handler.handle_DATA
+    assert handler.unused_replies == []
+
+
+def test_an_option_adds_the_hooks_that_it_needs(tmp_path: Path) -> None:
+    def hooks(**options: object) -> set[str]:
+        handler = MailFile(tmp_path / "latest.mail", **options)  # type: ignore[arg-type]
+        return {name[7:] for name in dir(handler) if name.startswith("handle_")}
+
+    assert hooks(replies=[Reply("RCPT", "550 No")]) == {"DATA", "RCPT"}
+    assert hooks(auth="any") == {"DATA", "EHLO", "AUTH"}
+    assert hooks(rset="clear") == {"DATA", "EHLO", "HELO", "MAIL", "RSET"}
+
+
+# Replies as text
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("RCPT: 550 No", Reply("RCPT", "550 No")),
+        ("rcpt x2: 450 Busy", Reply("RCPT", "450 Busy", times=2)),
+        ("RCPT *@bounce.test: 550 No", Reply("RCPT", "550 No", match="*@bounce.test")),
+        ("MAIL a@b x3: 451 4.7.1 G", Reply("MAIL", "451 4.7.1 G", match="a@b", times=3)),
+        ("RCPT x1 x2: 550 No", Reply("RCPT", "550 No", match="x1", times=2)),
+        (
+            "RCPT a@[[]IPv6:::1]: 550 a: 551 b",
+            Reply("RCPT", "550 a: 551 b", match="a@[[]IPv6:::1]"),
+        ),
+        ('RCPT "a b"@c: 550 No', Reply("RCPT", "550 No", match='"a b"@c')),
+        ("MAIL <>: 550 No", Reply("MAIL", "550 No", match="<>")),
+        ("DATA x1: 451", Reply("DATA", "451", times=1)),
+        ("EHLO  lap* :  250 Hi", Reply("EHLO", "250 Hi", match="lap*")),
+    ],
+)
+def test_a_reply_is_read_from_text(text: str, reply: Reply) -> None:
+    assert Reply.parse(text) == reply
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "RCPT", "RCPT 550 No", "550 No", ": 550 No", "RCPT:", "RCPT: No", "RCPT: 55 No"),
+        *("RCPT: 5500 No", "STARTTLS: 454 No", "RCPT x0: 550 No", "DATA a@b: 550 No"),
+        *("RCPT: 350 Go on", "RCPT: 150 Wait", "RCPT: 599 No", "RCPT: 550 Ü", "AUTH: 235 Yes"),
+        *("RCPT: 550 a\nb", "RCPT: 550 a\r", "RCPT x99999999999999999999 550"),
+    ],
+)
+def test_misuse_ends_in_an_example(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["-c", "mailhandlers.MailFile", str(tmp_path / "latest.mail"), f"reply={text}"]
+    with pytest.raises(SystemExit) as caught:
+        parseargs(arguments)
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert "RCPT *@bounce.test: 550 5.1.1 No such user" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("delay=soon", "is a number"),
+        ("delay=-1", "try delay=0.5"),
+        ("delay=nan", "try delay=0.5"),
+        ("delay=inf", "try delay=0.5"),
+        ("rset=yes", "rset=clear"),
+        ("max_line=x", "is a number"),
+        ("max_line=1000", "1001"),
+        ("auth=eva", "user:password"),
+    ],
+)
+def test_a_bad_value_is_told(
+    option: str, advice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit = SMTP.line_length_limit
+    with pytest.raises(SystemExit) as caught:
+        parseargs(["-c", "mailhandlers.MailFile", str(tmp_path / "latest.mail"), option])
+    assert caught.value.code == 2
+    assert advice in capsys.readouterr().err
+    assert limit == SMTP.line_length_limit
+
+
+@given(
+    st.sampled_from(["MAIL", "RCPT", "VRFY", "EHLO", "HELO", "NOOP"]),
+    st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1),
+    st.none() | st.integers(1, 10**6),
+    st.integers(200, 299) | st.integers(400, 559),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126)),
+)
+def test_what_is_written_is_read(
+    verb: str, match: str | None, times: int | None, code: int, words: str
+) -> None:
+    if code % 100 > 59 or (match or "").startswith("x") or ":" in (match or ""):
+        return  # no code of SMTP; or a glob that reads as something else
+    glob = "" if match is None else f" {match}"
+    count = "" if times is None else f" x{times}"
+    text = f"{code} {words}".rstrip()
+    assert Reply.parse(f"{verb}{glob}{count}: {text}") == Reply(verb, text, match, times)
+
+
+# Replies in a session
+
+
+def reach(client: Client, verb: str) -> str:
+    """Go as far as *verb* needs, say it, and return the reply."""
+    lines = {
+        "EHLO": ["EHLO laptop"],
+        "HELO": ["HELO laptop"],
+        "AUTH": ["EHLO laptop", "AUTH PLAIN AGV2YQBzZWNyZXQ="],
+        "MAIL": ["EHLO laptop", "MAIL FROM:<eva@example.com>"],
+        "RCPT": ["EHLO laptop", "MAIL FROM:<eva@example.com>", "RCPT TO:<bob@example.com>"],
+    }.get(verb, ["EHLO laptop", "VRFY bob@example.com" if verb == "VRFY" else verb])
+    if verb == "DATA":
+        return client.send()
+    for line in lines:
+        reply = client.command(line)
+    return reply
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_answered(verb: str, tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    with Server("MailFile", path, f"reply={verb} x1: 454 4.0.0 Not {verb}") as server:
+        with server.client() as client:
+            assert reach(client, verb) == f"454 4.0.0 Not {verb}"
+            assert verb != "QUIT" or hang_up_follows(client)
+        assert not path.exists()
+        # It was for once.
+        assert server.send() == "250 OK"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_421_hangs_up(verb: str, tmp_path: Path) -> None:
+    with Server("MailFile", tmp_path / "latest.mail", f"reply={verb}: 421 4.3.2 Bye") as server:
+        with server.client() as client:
+            assert reach(client, verb) == "421 4.3.2 Bye"
+            assert hang_up_follows(client)
+        assert server.process.poll() is None
+        assert server.errors() == ""
+        assert not (tmp_path / "latest.mail").exists()
+
+
+def test_nothing_is_said_after_421(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    with (
+        Server("MailFile", path, "reply=MAIL: 421 4.3.2 Bye") as server,
+        server.client() as client,
+    ):
+        client.command("EHLO laptop")
+        client.socket.sendall(b"MAIL FROM:<a@b>\r\nNOOP\r\nNOOP\r\n")  # RFC 2920
+        assert client.reply() == "421 4.3.2 Bye"
+        with pytest.raises(ConnectionError):
+            client.reply()
+
+
+@pytest.mark.parametrize("to", ["x@bounce.test", "X@BOUNCE.Test", "a.b+c@bounce.test"])
+def test_a_glob_ignores_case(tmp_path: Path, to: str) -> None:
+    path = tmp_path / "latest.mail"
+    with Server("MailFile", path, "reply=RCPT *@Bounce.TEST: 550 5.1.1 No such user") as server:
+        assert server.send(to=[to]) == "550 5.1.1 No such user"
+        assert server.send(to=["x@bounce.test.example", "bounce.test@x"]) == "250 OK"
+
+
+def test_globs_match_senders_and_names(tmp_path: Path) -> None:
+    options = [
+        "reply=MAIL *@spam.test: 554 5.7.1 Spam",
+        "reply=MAIL <>: 554 5.7.1 No bounces",
+        "reply=VRFY bob@*: 250 Bob",
+        "reply=EHLO old*: 502 5.5.1 Not implemented",
+        "reply=HELO bad*: 550 Go away",
+        "reply=NOOP please: 250 You are welcome",
+        "reply=AUTH login: 534 5.7.9 Too weak",
+    ]
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "auth=any", *options) as server,
+        server.client() as client,
+    ):
+        assert client.command("EHLO old-laptop") == "502 5.5.1 Not implemented"
+        assert client.command("HELO bad-laptop") == "550 Go away"
+        assert client.command("MAIL FROM:<a@b>")[:3] == "503"  # a refusal greets nobody
+        assert client.command("HELO old-laptop")[:3] == "250"
+        assert client.command("EHLO laptop")[:3] == "250"
+        assert client.command("VRFY Bob@example.com") == "250 Bob"
+        assert client.command("VRFY carol@example.com")[:3] == "252"
+        assert client.command("NOOP") == "250 OK"
+        assert client.command("NOOP please") == "250 You are welcome"
+        assert client.command("AUTH LOGIN ZXZh") == "534 5.7.9 Too weak"
+        assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "235"
+        assert client.command("MAIL FROM:<a@spam.test>") == "554 5.7.1 Spam"
+        assert client.command("MAIL FROM:<>") == "554 5.7.1 No bounces"
+        assert client.command("RCPT TO:<bob@example.com>")[:3] == "503"
+        assert client.command("MAIL FROM:<a@b>") == "250 OK"
+
+
+def test_the_first_match_wins_and_xn_ends(tmp_path: Path) -> None:
+    options = [
+        "reply=RCPT bob@* x2: 450 4.2.1 Busy",
+        "reply=RCPT *@example.com x1: 451 4.7.1 Greylisted",
+        "reply=RCPT bob@*: 550 5.1.1 Moved",
+    ]
+    with Server("MailFile", tmp_path / "latest.mail", *options) as server:
+        replies = [server.send()[:3] for _ in range(5)]
+        assert replies == ["450", "450", "451", "550", "550"]
+        assert server.send(to=["carol@example.com"]) == "250 OK"
+
+
+def test_the_others_get_the_message(kind: Kind, store: Path) -> None:
+    people = ["bob@example.com", "x@bounce.test", "carol@example.com"]
+    with (
+        Server(kind.handler, store, BOUNCE) as server,
+        smtplib.SMTP(HOST, server.port) as client,
+    ):
+        refused = client.sendmail("eva@example.com", people, HELLO)
+        assert refused == {"x@bounce.test": (550, b"5.1.1 No such user")}
+    assert envelope_of(store).rcpt_tos == ["bob@example.com", "carol@example.com"]
+    assert len(list(read_messages(store))) == 1
+    assert not any("bounce" in name for name in tree(store.parent))
+
+
+def test_success_in_other_words_keeps_the_books(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    options = [
+        "reply=HELO: 250 Hello",
+        "reply=MAIL: 250 2.1.0 Sender ok",
+        "reply=RCPT b*: 251 2.1.5 Forwarded",
+        "reply=DATA: 250 2.0.0 Queued as 1",
+    ]
+    with Server("MailFile", path, *options) as server:
+        with server.client() as client:
+            assert client.command("HELO laptop") == "250 Hello"
+            assert client.command("MAIL FROM:<eva@example.com>") == "250 2.1.0 Sender ok"
+            assert client.command("RCPT TO:<bob@example.com>") == "251 2.1.5 Forwarded"
+            assert client.command("RCPT TO:<carol@example.com>") == "250 OK"
+            client.command("DATA")
+            assert client.finish(HELLO) == "250 2.0.0 Queued as 1"
+        envelope = envelope_of(path)
+        assert envelope.helo == "laptop"
+        assert envelope.mail_from == "eva@example.com"
+        assert envelope.rcpt_tos == ["bob@example.com", "carol@example.com"]
+        assert server.send(options="BODY=8BITMIME SIZE=30") == "250 2.0.0 Queued as 1"
+        assert envelope_of(path).mail_options == ["BODY=8BITMIME", "SIZE=30"]
+
+
+def test_success_of_ehlo_is_the_whole_answer(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    options = ["auth=any", "reply=EHLO x1: 250 plain.example.com"]
+    with Server("MailFile", path, *options) as server, server.client() as client:
+        assert client.command("EHLO laptop") == "250 plain.example.com"
+        assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "538"
+        assert client.command("MAIL FROM:<a@b>") == "250 OK"
+        assert "AUTH LOGIN PLAIN" in client.command("EHLO laptop")
+
+
+def test_success_is_not_said_of_a_message_that_is_not_stored(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "latest.mail"
+    with Server("MailFile", path, "reply=DATA: 250 2.0.0 Queued") as server:
+        shutil.rmtree(folder)
+        assert server.send()[:9] == "451 4.3.0"
+        folder.mkdir()
+        assert server.send() == "250 2.0.0 Queued"
+
+
+def test_a_refused_message_is_not_stored(kind: Kind, store: Path) -> None:
+    with Server(kind.handler, store, "reply=DATA x1: 554 5.6.0 Spam") as server:
+        with server.client() as client:
+            assert client.begin()[:3] == "354"  # the reply is to the content
+            assert client.finish(HELLO) == "554 5.6.0 Spam"
+        assert list(read_messages(store)) == []
+        assert server.send() == "250 OK"
+    assert len(list(read_messages(store))) == 1
+
+
+def test_a_reply_to_auth_offers_auth_and_lets_in_nobody(tmp_path: Path) -> None:
+    later = "reply=AUTH x1: 454 4.7.0 Later"
+    with (
+        Server("MailFile", tmp_path / "latest.mail", later) as server,
+        server.client() as client,
+    ):
+        assert "AUTH LOGIN PLAIN" in client.command("EHLO laptop")
+        assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=") == "454 4.7.0 Later"
+        assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "535"
+
+
+def test_a_handlers_own_hooks_go_on(tmp_path: Path) -> None:
+    class Own(MailFile):
+        async def handle_RCPT(
+            self, server: object, session: object, envelope: object, address: str, *_: object
+        ) -> object:
+            return "550 5.7.1 Own" if address.startswith("own") else MISSING
+
+        async def handle_EHLO(
+            self, server: object, session: object, envelope: object, name: str, lines: list[str]
+        ) -> list[str]:
+            session.host_name = f"own-{name}"  # type: ignore[attr-defined]
+            return [*lines[:-1], "250-X-OWN", lines[-1]]
+
+    path = tmp_path / "latest.mail"
+    handler = Own(path, auth="any", replies=[Reply("RCPT", "250 Hi", match="*b@*")])
+    with controlled(handler) as controller, Client(controller.port) as client:
+        assert "X-OWN" in client.command("EHLO laptop")
+        client.command("MAIL FROM:<a@b>")
+        assert client.command("RCPT TO:<own-bob@b>") == "550 5.7.1 Own"
+        assert client.command("RCPT TO:<bob@b>") == "250 Hi"
+        client.command("DATA")
+        assert client.finish(HELLO) == "250 OK"
+    assert envelope_of(path).rcpt_tos == ["bob@b"]
+    assert envelope_of(path).helo == "own-laptop"
+
+
+@pytest.mark.mailcatcher(
+    replies=[
+        Reply("RCPT", "550 5.1.1 No such user", match="*@bounce.test", times=1),
+        Reply("RCPT", "550 5.1.1 No such user", match="*@bounce.test", times=1),
+        Reply("DATA", "451 4.7.1 Greylisted"),
+    ]
+)
+def test_unused_replies_are_told(mailcatcher: MailCatcher) -> None:
+    first, second, third = mailcatcher.handler.unused_replies
+    with Client(mailcatcher.port) as client:
+        assert client.send(to=["x@bounce.test"])[:3] == "550"
+        assert mailcatcher.unused_replies == [second, third]
+        client.command("RSET")
+        assert client.send(to=["x@bounce.test"])[:3] == "550"
+        client.command("RSET")
+        assert client.send(to=["x@bounce.test"])[:3] == "451"
+    assert mailcatcher.unused_replies == []
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["swaks", "curl", "msmtp"])
+def test_other_programs_see_the_refusal(tmp_path: Path, name: str) -> None:
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"{name} is not installed (Debian has it as {name})")
+    with Server("MailFile", tmp_path / "latest.mail", BOUNCE) as server:
+        at = f"{HOST}:{server.port}"
+        command = {
+            "swaks": ["--server", at, "--from", "a@b.test", "--to", "x@bounce.test"],
+            "curl": [
+                *("-sSv", f"smtp://{at}", "--mail-from", "a@b", "--mail-rcpt", "x@bounce.test"),
+                *("--upload-file", "-"),
+            ],
+            "msmtp": [
+                *("--file=/dev/null", f"--host={HOST}", f"--port={server.port}", "--auth=off"),
+                *("--tls=off", "--from=a@b.test", "x@bounce.test"),
+            ],
+        }[name]
+        done = subprocess.run(
+            [program, *command], input=HELLO, capture_output=True, timeout=PATIENCE
+        )
+    assert done.returncode != 0
+    assert b"550 5.1.1 No such user" in done.stdout + done.stderr
+    assert not (tmp_path / "latest.mail").exists()
+
+
+# delay
+
+
+@pytest.mark.parametrize("extra", [[], ["reply=DATA: 451 4.7.1 Greylisted"]])
+def test_a_delay_keeps_one_waiting_and_no_other(tmp_path: Path, extra: list[str]) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "delay=0.7", *extra) as server,
+        server.client() as slow,
+        server.client() as quick,
+    ):
+        assert slow.begin()[:3] == "354"
+        started = time.monotonic()
+        slow.socket.sendall(HELLO + b".\r\n")
+        for _ in range(20):
+            assert quick.command("NOOP") == "250 OK"
+        assert select.select([slow.socket], [], [], 0)[0] == []
+        assert slow.reply()[:3] == ("451" if extra else "250")
+        assert time.monotonic() - started >= 0.7
+
+
+# rset=clear
+
+
+def test_rset_empties_the_store(kind: Kind, store: Path) -> None:
+    with Server(kind.handler, store, "rset=clear") as server, server.client() as client:
+        assert client.command("RSET") == "250 OK"  # nothing is there yet
+        for _ in range(2):
+            assert client.send() == "250 OK"
+            assert len(list(read_messages(store))) == 1
+            assert client.command("RSET") == "250 OK"
+            assert list(read_messages(store)) == []
+
+
+def test_rset_is_harmless_unless_asked_for(kind: Kind, store: Path) -> None:
+    with Server(kind.handler, store) as server, server.client() as client:
+        client.send()
+        assert client.command("RSET") == "250 OK"
+    assert len(list(read_messages(store))) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "clears"),
+    [
+        (["MAIL FROM:<a@b>"], False),
+        (["MAIL FROM:<a@b>", "RCPT TO:<c@d>"], False),
+        (["MAIL FROM:<a@b>", "RCPT TO:<x@bounce.test>"], False),
+        (["MAIL FROM:<refused@b>"], False),
+        (["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "bad\r\n."], False),
+        (["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "x" * 5000 + "\r\n."], False),
+        (["MAIL FROM:<a@b>", "RSET"], True),
+        (["MAIL FROM:<a@b>", "EHLO laptop"], True),
+        (["MAIL FROM:<a@b>", "HELO laptop"], True),
+        (["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "good\r\n."], True),
+        (["NOOP", "VRFY bob@example.com"], True),
+    ],
+)
+def test_rset_in_a_transaction_gives_up_only_that(
+    tmp_path: Path, lines: list[str], clears: bool
+) -> None:
+    path = tmp_path / "mail.jsonl"
+    options = ["rset=clear", BOUNCE, "reply=MAIL refused@*: 550 No", "reply=DATA x1: 250 OK"]
+    bad = [] if "bad\r\n." not in lines else ["reply=DATA: 554 5.6.0 Spam"]
+    with Server("JsonLines", path, *options, *bad) as server, server.client() as client:
+        assert client.send() == "250 OK"
+        for line in lines:
+            client.command(line)
+        assert client.command("RSET") == "250 OK"
+        assert (list(read_messages(path)) == []) == clears
+
+
+def test_smtplibs_own_rset_empties_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mail.jsonl"
+    replies = ["MAIL refused@*: 550 No", "RCPT *@bounce.test: 550 No", "DATA x2: 250 2.0.0 OK"]
+    options = [
+        "rset=clear",
+        *(f"reply={reply}" for reply in [*replies, "DATA: 554 5.6.0 Spam"]),
+    ]
+    with (
+        Server("JsonLines", path, *options) as server,
+        smtplib.SMTP(HOST, server.port) as client,
+    ):
+        client.sendmail("eva@example.com", "bob@example.com", HELLO)
+        with pytest.raises(smtplib.SMTPSenderRefused):
+            client.sendmail("refused@example.com", "bob@example.com", HELLO)
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            client.sendmail("eva@example.com", "x@bounce.test", HELLO)
+        client.sendmail("eva@example.com", "bob@example.com", HELLO)
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail("eva@example.com", "bob@example.com", HELLO)
+        assert len(list(read_messages(path))) == 2
+        client.rset()
+        assert list(read_messages(path)) == []
+
+
+def test_a_reset_that_fails_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mail.jsonl"
+    with Server("JsonLines", path, "rset=clear") as server, server.client() as client:
+        path.mkdir()
+        assert client.command("RSET")[:9] == "451 4.3.0"
+        path.rmdir()
+        assert client.command("RSET") == "250 OK"
+        line, *others = server.errors().splitlines()
+    assert str(path) in line
+    assert others == []
+
+
+def test_a_reset_that_waits_holds_up_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "mail.jsonl"
+    path.touch()
+    with (
+        Server("JsonLines", path, "rset=clear") as server,
+        server.client() as waiting,
+        server.client() as quick,
+        path.open("ab") as locked,
+    ):
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        waiting.socket.sendall(b"RSET\r\n")
+        for _ in range(20):
+            assert quick.command("NOOP") == "250 OK"
+        assert select.select([waiting.socket], [], [], 0)[0] == []
+        fcntl.flock(locked, fcntl.LOCK_UN)
+        assert waiting.reply() == "250 OK"
+
+
+def test_a_refused_rset_empties_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    options = ["rset=clear", "reply=RSET x1: 450 Not now"]
+    with Server("MailFile", path, *options) as server, server.client() as client:
+        client.send()
+        assert client.command("RSET") == "450 Not now"
+        assert path.exists()
+        assert client.command("RSET") == "250 OK"
+        assert not path.exists()
+
+
+# max_line
+
+
+def test_long_lines_are_let_in_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    content = b"Subject: long\r\n\r\n" + b"x" * 9_998 + b"\r\n"
+    with Server("MailFile", path) as server:
+        assert server.send(content)[:3] == "500"
+    assert not path.exists()
+    with Server("MailFile", path, "max_line=10000") as server:
+        assert server.send(content) == "250 OK"
+        assert read_latest(path).original_content == content
+        assert server.send(content.replace(b"\r\n\r\n", b"\r\n\r\nx"))[:3] == "500"
+
+
+@pytest.mark.mailcatcher(max_line=100_000)
+def test_long_lines_are_let_in_by_a_controller(mailcatcher: MailCatcher) -> None:
+    content = b"Subject: long\r\n\r\n" + b"x" * 99_998 + b"\r\n"
+    with Client(mailcatcher.port) as client:
+        assert client.send(content) == "250 OK"
+    assert mailcatcher.latest().original_content == content
+
+
+def test_the_next_test_has_the_limit_of_aiosmtpd(mailcatcher: MailCatcher) -> None:
+    assert SMTP.line_length_limit == 1001
+    with Client(mailcatcher.port) as client:
+        assert client.send(b"x" * 2000 + b"\r\n")[:3] == "500"
+    wait_until(lambda: mailcatcher.sessions)
