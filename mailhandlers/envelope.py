@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_HOST = socket.gethostname()
 _clock = threading.Lock()
 _last = 0
 _numbers = itertools.count(1)
@@ -153,7 +154,7 @@ class Identity:
         with _clock:
             # A clock that is set back must not change the order of arrival.
             _last = max(_last + 1, time.time_ns() // 1000)
-            return cls.at(_last, os.getpid(), next(_numbers), socket.gethostname())
+            return cls.at(_last, os.getpid(), next(_numbers), _HOST)
 
     @classmethod
     def at(cls, microseconds: int, pid: int, number: int, host: str) -> Identity:

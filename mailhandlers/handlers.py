@@ -5,20 +5,19 @@ A handler says what to write and where; :mod:`mailhandlers.storage` knows how.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import errno
+import functools
 import logging
 import os
 import sys
-import threading
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import formats, storage
+from .commit import GroupCommit, Mail
 from .envelope import Envelope, Identity
 from .session import OPTIONS, Reply, Script
 
@@ -29,17 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mailhandlers")
 _H = TypeVar("_H", bound="Handler")
 
-STORED = "250 OK"
-DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
-FAILED = "451 4.3.0 Local error in storing the message, try again later"
 _MOST_CLASHES = 10
-
-
-class Mail(NamedTuple):
-    """One message to store."""
-
-    envelope: Envelope
-    content: bytes
 
 
 class Handler(ABC):
@@ -50,6 +39,7 @@ class Handler(ABC):
     """
 
     _is_folder: ClassVar[bool] = False
+    _writes_much: ClassVar[bool] = True
     _options: ClassVar[dict[str, Callable[[str], Any]]]
 
     def __init__(
@@ -78,9 +68,7 @@ class Handler(ABC):
         self.path = os.path.abspath(path)
         self._check_path()
         self._disk = storage.Disk(sync=sync, mode=mode)
-        self._lock = threading.Lock()
-        self._pending: list[tuple[Mail, asyncio.Future[str]]] = []
-        self._busy = False
+        self._commit = GroupCommit(self._write, self.path)
         self._script = Script(
             self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
         )
@@ -99,9 +87,12 @@ class Handler(ABC):
         # aiosmtpd shows errors only, and a warning is for the user of its command.
         _log.setLevel(logging.WARNING)
         try:
-            return cls.from_args(*args)
+            handler = cls.from_args(*args)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
+        if cls._writes_much:
+            handler._commit.fork()
+        return handler
 
     @classmethod
     def from_args(cls: type[_H], *args: str, **options: Any) -> _H:
@@ -115,14 +106,11 @@ class Handler(ABC):
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
         mail = Mail(Envelope.of(server, session, envelope, len(content)), content)
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[str] = loop.create_future()
-        with self._lock:
-            self._pending.append((mail, reply))
-            idle, self._busy = not self._busy, True
-        if idle:
-            loop.run_in_executor(None, self._work)
-        return await reply
+        return await self._commit.store(mail)
+
+    def __dir__(self) -> Iterable[str]:
+        # aiosmtpd reads all that stands here, at each connection, to find its hooks.
+        return [*_public_names(type(self)), *vars(self)]
 
     @abstractmethod
     def reset(self) -> None:
@@ -131,48 +119,6 @@ class Handler(ABC):
     @abstractmethod
     def _write(self, mails: Sequence[Mail]) -> None:
         """Store all *mails* or none; raises OSError."""
-
-    def _work(self) -> None:
-        with ExitStack() as broken:
-            # An error nobody foresaw must not leave a server that takes mail for ever.
-            broken.callback(self._rest)
-            while batch := self._take():
-                replies = [FAILED] * len(batch)
-                try:
-                    replies = self._commit([mail for mail, _ in batch])
-                finally:
-                    _answer(batch, replies)
-            broken.pop_all()
-
-    def _take(self) -> list[tuple[Mail, asyncio.Future[str]]]:
-        with self._lock:
-            batch, self._pending = self._pending, []
-            self._busy = bool(batch)
-        return batch
-
-    def _rest(self) -> None:
-        with self._lock:
-            self._busy = False
-
-    def _commit(self, mails: list[Mail]) -> list[str]:
-        try:
-            self._write(mails)
-        except (OSError, MemoryError) as error:
-            # One message that doesn't fit must not refuse those that came with it.
-            if len(mails) > 1 and not isinstance(error, storage.LockTimeoutError):
-                return [reply for mail in mails for reply in self._commit([mail])]
-            return [self._refuse(mail, error) for mail in mails]
-        return [STORED] * len(mails)
-
-    def _refuse(self, mail: Mail, error: Exception) -> str:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reply = DISK_FULL if full else FAILED
-        path = getattr(error, "filename", None) or self.path
-        cause = getattr(error, "strerror", None) or type(error).__name__
-        _log.error(
-            "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
-        )
-        return reply
 
     def _check_path(self) -> None:
         """Raise ValueError where :attr:`path` can't be a store of this kind."""
@@ -206,6 +152,8 @@ class MailFile(Handler):
 
     ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
     """
+
+    _writes_much = False
 
     def reset(self) -> None:
         """Remove the file."""
@@ -246,6 +194,8 @@ class MaildirSink(Handler):
 
 class MboxSink(Handler):
     """One mboxrd file, appended to under the locks that mail clients honour."""
+
+    _writes_much = False
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(path, **options)
@@ -334,19 +284,9 @@ def _renamed(mail: Mail) -> Mail:
     )
 
 
-def _answer(batch: list[tuple[Mail, asyncio.Future[str]]], replies: list[str]) -> None:
-    answers: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[str], str]]] = {}
-    for (_, future), reply in zip(batch, replies, strict=True):
-        answers.setdefault(future.get_loop(), []).append((future, reply))
-    for loop, results in answers.items():
-        with suppress(RuntimeError):  # Controller.stop() closed the loop; the mail is stored
-            loop.call_soon_threadsafe(_set_results, results)
-
-
-def _set_results(results: list[tuple[asyncio.Future[str], str]]) -> None:
-    for future, reply in results:
-        if not future.done():  # else the client went away; the mail is stored
-            future.set_result(reply)
+@functools.cache
+def _public_names(kind: type) -> list[str]:
+    return [name for name in dir(kind) if not name.startswith("_")]
 
 
 # The command line
