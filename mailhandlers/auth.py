@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class Auth:
         if not user or (users != "any" and users is not None and not colon):
             raise ValueError("auth is any, or user:password")
         self._anybody = users == "any"
-        self._user, self._password = user.encode(), password.encode()
+        self._user, self._password = map(os.fsencode, (user, password))
         self._warned = False
 
     def offer(self, server: SMTP, session: Session, responses: list[str]) -> list[str]:
