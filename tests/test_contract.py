@@ -125,9 +125,10 @@ def python_messages() -> list[bytes]:
     data = pytest.importorskip("test.test_email", reason="this Python is without its tests")
     folder = Path(data.__file__ or "").parent / "data"
     found = [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
-    as_lines = [b"".join(wire(line) for line in file.splitlines()) for file in found]
-    # SMTP allows lines of a thousand octets: a small file may come as it is, bare LF and all.
-    return as_lines + [file + b"\r\n" for file in found if len(file) < 998]
+    as_lines = [wire(*file.splitlines()) for file in found]
+    as_they_are = [file + b"\r\n" for file in found]
+    # SMTP allows lines of a thousand octets: only a small file may come with its bare LF.
+    return [m for m in as_lines + as_they_are if max(map(len, m.split(b"\r\n"))) <= 998]
 
 
 def test_all_messages_of_pythons_own_tests_read_back(running: Running) -> None:
@@ -141,7 +142,7 @@ def test_all_messages_of_pythons_own_tests_read_back(running: Running) -> None:
 
 
 def test_thirty_megabytes_read_back(running: Running) -> None:
-    message = b"Subject: large\r\n\r\n" + wire(b"From " + bytes(range(32, 127)) * 10) * 31_400
+    message = b"Subject: large\r\n\r\n" + wire(b"From " + bytes(range(32, 127)) * 10) * 33_000
     assert len(message) > 30 << 20
     assert running.server.send(message) == "250 OK"
     assert running.holds(message)
@@ -369,7 +370,12 @@ def view(message: StoredMessage) -> object:
     return (
         replace(envelope, id="", received=EXAMPLE.received, peer=""),
         [(name, value) for name, value in message.items() if name not in ours],
-        (message.original_content, message.get_payload(), message.text, message.html),
+        (message.original_content, message.text, message.html),
+        [
+            (p.get_content_type(), p.get_payload())
+            for p in message.walk()
+            if not p.is_multipart()
+        ],
         (message.links, message.codes, message.bcc, message.summary()["attachments"]),
     )
 
@@ -454,10 +460,8 @@ def test_mutt_marks_an_mbox_and_it_still_reads_exactly(tmp_path: Path) -> None:
     with Server("MboxSink", store) as server:
         for content in sent:
             assert server.send(content) == "250 OK"
-        keys = "push <tag-pattern>~A<enter><tag-prefix><set-flag>N<exit>"
-        command = (
-            f"{mutt} -n -F /dev/null -f {store} -e 'set quit=yes mark_old=yes' -e '{keys}'"
-        )
+        keys = "push <flag-message><sync-mailbox><quit>"
+        command = f"{mutt} -n -F /dev/null -f {store} -e 'set quit=yes' -e '{keys}'"
         subprocess.run(
             ["script", "-qec", command, "/dev/null"],
             env={**os.environ, "TERM": "xterm", "HOME": str(tmp_path)},
@@ -585,9 +589,10 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
 def test_root_becomes_nobody(kind: Kind, open_folder: Path) -> None:
+    # Python itself may be root's alone: whatever a message needs was imported before.
     store = open_folder / kind.store
     with Server(kind.handler, store, flags=()) as server:
-        for content in (HELLO, CONTENTS["broken MIME"], CONTENTS["an unknown charset"]):
+        for content in CONTENTS.values():
             assert server.send(content) == "250 OK"
             assert read_latest(store).original_content == content
     owners = {path.stat().st_uid for path in [store, *store.rglob("*")]}
