@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mailbox
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -460,8 +461,9 @@ def test_mutt_marks_an_mbox_and_it_still_reads_exactly(tmp_path: Path) -> None:
     with Server("MboxSink", store) as server:
         for content in sent:
             assert server.send(content) == "250 OK"
-        keys = "push <flag-message><sync-mailbox><quit>"
-        command = f"{mutt} -n -F /dev/null -f {store} -e 'set quit=yes' -e '{keys}'"
+        settings = [f"set folder={tmp_path} quit=yes move=no", "push <flag-message><sync-mailbox><quit>"]
+        command = shlex.join([mutt, "-n", "-F", "/dev/null", "-f", str(store)])
+        command += "".join(f" -e {shlex.quote(setting)}" for setting in settings)
         subprocess.run(
             ["script", "-qec", command, "/dev/null"],
             env={**os.environ, "TERM": "xterm", "HOME": str(tmp_path)},
