@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import re
@@ -29,6 +30,10 @@ _CLIENT_HEADERS = re.compile(
     rb"^(?:Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase|Content-Length|Lines):[^\n]*\n"
     rb"(?:[ \t][^\n]*\n)*",
     re.MULTILINE | re.IGNORECASE,
+)
+_BODY_LENGTH = re.compile(
+    rb"^Status: [A-Z]+\n(?:X-Status: [A-Z]+\n)?Content-Length: (\d{1,12})\nLines: \d+\Z",
+    re.MULTILINE,
 )
 # Characters that act on a terminal, split a line for somebody, or are no UTF-8 at all.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -175,14 +180,29 @@ def from_mbox(entry: bytes) -> tuple[Envelope, bytes]:
     data = unquote_from(_without_torn_from(entry[entry.find(b"\n") + 1 :]))
     envelope, start = split_block(data)
     stored = data[start:]
-    for candidate in (stored, _without_client_headers(stored)):
-        # The blank line is not the message's; nor is a line end that it came without.
-        for end in (1, 2, 0):
-            try:
-                return envelope, from_lf(_chopped(candidate, end), envelope.size)
-            except FormatError:
-                continue
+    with contextlib.suppress(FormatError):
+        return envelope, _from_closed(stored, envelope.size)
+    changed = _without_client_headers(stored)
+    for candidate in changed:
+        with contextlib.suppress(FormatError):
+            return envelope, _from_closed(candidate, envelope.size)
+    if _has_body_length(stored):
+        # A client that takes Status, Content-Length or Lines of the sender's for its own
+        # lost them: what it left is the message now.
+        return envelope, _chopped(changed[0], 1)
     raise FormatError(f"a message of {envelope.size} octets has {len(stored)} here")
+
+
+def _from_closed(stored: bytes, size: int) -> bytes:
+    """Return the content that an entry's blank line, or two, ends; raises FormatError."""
+    try:
+        return from_lf(_chopped(stored, 1), size)
+    except FormatError:
+        for newlines in (2, 0):  # the content came without a line end, and is not LF form
+            content = _chopped(stored, newlines)
+            if len(content) == size:
+                return content
+        raise
 
 
 def _chopped(data: bytes, newlines: int) -> bytes:
@@ -197,9 +217,19 @@ def _without_torn_from(data: bytes) -> bytes:
     return data
 
 
-def _without_client_headers(data: bytes) -> bytes:
+def _without_client_headers(data: bytes) -> list[bytes]:
+    """Return what *data* may have been before a mail client added its headers."""
     head, blank, body = data.partition(b"\n\n")
-    return _CLIENT_HEADERS.sub(b"", head + b"\n")[:-1] + blank + body
+    kept = _CLIENT_HEADERS.sub(b"", head + b"\n")
+    # A message without any header got a blank line, too.
+    return [kept[:-1] + blank + body] if kept else [body, b"\n" + body]
+
+
+def _has_body_length(data: bytes) -> bool:
+    """Tell whether a mail client wrote into *data* how long the body is, and it is."""
+    head, _, body = data.partition(b"\n\n")
+    length = _BODY_LENGTH.search(head)
+    return length is not None and int(length[1]) == len(_chopped(body, 1))
 
 
 def mend_mbox(entry: bytes) -> tuple[int, bytes]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from .envelope import Envelope
 
 # What the header parsers of Python 3.10 to 3.14 raise on input they did not foresee.
-_PARSER_FAULTS = (
+PARSER_FAULTS = (
     MessageError,
     ArithmeticError,
     AssertionError,
@@ -37,7 +37,7 @@ class _Policy(EmailPolicy):
     def header_fetch_parse(self, name: str, value: str) -> Any:
         try:
             return super().header_fetch_parse(name, value)
-        except _PARSER_FAULTS:
+        except PARSER_FAULTS:
             # EmailMessage asks the MIME headers for their parts, the others for their text.
             if name.lower().startswith("content-"):
                 return self.header_factory(name, "")
@@ -65,6 +65,7 @@ class StoredMessage(EmailMessage):
         super().__init__(policy or _POLICY)
         self.envelope = None
         self.original_content = b""
+        self._on_top = 0
 
     @classmethod
     def parse(cls, content: bytes, envelope: Envelope | None = None) -> StoredMessage:
@@ -82,12 +83,20 @@ class StoredMessage(EmailMessage):
             message._put_on_top(envelope.headers())
         return message
 
+    def __bool__(self) -> bool:
+        return True  # a message without headers is a message
+
+    def own_items(self) -> list[tuple[str, Any]]:
+        """Return the headers of the message itself, without the five on top."""
+        return self.items()[self._on_top :]
+
     def _put_on_top(self, headers: list[tuple[str, str]]) -> None:
         own = list(self.raw_items())
-        for name, _ in own:
+        for name in {name.lower() for name, _ in own}:
             del self[name]
         for name, value in headers + own:
             self.set_raw(name, value)
+        self._on_top = len(headers)
 
     @cached_property
     def text(self) -> str:
@@ -157,7 +166,7 @@ class StoredMessage(EmailMessage):
         try:
             values = [str(value) for value in self.get_all(name, [])]
             return [address for _, address in getaddresses(values)]
-        except _PARSER_FAULTS:
+        except PARSER_FAULTS:
             return []
 
     def _shown_parts(self, *types: str) -> Iterator[EmailMessage]:
@@ -205,7 +214,7 @@ def _text(part: EmailMessage) -> str:
 def _filename(part: EmailMessage) -> str | None:
     try:
         return _plain(part.get_filename())
-    except _PARSER_FAULTS:
+    except PARSER_FAULTS:
         return None
 
 
@@ -215,7 +224,7 @@ def _size(part: EmailMessage) -> int | None:
         return len(payload)
     try:  # a message within the message has no bytes of its own
         return sum(len(inner.as_bytes()) for inner in cast("list[Any]", part.get_payload()))
-    except _PARSER_FAULTS:
+    except PARSER_FAULTS:
         return None
 
 

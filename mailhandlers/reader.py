@@ -8,111 +8,57 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from . import stores
+from .criteria import Criteria, Wanted
 from .formats import FormatError
 from .message import StoredMessage
-from .stores import Entry, GoneError, Raw, Store, StoreError
+from .stores import Entry, GoneError, IsNew, Raw, StoreError
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Inbox", "NoMessageError", "StoreError", "read_latest", "read_messages"]
 
 _E = TypeVar("_E", bound="_Expectation")
-_SHORTEST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.25
-_LOOK_SHARE = 0.005  # of a core, for looking
 _MOST_MISSES = 5
 _RECENT = 50
+_LONGEST_SHOWN = 200
 
 
 class NoMessageError(LookupError):
     """No message met the criteria in time; the text says what came instead."""
 
 
-@dataclass(frozen=True)
-class Criteria:
-    """What a message must be. None asks for nothing."""
-
-    to: str | None = None
-    """One of the envelope's recipients, ignoring case."""
-    mail_from: str | None = None
-    """The reverse-path, ignoring case; empty for a bounce."""
-    subject: str | re.Pattern[str] | None = None
-    """The subject, or a pattern to search in it."""
-    matching: str | re.Pattern[str] | None = None
-    """A regular expression to search in the decoded headers and text."""
-    where: Callable[[StoredMessage], object] | None = None
-    """A function that is true of the message."""
-
-    def allow(self, raw: Raw) -> bool:
-        """Tell what the envelope alone can tell, before the content is parsed."""
-        return all(self._of_envelope(raw))
-
-    def match(self, message: StoredMessage) -> bool:
-        """Tell whether *message*, which :meth:`allow` allows, meets the rest."""
-        return all(self._of_message(message))
-
-    def count(self, message: StoredMessage) -> int:
-        """Return how many criteria *message* meets: the nearest miss meets the most."""
-        raw = Raw(message.envelope, message.original_content)
-        return sum(self._of_envelope(raw)) + sum(self._of_message(message))
-
-    def __str__(self) -> str:
-        given = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return ", ".join(
-            f"{name}={value.pattern if isinstance(value, re.Pattern) else value!r}"
-            for name, value in given
-            if value is not None
-        )
-
-    def _of_envelope(self, raw: Raw) -> Iterator[bool]:
-        envelope = raw.envelope
-        if self.to is not None:
-            to = self.to.casefold()
-            yield envelope is not None and to in map(str.casefold, envelope.rcpt_tos)
-        if self.mail_from is not None:
-            mail_from = self.mail_from.casefold()
-            yield envelope is not None and mail_from == envelope.mail_from.casefold()
-
-    def _of_message(self, message: StoredMessage) -> Iterator[bool]:
-        if isinstance(self.subject, re.Pattern):
-            yield self.subject.search(_subject(message)) is not None
-        elif self.subject is not None:
-            yield self.subject == _subject(message)
-        if self.matching is not None:
-            headers = "".join(f"{name}: {value}\n" for name, value in message.items())
-            shown = f"{headers}\n{message.text or message.html}"
-            yield re.search(self.matching, shown) is not None
-        if self.where is not None:
-            yield bool(self.where(message))
-
-
 def read_latest(
-    path: str | os.PathLike[str], *, timeout: float = 0, **criteria: Any
+    path: str | os.PathLike[str], *, timeout: float = 0, **criteria: Unpack[Wanted]
 ) -> StoredMessage:
     """Return the newest message of the store at *path* that meets the *criteria*.
 
-    Waits up to *timeout* seconds for one. The criteria are those of :class:`Criteria`:
-    ``to``, ``mail_from``, ``subject``, ``matching``, ``where``. Raises NoMessageError,
-    and StoreError where *path* holds no store.
+    Waits up to *timeout* seconds for one. The criteria are ``to`` (one of the envelope's
+    recipients), ``mail_from``, ``subject`` (a string, or a compiled pattern to search),
+    ``matching`` (a pattern to search in headers and text) and ``where`` (a function of
+    the message). Raises NoMessageError, and StoreError where *path* holds no store.
     """
-    return _Search(path, Criteria(**criteria)).wait(timeout)
+    return _Search(path, Criteria.of(criteria)).wait(timeout)
 
 
-def read_messages(path: str | os.PathLike[str], **criteria: Any) -> Iterator[StoredMessage]:
+def read_messages(
+    path: str | os.PathLike[str], **criteria: Unpack[Wanted]
+) -> Iterator[StoredMessage]:
     """Yield the messages of the store at *path* that meet the *criteria*, oldest first.
 
     One message is in memory at a time. Raises StoreError where *path* holds no store.
     """
-    wanted = Criteria(**criteria)
-    return _matching(stores.find(path, wanted.to).oldest_first(), wanted, strict=True)
+    wanted = Criteria.of(criteria)
+    return _Found(wanted, strict=True).messages(stores.find(path, wanted.to).oldest_first())
 
 
 class Inbox:
@@ -125,7 +71,8 @@ class Inbox:
         return read_messages(self.path)
 
     def __len__(self) -> int:
-        return sum(1 for _ in read_messages(self.path))
+        entries = stores.find(self.path).newest_first()
+        return sum(1 for _ in _Found(Criteria(), strict=True).contents(entries))
 
     def __bool__(self) -> bool:
         return True  # an empty inbox is an inbox
@@ -133,27 +80,27 @@ class Inbox:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {os.fspath(self.path)!r}>"
 
-    def latest(self, *, timeout: float = 0, **criteria: Any) -> StoredMessage:
+    def latest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
         """Return the newest message, as :func:`read_latest` does."""
         return read_latest(self.path, timeout=timeout, **criteria)
 
-    def messages(self, **criteria: Any) -> list[StoredMessage]:
+    def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
         """Return the messages that meet the *criteria*, oldest first."""
         return list(read_messages(self.path, **criteria))
 
-    def expect(self, *, timeout: float = 30, **criteria: Any) -> Expected:
+    def expect(self, *, timeout: float = 30, **criteria: Unpack[Wanted]) -> Expected:
         """Return a context whose ``message`` is the first that arrives from its start on.
 
         Its end waits for it, up to *timeout* seconds, and raises NoMessageError.
         """
-        return Expected(self.path, timeout, Criteria(**criteria))
+        return Expected(self.path, timeout, Criteria.of(criteria))
 
-    def expect_none(self, *, within: float = 1, **criteria: Any) -> ExpectedNone:
+    def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context in which, and *within* seconds after which, no mail may come.
 
         Its end raises AssertionError as soon as one does.
         """
-        return ExpectedNone(self.path, within, Criteria(**criteria))
+        return ExpectedNone(self.path, within, Criteria.of(criteria))
 
     def clear(self) -> None:
         """Remove all messages; the server may run on."""
@@ -163,12 +110,13 @@ class Inbox:
 class _Expectation:
     """Mail that arrives after the ``with`` line, and until some time after its block."""
 
+    _entered = False
+
     def __init__(
         self, path: str | os.PathLike[str], seconds: float, criteria: Criteria
     ) -> None:
         self._seconds = seconds
         self._search = _Search(path, criteria)
-        self._entered = False
 
     def __enter__(self: _E) -> _E:
         self._entered = True
@@ -198,6 +146,8 @@ class Expected(_Expectation):
     @cached_property
     def message(self) -> StoredMessage:
         """The first message that came; asking within the block waits for it there."""
+        if not self._entered:
+            raise RuntimeError("expect() needs a 'with', or it can't tell what is new")
         return self._search.wait(self._seconds)
 
     def _finish(self) -> None:
@@ -221,50 +171,52 @@ class _Search:
     def __init__(self, path: str | os.PathLike[str], criteria: Criteria) -> None:
         self._path = os.path.abspath(path)
         self._criteria = criteria
-        self._only_new: Callable[[Entry], bool] | None = None
+        self._only_new: IsNew | None = None
 
     def skip_present(self) -> None:
         """Take only what arrives from now on."""
-        self._only_new = stores.find(self._path, self._criteria.to).mark()
+        self._only_new = stores.find(self._path).mark()
 
     def wait(self, timeout: float) -> StoredMessage:
         """Return a message: the newest, or the first new one. Raises NoMessageError."""
         deadline = time.monotonic() + timeout
+        watch = Watch(self._path)
         unseen = self._only_new
-        before = None
+        first = True
         while True:
             started = time.monotonic()
-            state = stores.state(self._path)
-            if state != before or stores.is_fresh(state):
-                before = state
+            if watch.changed() or first:
+                first = False
                 store = stores.find(self._path, self._criteria.to)
+                watch.follow(store.folders)
                 # Marked before the look: what comes meanwhile is for the next.
                 mark = store.mark() if timeout > 0 else None
-                if message := self._look(store, unseen):
+                entries = store.newest_first() if unseen is None else store.only(unseen)
+                if (message := self._pick(entries)) is not None:
                     return message
                 unseen = mark
             now = time.monotonic()
             if now >= deadline:
-                raise self._error(timeout)
-            pause = min(max((now - started) / _LOOK_SHARE, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-            time.sleep(min(pause, deadline - now))
+                raise NoMessageError(self._miss(timeout))
+            watch.pause(now - started, deadline)
 
-    def _look(
-        self, store: Store, unseen: Callable[[Entry], bool] | None
-    ) -> StoredMessage | None:
-        if unseen is None:
-            entries = store.newest_first()
-            return next(_matching(entries, self._criteria, strict=True), None)
-        entries = store.only(unseen)
-        if self._only_new is not None:
-            entries = reversed(list(entries))
-        return next(_matching(entries, self._criteria), None)
+    def _pick(self, newest_first: Iterator[Entry]) -> StoredMessage | None:
+        if self._only_new is None:
+            found = _Found(self._criteria, strict=True)
+            return next(found.messages(newest_first), None)
+        oldest_first = reversed(list(newest_first))
+        return next(_Found(self._criteria).messages(oldest_first), None)
 
-    def _error(self, timeout: float) -> NoMessageError:
+    def _miss(self, timeout: float) -> str:
+        """Return why there is no message, for somebody who has only this text."""
         store = stores.find(self._path)
         entries = store.newest_first() if self._only_new is None else store.only(self._only_new)
-        others = list(_matching(itertools.islice(entries, _RECENT), Criteria()))
-        misses = heapq.nlargest(_MOST_MISSES, others, key=self._criteria.count)
+        found = _Found(Criteria())
+        others = (
+            (self._criteria.count(message), -number, _line(message))
+            for number, message in enumerate(found.messages(itertools.islice(entries, _RECENT)))
+        )
+        misses = [line for _, _, line in heapq.nlargest(_MOST_MISSES, others)]
         text = f"no message in {self._path}"
         if str(self._criteria):
             text += f" with {self._criteria}"
@@ -273,44 +225,59 @@ class _Search:
         if timeout:
             text += f", in {timeout:g} s"
         if misses:
-            text += "; the nearest misses:" + "".join(f"\n  {_line(miss)}" for miss in misses)
+            text += "; the nearest misses:" + "".join(f"\n  {line}" for line in misses)
+        elif not os.path.exists(self._path):
+            text += "; nothing is there yet"
         else:
-            text += (
-                "; no other came" if os.path.exists(self._path) else "; nothing is there yet"
-            )
-        return NoMessageError(text)
+            text += "; no other came" if self._only_new else "; it is empty"
+        if found.first_bad:
+            text += f"\nand no message at all: {found.first_bad}"
+        return text
 
 
-def _matching(
-    entries: Iterable[Entry], criteria: Criteria, *, strict: bool = False
-) -> Iterator[StoredMessage]:
-    """Yield what meets the *criteria*; what can't be read doesn't hide the rest.
+class _Found:
+    """The messages among entries; what can't be read doesn't hide the rest."""
 
-    Raises StoreError in the end if *strict* and there was something, but no message.
-    """
-    any_good = False
-    first_bad = None
-    for entry in entries:
-        try:
-            raw = entry.read()
-        except GoneError:
-            continue
-        except FormatError as error:
-            first_bad = first_bad or f"{entry.place}: {error}"
-            continue
-        any_good = True
-        if criteria.allow(raw):
-            message = raw.parsed()
-            if criteria.match(message):
-                yield message
-    if strict and first_bad and not any_good:
-        raise StoreError(first_bad)
+    def __init__(self, criteria: Criteria, *, strict: bool = False) -> None:
+        """*strict* raises StoreError in the end if there was something, but no message."""
+        self._criteria = criteria
+        self._strict = strict
+        self.first_bad = ""
 
+    def messages(self, entries: Iterable[Entry]) -> Iterator[StoredMessage]:
+        """Yield the messages that meet the criteria."""
+        for raw in self.contents(entries):
+            if self._criteria.allow(raw):
+                message = raw.parsed()
+                del raw  # a generator that waits holds one message, not two
+                if self._criteria.match(message):
+                    yield message
+                del message
 
-def _subject(message: StoredMessage) -> str:
-    return str(message["Subject"] or "")
+    def contents(self, entries: Iterable[Entry]) -> Iterator[Raw]:
+        """Yield what can be read."""
+        any_good = False
+        for entry in entries:
+            try:
+                raw = entry.read()
+            except GoneError:
+                continue
+            except FormatError as error:
+                self.first_bad = self.first_bad or f"{entry.place}: {error}"
+                continue
+            any_good = True
+            yield raw
+            del raw
+        if self._strict and self.first_bad and not any_good:
+            raise StoreError(self.first_bad)
 
 
 def _line(message: StoredMessage) -> str:
     to = ", ".join(message.envelope.rcpt_tos) if message.envelope else str(message["To"])
-    return f"to {to}: {_subject(message)!r}"
+    return f"to {_shown(to)}: {_shown(str(message['Subject'] or ''))!r}"
+
+
+def _shown(text: str) -> str:
+    """Return *text* without what could act on a terminal, and not all of a long one."""
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

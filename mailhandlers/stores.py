@@ -13,24 +13,18 @@ import itertools
 import os
 import re
 import stat
-import time
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
-from email.utils import getaddresses, mktime_tz, parsedate_tz
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
-from . import formats, storage
+from . import foreign, formats, storage
 from .envelope import Envelope
 from .formats import FormatError
 from .message import StoredMessage
 
-_HEADER = re.compile(rb"[!-9;-~]+[ \t]*:")
+_HEAD = 1 << 16
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
-
-
-State = tuple[tuple[int, int, int, int], ...]
 
 
 class StoreError(ValueError):
@@ -63,8 +57,14 @@ class Entry(NamedTuple):
     """Return what it holds; raises GoneError, or FormatError for what is no message."""
 
 
+IsNew = Callable[[Any], bool]  # of an entry's key
+
+
 class Store(ABC):
-    """One kind of store, looked at anew for each question."""
+    """One look at a store: a new look is a new object."""
+
+    folders: list[str] = []  # noqa: RUF012 - none of its own is the default
+    """The folders below the path in which messages arrive."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -74,8 +74,8 @@ class Store(ABC):
         """Yield the entries, the latest by arrival first."""
 
     @abstractmethod
-    def mark(self) -> Callable[[Entry], bool]:
-        """Return a test that tells the entries that come after this moment."""
+    def mark(self) -> IsNew:
+        """Return a test that tells the entries that come after this look."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -85,9 +85,9 @@ class Store(ABC):
         """Yield the entries in order of arrival."""
         yield from reversed(list(self.newest_first()))
 
-    def only(self, is_new: Callable[[Entry], bool]) -> Iterator[Entry]:
+    def only(self, is_new: IsNew) -> Iterator[Entry]:
         """Yield the entries that come after a mark, the latest first."""
-        return filter(is_new, self.newest_first())
+        return (entry for entry in self.newest_first() if is_new(entry.key))
 
 
 class _Nothing(Store):
@@ -96,8 +96,8 @@ class _Nothing(Store):
     def newest_first(self) -> Iterator[Entry]:
         return iter(())
 
-    def mark(self) -> Callable[[Entry], bool]:
-        return lambda entry: True
+    def mark(self) -> IsNew:
+        return lambda key: True
 
     def clear(self) -> None:
         pass
@@ -106,16 +106,17 @@ class _Nothing(Store):
 class _OneMail(Store):
     """The one file of MailFile, or an .eml of another program's."""
 
-    def newest_first(self) -> Iterator[Entry]:
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(self.path)
-            key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-            yield Entry(key, self.path, lambda: _read_mail(self.path))
+    def __init__(self, path: str, status: os.stat_result, head: bytes) -> None:
+        super().__init__(path)
+        # A file system may give the next file the same inode at the same tick; the head
+        # holds the envelope's id.
+        self._key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, head)
 
-    def mark(self) -> Callable[[Entry], bool]:
-        old = [(entry.key, _id(entry)) for entry in self.newest_first()]
-        # A file system may give the next file the same inode at the same tick.
-        return lambda entry: (entry.key, _id(entry)) not in old
+    def newest_first(self) -> Iterator[Entry]:
+        yield Entry(self._key, self.path, functools.partial(_read_mail, self.path))
+
+    def mark(self) -> IsNew:
+        return lambda key: key != self._key
 
     def clear(self) -> None:
         storage.remove([self.path])
@@ -126,38 +127,48 @@ class _Folder(Store):
 
     def __init__(self, path: str, folders: list[str], suffix: str = "") -> None:
         super().__init__(path)
-        self._folders = folders
+        self.folders = folders
         self._suffix = suffix
+        self._places = self._list()
 
     def newest_first(self) -> Iterator[Entry]:
-        places = self._places()
-        # Our names and those of the Maildir specification begin with the second.
-        names = sorted(places, key=lambda name: (name[0].isdigit(), name), reverse=True)
-        for name in names:
-            yield Entry(name, places[name], functools.partial(self._read, places[name]))
+        return self._entries(self._places)
 
-    def mark(self) -> Callable[[Entry], bool]:
-        old = set(self._places())
-        return lambda entry: entry.key not in old
+    def mark(self) -> IsNew:
+        old = self._places.keys()
+        return lambda key: key not in old
+
+    def only(self, is_new: IsNew) -> Iterator[Entry]:
+        return self._entries(filter(is_new, self._places))
 
     def clear(self) -> None:
-        storage.empty_folders(self._folders)
+        storage.empty_folders(self.folders)
 
-    def _places(self) -> dict[str, str]:
+    def _list(self) -> dict[str, str]:
         """Return the path of each message by its name, which is without Maildir's flags."""
         places = {}
-        for folder in self._folders:
-            for name in _listed(folder):
-                if name[0] != "." and name.endswith(self._suffix) and name != "latest.eml":
+        for folder in self.folders:
+            names = [n for n in _listed(folder) if n.endswith(self._suffix) and n[0] != "."]
+            for name in names:
+                # PerRecipientDir's link to one of the others.
+                if name != "latest.eml" or len(names) == 1:
                     places[name.partition(":")[0]] = f"{folder}/{name}"
         return places
 
-    def _read(self, path: str) -> Raw:
+    def _entries(self, names: Iterable[str]) -> Iterator[Entry]:
+        # Our names and those of the Maildir specification begin with the second.
+        for name in sorted(names, key=lambda name: (name[0].isdigit(), name), reverse=True):
+            yield Entry(
+                name,
+                self._places[name],
+                functools.partial(self._read, name, self._places[name]),
+            )
+
+    def _read(self, name: str, path: str) -> Raw:
         try:
             return _read_mail(path)
         except GoneError:  # or a mail client moved it or marked it just now
-            name = os.path.basename(path).partition(":")[0]
-            return _read_mail(self._places().get(name, path))
+            return _read_mail(self._list().get(name, path))
 
 
 class _Growing(Store):
@@ -167,7 +178,7 @@ class _Growing(Store):
     kind: Callable[[], storage.Appendable]
 
     @abstractmethod
-    def parse(self, data: bytes, is_last: bool) -> Raw:
+    def parse(self, data: bytes, is_last: bool, written: float) -> Raw:
         """Return what the octets of an entry hold; raises GoneError or FormatError."""
 
     def newest_first(self) -> Iterator[Entry]:
@@ -184,16 +195,23 @@ class _Growing(Store):
             start = starts.pop()
             yield self._entry(status, start, starts[-1] if starts else status.st_size)
 
-    def only(self, is_new: Callable[[Entry], bool]) -> Iterator[Entry]:
-        return itertools.takewhile(is_new, self.newest_first())
+    def only(self, is_new: IsNew) -> Iterator[Entry]:
+        return itertools.takewhile(lambda entry: is_new(entry.key), self.newest_first())
+
+    def mark(self) -> IsNew:
+        for entry in self.newest_first():
+            # An entry that is not whole yet counts as new when it is.
+            with contextlib.suppress(GoneError, FormatError):
+                entry.read()
+                return functools.partial(self._is_behind, entry.key, self._anchor(entry.key))
+        return lambda key: True
+
+    def clear(self) -> None:
+        storage.Disk().truncate(self.path, self.kind())
 
     def _spans(self) -> Iterator[tuple[os.stat_result, int, int]]:
-        try:
-            fd = os.open(self.path, os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, fd)
+        with contextlib.suppress(GoneError), self._open() as file:
+            fd = file.fileno()
             status = os.fstat(fd)
 
             def read(start: int, end: int) -> bytes:
@@ -206,41 +224,49 @@ class _Growing(Store):
         return Entry(
             (status.st_dev, status.st_ino, start),
             f"{self.path}, octet {start}",
-            functools.partial(self._read, start, end, end == status.st_size),
+            functools.partial(self._read, status, start, end),
         )
 
-    def mark(self) -> Callable[[Entry], bool]:
-        for entry in self.newest_first():
-            with contextlib.suppress(GoneError, FormatError):
-                entry.read()
-                return functools.partial(self._is_behind, entry.key, self._anchor(entry))
-        return lambda entry: True
-
-    def clear(self) -> None:
-        storage.Disk().truncate(self.path, self.kind())
-
-    def _read(self, start: int, end: int, is_last: bool) -> Raw:
-        data = self._octets(start, end - start)
-        if len(data) < end - start:
+    def _read(self, status: os.stat_result, start: int, end: int) -> Raw:
+        with self._open() as file:
+            data = os.pread(file.fileno(), end - start, start)
+            now = os.fstat(file.fileno())
+        if len(data) < end - start or not os.path.samestat(now, status):
             raise GoneError(self.path)
-        return self.parse(data, is_last)
-
-    def _octets(self, start: int, length: int) -> bytes:
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                return os.pread(file.fileno(), length, start)
+            return self.parse(data, end == status.st_size, status.st_mtime)
+        except FormatError:
+            if now.st_mtime_ns != status.st_mtime_ns:  # other octets than were found there
+                raise GoneError(self.path) from None
+            raise
+
+    def _open(self) -> BinaryIO:
+        try:
+            return open(self.path, "rb", buffering=0)
         except FileNotFoundError:
             raise GoneError(self.path) from None
 
-    def _anchor(self, entry: Entry) -> bytes:
-        return self._octets(entry.key[2], 4096).partition(b"\n\n")[0]
+    def _anchor(self, key: tuple[int, int, int]) -> tuple[int, int, bytes]:
+        """Return what tells the entry at *key* from another that stands there later."""
+        with self._open() as file:
+            status = os.fstat(file.fileno())
+            head = os.pread(file.fileno(), 4096, key[2]).partition(b"\n\n")[0]
+        return status.st_dev, status.st_ino, head
 
-    def _is_behind(self, key: Any, anchor: bytes, entry: Entry) -> bool:
-        """Tell whether *entry* follows the one that stood at *key*, if that is still there."""
-        if entry.key[:2] != key[:2] or entry.key[2] > key[2]:
+    def _is_behind(
+        self,
+        old: tuple[int, int, int],
+        anchor: tuple[int, int, bytes],
+        key: tuple[int, int, int],
+    ) -> bool:
+        """Tell whether *key* follows the entry that stood at *old*, if that is still there."""
+        if key[:2] != old[:2] or key[2] > old[2]:
             return True
         # The file may have been emptied and have grown again.
-        return self._octets(key[2], len(anchor)) != anchor
+        try:
+            return self._anchor(old) != anchor
+        except GoneError:
+            return True
 
 
 class _Mbox(_Growing):
@@ -249,18 +275,23 @@ class _Mbox(_Growing):
     mark_of_entry = b"From "
     kind = staticmethod(lambda: storage.Mbox(b"From ", formats.mend_mbox))
 
-    def parse(self, data: bytes, is_last: bool) -> Raw:
+    def parse(self, data: bytes, is_last: bool, written: float) -> Raw:
         try:
-            return Raw(*formats.from_mbox(data))
+            raw = Raw(*formats.from_mbox(data))
         except FormatError:
             if is_last and formats.is_torn_mbox(data):
                 raise GoneError(self.path) from None
             first, _, content = formats.unquote_from(data).partition(b"\n")
             if not first.startswith(b"From ") or formats.has_block(content):
                 raise
-        date = parsedate_tz(" ".join(first.decode("ascii", "replace").split()[2:]))
-        when = mktime_tz(date) if date else os.path.getmtime(self.path)
-        return _foreign(content.removesuffix(b"\n"), self.path, when)
+        else:
+            if is_last and not data.endswith(b"\n\n"):  # the blank line is not there yet
+                raise GoneError(self.path)
+            return raw
+        when = foreign.mbox_date(first)
+        content = content.removesuffix(b"\n")
+        envelope = foreign.envelope(content, self.path, written if when is None else when)
+        return Raw(envelope, content)
 
 
 class _JsonLines(_Growing):
@@ -269,7 +300,7 @@ class _JsonLines(_Growing):
     mark_of_entry = b""
     kind = staticmethod(lambda: storage.Appendable(b"", formats.mend_json_lines))
 
-    def parse(self, data: bytes, is_last: bool) -> Raw:
+    def parse(self, data: bytes, is_last: bool, written: float) -> Raw:
         try:
             return Raw(*formats.from_json_line(data))
         except FormatError:
@@ -286,13 +317,15 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
     """
     path = os.path.abspath(path)
     try:
-        if os.path.isdir(path):
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
             return _find_folder(path, recipient)
-        if not os.path.isfile(path) and os.path.lexists(path):
+        if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path} is no regular file and no folder")
-        with open(path, "rb") as file:
-            head = file.read(1 << 16)
-    except FileNotFoundError:
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            head = file.read(_HEAD)
+    except (FileNotFoundError, NotADirectoryError):
         return _Nothing(path)
     if not head:
         return _Nothing(path)
@@ -300,8 +333,8 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
         return _Mbox(path)
     if head.startswith(b"{"):
         return _JsonLines(path)
-    if _HEADER.match(head):
-        return _OneMail(path)
+    if formats.has_block(head) or foreign.is_mail(head):
+        return _OneMail(path, status, head)
     # Other lines may stand above the first of ours.
     if b'\n{"id": "' in head:
         return _JsonLines(path)
@@ -310,53 +343,41 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
     raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")
 
 
-def state(path: str) -> State:
-    """Return what changes whenever a message arrives, cheaply."""
-    try:
-        status = os.stat(path)
-        folders = (
-            [e for e in os.scandir(path) if e.is_dir()] if stat.S_ISDIR(status.st_mode) else []
-        )
-        found = [status, *(os.stat(folder) for folder in folders)]
-    except FileNotFoundError:  # as a whole or in part: look again
-        return ()
-    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in found)
-
-
-def is_fresh(state: State) -> bool:
-    """Tell whether more may have come since without a trace: a clock's tick is long."""
-    recently = time.time_ns() - 100_000_000
-    return any(modified > recently for _, _, _, modified in state)
-
-
 def _find_folder(path: str, recipient: str | None) -> Store:
-    entries = list(os.scandir(path))
-    folders = [entry.path for entry in entries if entry.is_dir() and entry.name[0] != "."]
-    maildir = [f"{path}/{name}" for name in ("new", "cur") if f"{path}/{name}" in folders]
-    # A recipient may be called "new": the latest.eml in its folder tells.
-    if maildir and not any(os.path.lexists(f"{folder}/latest.eml") for folder in maildir):
-        return _Folder(path, maildir)
-    if any(entry.name.endswith(".eml") for entry in entries):
+    folders: list[str] = []
+    others: list[str] = []
+    for entry in os.scandir(path):
+        if entry.name[0] != ".":
+            (folders if entry.is_dir() else others).append(entry.path)
+    if any(name.endswith(".eml") for name in others):
         return _Folder(path, [path], ".eml")
-    if entries and not folders:
-        raise StoreError(f"{path} holds {entries[0].name!r}, and no Maildir or recipients")
+    # A recipient may be called "new": the latest.eml in some folder tells.
+    if not any(os.path.lexists(f"{folder}/latest.eml") for folder in folders):
+        maildir = [f"{path}/{name}" for name in ("new", "cur") if f"{path}/{name}" in folders]
+        if maildir:
+            return _Folder(path, maildir)
+        _check_people(path, others, folders)
     if recipient is not None:
         folders = [f"{path}/{formats.folder_name(recipient)}"]
     return _Folder(path, folders, ".eml")
 
 
+def _check_people(path: str, others: list[str], folders: list[str]) -> None:
+    """Raise StoreError for a folder of something else; one without any mail is a store."""
+    for folder in folders:
+        names = [name for name in _listed(folder) if name[0] != "."]
+        if any(name.endswith(".eml") for name in names):
+            return
+        others += [f"{folder}/{name}" for name in names]
+    if others:
+        raise StoreError(f"{min(others)} belongs to no Maildir and to no recipient's mail")
+
+
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _id(entry: Entry) -> str | None:
-    with contextlib.suppress(GoneError, FormatError):
-        if envelope := entry.read().envelope:
-            return envelope.id
-    return None
 
 
 def _read_mail(path: str) -> Raw:
@@ -369,29 +390,9 @@ def _read_mail(path: str) -> Raw:
         raise GoneError(path) from None
     if formats.has_block(data):
         return Raw(*formats.from_mail(data))
+    if not foreign.is_mail(data[:_HEAD]):
+        raise FormatError("no message begins like this")
     name = os.path.basename(path)
     second = _ARRIVAL.match(name)
-    return _foreign(data, name, float(second[1]) if second else written)
-
-
-def _foreign(content: bytes, name: str, when: float) -> Raw:
-    """Return a message of another program's, with the envelope that its headers give."""
-    message = StoredMessage.parse(content)
-    sender = message["X-MailFrom"] or message["Return-Path"]
-    named = message.get_all("X-RcptTo") or message.get_all("Delivered-To") or []
-    if sender is None and not named:
-        return Raw(None, content)
-    envelope = Envelope(
-        id=name,
-        received=datetime.fromtimestamp(when, timezone.utc),
-        peer=str(message["X-Peer"] or ""),
-        helo="",
-        protocol="",
-        tls=None,
-        auth=None,
-        mail_from=str(sender or "").strip(" <>"),
-        mail_options=[],
-        rcpt_tos=[address for _, address in getaddresses(map(str, named)) if address],
-        size=len(content),
-    )
-    return Raw(envelope, content)
+    when = float(second[1]) if second else written
+    return Raw(foreign.envelope(data, name, when), data)

@@ -1,0 +1,109 @@
+"""What a message must be to be the one that a test looks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
+
+from .message import StoredMessage
+from .stores import Raw
+
+
+class Wanted(TypedDict, total=False):
+    """The criteria as keyword arguments, for type checkers; :class:`Criteria` tells more."""
+
+    to: str | None
+    mail_from: str | None
+    subject: str | re.Pattern[str] | None
+    matching: str | re.Pattern[str] | None
+    where: Callable[[StoredMessage], object] | None
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a message must be. None asks for nothing."""
+
+    to: str | None = None
+    """One of the envelope's recipients, ignoring case."""
+    mail_from: str | None = None
+    """The reverse-path, ignoring case; empty for a bounce."""
+    subject: str | re.Pattern[str] | None = None
+    """The subject, or a compiled pattern to search in it."""
+    matching: str | re.Pattern[str] | None = None
+    """A regular expression to search in the sender's headers, decoded, and the text."""
+    where: Callable[[StoredMessage], object] | None = None
+    """A function that is true of the message."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Criteria:
+        """Return the criteria *given* by name; raises TypeError for what is none."""
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                known = ", ".join(names)
+                raise TypeError(f"there is no criterion {name!r}: choose from {known}")
+        return cls(**given)
+
+    def __post_init__(self) -> None:
+        for name in ("to", "mail_from", "subject", "matching"):
+            value = getattr(self, name)
+            text = value.pattern if isinstance(value, re.Pattern) else value
+            pattern_allowed = name in ("subject", "matching") or text is value
+            if not (value is None or (isinstance(text, str) and pattern_allowed)):
+                raise TypeError(f"the criterion {name!r} can't be {value!r}")
+        if not (self.where is None or callable(self.where)):
+            raise TypeError(f"the criterion 'where' is a function, not {self.where!r}")
+        if isinstance(self.matching, str):  # a mistake in it shows at once
+            object.__setattr__(self, "matching", re.compile(self.matching))
+
+    def allow(self, raw: Raw) -> bool:
+        """Tell what the envelope alone can tell, before the content is parsed."""
+        return all(self._of_envelope(raw))
+
+    def match(self, message: StoredMessage) -> bool:
+        """Tell whether *message*, which :meth:`allow` allows, meets the rest."""
+        return all(self._of_content(message)) and (
+            self.where is None or bool(self.where(message))
+        )
+
+    def count(self, message: StoredMessage) -> int:
+        """Return how many criteria a near miss meets.
+
+        ``where`` is not asked: whoever meets all the rest has failed it.
+        """
+        raw = Raw(message.envelope, message.original_content)
+        return sum(self._of_envelope(raw)) + sum(self._of_content(message))
+
+    def __str__(self) -> str:
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ", ".join(
+            f"{name}={_source(value)}" for name, value in given if value is not None
+        )
+
+    def _of_envelope(self, raw: Raw) -> Iterator[bool]:
+        envelope = raw.envelope
+        if self.to is not None:
+            to = self.to.casefold()
+            yield envelope is not None and to in map(str.casefold, envelope.rcpt_tos)
+        if self.mail_from is not None:
+            mail_from = self.mail_from.casefold()
+            yield envelope is not None and mail_from == envelope.mail_from.casefold()
+
+    def _of_content(self, message: StoredMessage) -> Iterator[bool]:
+        if self.subject is not None:
+            subject = str(message["Subject"] or "")
+            if isinstance(self.subject, str):
+                yield self.subject == subject
+            else:
+                yield self.subject.search(subject) is not None
+        if self.matching is not None:
+            # Not the headers that the server put on top: an id holds any digits.
+            headers = "".join(f"{name}: {value}\n" for name, value in message.own_items())
+            text = f"{headers}\n{message.text or message.html}"
+            yield re.search(self.matching, text) is not None
+
+
+def _source(value: object) -> str:
+    return f"/{value.pattern}/" if isinstance(value, re.Pattern) else repr(value)

@@ -1,0 +1,78 @@
+"""Messages that other programs stored: is it one, and what envelope its headers give."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from email.utils import getaddresses, mktime_tz, parsedate_tz
+
+from .envelope import Envelope
+from .message import PARSER_FAULTS, StoredMessage
+
+_FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
+_HEADER = re.compile(rb"(?:>?From [^\n]*\n)?" + _FIELD)
+# A line of some other file may have a colon, too; a message has one of these.
+_MAIL = re.compile(
+    rb"^(?:From|Sender|Reply-To|To|Cc|Bcc|Date|Subject|Received|Message-ID|MIME-Version|"
+    rb"Content-Type|Return-Path|Delivered-To|X-[!-9;-~]+)[ \t]*:",
+    re.MULTILINE | re.IGNORECASE,
+)
+_BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
+
+
+def is_mail(head: bytes) -> bool:
+    """Tell whether a file that begins with *head* is a message, for what one can tell."""
+    return _HEADER.match(head) is not None and _MAIL.search(_headers(head)) is not None
+
+
+def envelope(content: bytes, name: str, when: float) -> Envelope | None:
+    """Return what the headers of *content* say of an envelope, or None.
+
+    Delivery agents put theirs first; aiosmtpd's Mailbox puts its X- headers last.
+    """
+    message = StoredMessage.parse(_headers(content))
+    senders = message.get_all("X-MailFrom", [])[-1:] or message.get_all("Return-Path", [])
+    named = message.get_all("X-RcptTo", [])[-1:] or message.get_all("Delivered-To", [])
+    if not senders and not named:
+        return None
+    return Envelope(
+        id=name,
+        received=_moment(when),
+        peer=str(message.get_all("X-Peer", [""])[-1]),
+        helo="",
+        protocol="",
+        tls=None,
+        auth=None,
+        mail_from=str(senders[0]).strip(" <>") if senders else "",
+        mail_options=[],
+        rcpt_tos=_addresses([str(value) for value in named]),
+        size=len(content),
+    )
+
+
+def mbox_date(first: bytes) -> float | None:
+    """Return the moment that the From line of an mbox entry names, or None."""
+    try:
+        date = parsedate_tz(" ".join(first.decode("ascii", "replace").split()[2:]))
+        return mktime_tz(date) if date else None
+    except PARSER_FAULTS:
+        return None
+
+
+def _headers(content: bytes) -> bytes:
+    blank = _BLANK.search(content)
+    return content[: blank.start()] if blank else content
+
+
+def _addresses(values: list[str]) -> list[str]:
+    try:
+        return list(dict.fromkeys(address for _, address in getaddresses(values) if address))
+    except PARSER_FAULTS:
+        return []
+
+
+def _moment(when: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(when, timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a year that nobody will see
+        return datetime.fromtimestamp(0, timezone.utc)
