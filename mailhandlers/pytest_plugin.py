@@ -6,6 +6,7 @@ pytest finds this module by its entry point; ``mailhandlers`` itself never impor
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -63,10 +64,12 @@ class MailCatcher(Inbox):
     sessions: Recorder
     """A :class:`.dialogue.Dialogue` for each connection, oldest first, as it is so far."""
 
-    def __init__(self, handler: handlers.Handler) -> None:
+    def __init__(self, handler: handlers.Handler, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(handler.path)
         self.handler = handler
-        self._server = _Server(handler, self.host, 0, server_hostname="mailcatcher")
+        self._server = _Server(
+            handler, self.host, 0, server_hostname="mailcatcher", tls_context=tls
+        )
         self.sessions = self._server.sessions
 
     @property
@@ -107,8 +110,17 @@ class _Server(Controller):
 
 
 @pytest.fixture
+def mailcatcher_tls() -> ssl.SSLContext | None:
+    """Offer no STARTTLS: override this fixture to return the context that offers it."""
+    return None
+
+
+@pytest.fixture
 def mailcatcher(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mailcatcher_tls: ssl.SSLContext | None,
 ) -> Iterator[MailCatcher]:
     """Run an SMTP server for the test; the fixture is its inbox, with ``host`` and ``port``."""
     marker = request.node.get_closest_marker("mailcatcher")
@@ -120,7 +132,7 @@ def mailcatcher(
         handler = _handler(tmp_path, *args, **options)
     except ValueError as error:
         raise pytest.UsageError(f"mailcatcher: {error}") from None
-    catcher = MailCatcher(handler)
+    catcher = MailCatcher(handler, mailcatcher_tls)
     catcher.start()
     try:
         yield catcher

@@ -278,7 +278,6 @@ async def _said(server: SMTP, status: Any) -> Any:
     if status is MISSING or not status.startswith("421"):
         return status
     await server.push(status)
-    assert server.transport is not None
-    server.transport.close()
-    # As aiosmtpd ends QUIT: commands already here, as with PIPELINING, get no reply.
+    # aiosmtpd closes the connection of a session that is cancelled. Commands that are here
+    # already, as with PIPELINING (RFC 2920), get no reply.
     raise asyncio.CancelledError
