@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -136,6 +137,15 @@ class Client:
         """Send the message and return the reply."""
         self.socket.sendall(stuffed(content))
         return self.reply()
+
+    def submit(self, content: bytes = HELLO, to: Iterable[str] = ("bob@example.com",)) -> None:
+        """Send one message and don't wait for its reply."""
+        assert self.begin(to=to).startswith("354")
+        self.socket.sendall(stuffed(content))
+
+    def is_silent(self, seconds: float = 0.2) -> bool:
+        """Tell whether the server sends nothing for a while."""
+        return select.select([self.socket], [], [], seconds)[0] == []
 
     def send(
         self,

@@ -1,0 +1,116 @@
+"""What the command line refuses, before the port opens and before anything is made."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aiosmtpd.main import parseargs
+from support import KINDS, Kind, Server, tree
+
+MISUSES = {
+    "no path": ([], "PATH"),
+    "an empty path": ([""], "PATH"),
+    "an option for a path": (["sync=no"], "PATH"),
+    "two paths": (["mail", "more"], "'more'"),
+    "an unknown option": (["mail", "colour=red"], "'colour'.*sync.*mode"),
+    "an option without a name": (["mail", "=no"], "sync.*mode"),
+    "a bad sync": (["mail", "sync=maybe"], "'sync=maybe'.*yes or no"),
+    "an empty sync": (["mail", "sync="], "yes or no"),
+    "a mode of letters": (["mail", "mode=rw"], "'mode=rw'.*0600"),
+    "a mode that is not octal": (["mail", "mode=0689"], "0600"),
+    "a mode without reading": (["mail", "mode=0200"], "0600"),
+    "a mode without writing": (["mail", "mode=0400"], "0600"),
+    "a mode too large": (["mail", "mode=1777"], "0600"),
+    "a negative mode": (["mail", "mode=-600"], "0600"),
+    "a missing parent": (["missing/mail"], "missing"),
+    "a file for a parent": (["file/mail"], "file"),
+}
+FOLDER_MISUSES = {"a file": (["file"], "folder"), "a device": (["device"], "folder")}
+FILE_MISUSES = {
+    "a folder": (["folder"], "is a folder"),
+    "a folder with a slash": (["folder/"], "is a folder"),
+    "a device": (["device"], "no regular file"),
+}
+CASES = [
+    pytest.param(kind, *misuse, id=f"{kind.handler}-{name}")
+    for kind in KINDS
+    for name, misuse in (MISUSES | (FOLDER_MISUSES if kind.is_folder else FILE_MISUSES)).items()
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with things that can be no store."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("precious")
+    os.mkfifo(tmp_path / "device")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check_complaint(errors: str, handler: str, told: str) -> None:
+    """Check that *errors* is the usage and one sentence that says what to do."""
+    usage, _, complaint = errors.partition(": error: ")
+    assert usage.startswith("usage: ")
+    assert re.fullmatch(rf"{handler}: [^\n]*{told}[^\n]*\n", complaint)
+
+
+@pytest.mark.parametrize(("kind", "arguments", "told"), CASES)
+def test_a_misuse_ends_in_one_sentence(
+    kind: Kind,
+    arguments: list[str],
+    told: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(os.listdir(place))
+    with pytest.raises(SystemExit) as ended:
+        parseargs(["-n", "-c", f"mailhandlers.{kind.handler}", "--", *arguments])
+    assert ended.value.code == 2
+    check_complaint(capsys.readouterr().err, kind.handler, told)
+    assert sorted(os.listdir(place)) == before
+    assert (place / "file").read_text() == "precious"
+
+
+def test_the_command_ends_before_the_port_opens(kind: Kind, place: Path) -> None:
+    with Server(kind.handler, "mail", "sync=no") as server:
+        # The port is taken: a command that came so far would say so.
+        listen = ["-l", f"127.0.0.1:{server.port}"]
+        command = [sys.executable, "-m", "aiosmtpd", "-n", *listen, "-c"]
+        ended = subprocess.run(
+            [*command, f"mailhandlers.{kind.handler}", "missing/mail"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    check_complaint(ended.stderr, kind.handler, "missing")
+
+
+def test_nothing_is_made_before_the_first_message(kind: Kind, tmp_path: Path) -> None:
+    with Server(kind.handler, tmp_path / kind.store) as server:
+        assert tree(tmp_path) == {}
+        assert server.stop() == 0
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["a=b", "with space", "-dash", "zoë", "%", "mode"])
+def test_a_path_may_have_any_name(kind: Kind, place: Path, name: str) -> None:
+    # A path that begins with a dash needs a folder before it, as in any command.
+    with Server(kind.handler, f"./{name}", "sync=no") as server:
+        assert server.send() == "250 OK"
+    assert sorted(os.listdir(place)) == sorted(["device", "file", "folder", name])
+
+
+def test_options_come_in_any_order(kind: Kind, tmp_path: Path) -> None:
+    with Server(kind.handler, tmp_path / kind.store, "mode=0640", "sync=no") as server:
+        assert server.send() == "250 OK"
+    assert all(
+        path.is_dir() or path.stat().st_mode & 0o777 == 0o640 for path in tmp_path.rglob("*")
+    )
