@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from email.errors import MessageError
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import EmailPolicy
-from email.utils import getaddresses
 from functools import cached_property
-from html.parser import HTMLParser
 from typing import Any, cast
 
 from .envelope import Envelope
+from .shown import Page, codes_in, links_in
 
-# What the header parsers of Python 3.10 to 3.14 raise on input they did not foresee.
+# What the header parsers of Python 3.10 to 3.13 raise on input that they did not foresee;
+# the warning is of a charset named unicode_escape, where warnings are errors.
 PARSER_FAULTS = (
-    MessageError,
-    ArithmeticError,
-    AssertionError,
     AttributeError,
-    LookupError,
+    DeprecationWarning,
+    IndexError,
+    OverflowError,
     RecursionError,
     TypeError,
     ValueError,
 )
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s<>\"]+", re.IGNORECASE)
-_LINK = re.compile(r"(?!javascript:|data:|cid:)[a-z][a-z0-9+.-]*:\S", re.IGNORECASE)
-_CODE = re.compile(r"\b\d{4,8}\b", re.ASCII)
+# What turning a broken message into bytes again raises besides.
+_GENERATOR_FAULTS = (*PARSER_FAULTS, LookupError, MessageError)
+_DEEPEST = 50
+# The headers of the block on top, which are no text to decode: an address may look like
+# an encoded word.
+_AS_THEY_ARE = ("return-path", "x-peer", "x-mailfrom", "x-rcptto", "x-envelope")
+_LINE_END = re.compile(r"\r\n?|\n")
+_ADDRESS = re.compile(r"[^\s<>()\",;:]+@[^\s<>()\",;:]+")
 
 
 class _Policy(EmailPolicy):
     """The policy ``default``, with text where a header can't be parsed."""
 
     def header_fetch_parse(self, name: str, value: str) -> Any:
-        try:
-            return super().header_fetch_parse(name, value)
-        except PARSER_FAULTS:
+        if hasattr(value, "name"):  # a header that the user set
+            return value
+        # The octets of UTF-8 are surrogates so far, which the parsers don't know.
+        value = _LINE_END.sub("", value)
+        value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if name.lower() in _AS_THEY_ARE:
+            return value
+        for kind in (name, "X-Unparsed"):
+            with contextlib.suppress(*PARSER_FAULTS):
+                return self.header_factory(kind, value)
             # EmailMessage asks the MIME headers for their parts, the others for their text.
-            if name.lower().startswith("content-"):
+            if name.lower().startswith(("content-", "mime-")):
                 return self.header_factory(name, "")
-            return self.header_factory("X-Unparsed", value)
+        return value
 
 
 _POLICY = _Policy()
@@ -75,7 +88,10 @@ class StoredMessage(EmailMessage):
         message: StoredMessage
         try:
             message = parser.parsebytes(lines)
-        except RecursionError:  # parts within parts within parts
+            too_deep = not _is_shallow(message)
+        except RecursionError:
+            too_deep = True
+        if too_deep:  # parts within parts within parts: nobody's mail, read as its text
             message = parser.parsebytes(lines, headersonly=True)
         message.envelope = envelope
         message.original_content = content
@@ -113,27 +129,38 @@ class StoredMessage(EmailMessage):
         """The links of text and HTML in order of appearance, each once."""
         found: list[str] = []
         for part in self._shown_parts("text/plain", "text/html"):
-            found += _page(part).links if _is_html(part) else _urls(_text(part))
+            found += _page(part).links if _is_html(part) else links_in(_text(part))
         return list(dict.fromkeys(found))
 
     @cached_property
     def codes(self) -> list[str]:
         """The groups of 4 to 8 digits that a person would see, in order, each once.
 
-        Digits in a link don't count. HTML counts where there is no plain text.
+        Digits in a link don't count. HTML counts where the plain text has none.
         """
-        parts = list(self._shown_parts("text/plain")) or list(self._shown_parts("text/html"))
-        text = "\n".join(_page(part).text if _is_html(part) else _text(part) for part in parts)
-        return list(dict.fromkeys(_CODE.findall(_URL.sub(" ", text))))
+        pages = (_page(part).text for part in self._shown_parts("text/html"))
+        return codes_in(self.text) or codes_in("\n".join(pages))
 
     @cached_property
     def bcc(self) -> list[str]:
         """The envelope's recipients that no To or Cc header names."""
         if self.envelope is None:
             return []
-        headers = self._addresses("To") + self._addresses("Cc")
-        named = {address.casefold() for address in headers}
+        named = {address.casefold() for address in self._addresses("To", "Cc")}
         return [rcpt for rcpt in self.envelope.rcpt_tos if rcpt.casefold() not in named]
+
+    def get_content_type(self) -> str:
+        """Return the type; a multipart whose boundary never comes is the text it is."""
+        kind = super().get_content_type()
+        if kind.startswith("multipart/") and isinstance(getattr(self, "_payload", None), str):
+            return "text/plain"
+        return kind
+
+    def get_content(self, *args: Any, **options: Any) -> Any:
+        """Return the content as EmailMessage does, and text in any charset as text."""
+        if self.get_content_maintype() == "text" and not args and not options:
+            return _text(self)
+        return super().get_content(*args, **options)
 
     def summary(self) -> dict[str, Any]:
         """Return what a record of the message tells, ready for :func:`json.dumps`.
@@ -149,8 +176,8 @@ class StoredMessage(EmailMessage):
             "date": when.isoformat() if (when := getattr(date, "datetime", None)) else None,
             "message_id": _plain(self["Message-ID"]),
             "headers": [[name, _plain(value)] for name, value in self.items()],
-            "text": self.text if any(self._shown_parts("text/plain")) else None,
-            "html": self.html if any(self._shown_parts("text/html")) else None,
+            "text": self.text if [*self._shown_parts("text/plain")] else None,
+            "html": self.html if [*self._shown_parts("text/html")] else None,
             "attachments": [
                 {
                     "filename": _filename(part),
@@ -162,16 +189,16 @@ class StoredMessage(EmailMessage):
             ],
         }
 
-    def _addresses(self, name: str) -> list[str]:
-        try:
-            values = [str(value) for value in self.get_all(name, [])]
-            return [address for _, address in getaddresses(values)]
-        except PARSER_FAULTS:
-            return []
+    def _addresses(self, *names: str) -> Iterator[str]:
+        for value in itertools.chain(*(self.get_all(name, []) for name in names)):
+            try:
+                yield from [address.addr_spec for address in value.addresses]
+            except PARSER_FAULTS:
+                yield from _ADDRESS.findall(value)
 
     def _shown_parts(self, *types: str) -> Iterator[EmailMessage]:
         for part in _leaves(self):
-            if _is_shown(part) and _type(part) in types:
+            if _is_shown(part) and part.get_content_type() in types:
                 yield part
 
 
@@ -179,36 +206,49 @@ def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
     """Yield the parts that hold no parts; a message within the message is one of them."""
     pending = [message]
     while pending:
-        part = pending.pop(0)
-        if part.is_multipart() and part.get_content_maintype() == "multipart":
-            pending[:0] = cast("list[EmailMessage]", part.get_payload())
+        part = pending.pop()
+        if part.get_content_maintype() == "multipart":
+            pending += reversed(_parts(part))
         else:
             yield part
 
 
-def _type(part: EmailMessage) -> str:
-    # A multipart whose boundary never comes is read as the text it is.
-    kind = part.get_content_type()
-    return "text/plain" if kind.startswith("multipart/") else kind
+def _is_shallow(message: EmailMessage) -> bool:
+    """Tell whether the parts in parts are few enough for methods that call themselves."""
+    level = [message]
+    for _ in range(_DEEPEST):
+        level = [inner for part in level for inner in _parts(part)]
+    return not level
+
+
+def _parts(part: EmailMessage) -> list[EmailMessage]:
+    return cast("list[EmailMessage]", part.get_payload()) if part.is_multipart() else []
 
 
 def _is_html(part: EmailMessage) -> bool:
-    return _type(part) == "text/html"
+    return part.get_content_type() == "text/html"
 
 
 def _is_shown(part: EmailMessage) -> bool:
-    return _type(part) in ("text/plain", "text/html") and not part.is_attachment()
+    shown = part.get_content_type() in ("text/plain", "text/html")
+    return shown and not part.is_attachment()
 
 
 def _text(part: EmailMessage) -> str:
-    payload = part.get_payload(decode=True)
-    data = payload if isinstance(payload, bytes) else b""
-    charset = part.get_content_charset("utf-8")
+    data = _octets(part) or b""
     try:
-        text = data.decode(charset, "replace")
-    except (LookupError, ValueError):  # a charset of nobody's, or one that is no text codec
+        text = data.decode(part.get_content_charset("utf-8"), "replace")
+    except (LookupError, ValueError, DeprecationWarning):  # no charset of text
         text = data.decode("utf-8", "replace")
     return text.replace("\r\n", "\n")
+
+
+def _octets(part: EmailMessage) -> bytes | None:
+    try:
+        payload = part.get_payload(decode=True)
+    except PARSER_FAULTS:
+        payload = str(part.get_payload()).encode("utf-8", "surrogateescape")
+    return payload if isinstance(payload, bytes) else None
 
 
 def _filename(part: EmailMessage) -> str | None:
@@ -219,12 +259,12 @@ def _filename(part: EmailMessage) -> str | None:
 
 
 def _size(part: EmailMessage) -> int | None:
-    payload = part.get_payload(decode=True)
-    if isinstance(payload, bytes):
-        return len(payload)
+    octets = _octets(part)
+    if octets is not None:
+        return len(octets)
     try:  # a message within the message has no bytes of its own
-        return sum(len(inner.as_bytes()) for inner in cast("list[Any]", part.get_payload()))
-    except PARSER_FAULTS:
+        return sum(len(inner.as_bytes()) for inner in _parts(part))
+    except _GENERATOR_FAULTS:
         return None
 
 
@@ -233,56 +273,5 @@ def _plain(value: str | None) -> str | None:
     return None if value is None else str(value).encode("utf-8", "replace").decode()
 
 
-def _urls(text: str) -> list[str]:
-    return [_trimmed(match[0]) for match in _URL.finditer(text)]
-
-
-def _trimmed(url: str) -> str:
-    """Return *url* without the punctuation of the sentence around it."""
-    while url[-1] in ".,;:!?'*_~|" or (url[-1] in ")]}" and not _closes(url)):
-        url = url[:-1]
-    return url
-
-
-def _closes(url: str) -> bool:
-    opening = "([{"[")]}".index(url[-1])]
-    return url.count(opening) >= url.count(url[-1])
-
-
-class _Page(HTMLParser):
-    """The links of a page and the text that it shows."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self._shown: list[str] = []
-        self._hidden = 0
-        try:
-            self.feed(html)
-            self.close()
-        except AssertionError:  # a marked section that html.parser did not foresee
-            self.links += _urls(self.rawdata)
-
-    @property
-    def text(self) -> str:
-        return "".join(self._shown)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden += tag in ("script", "style", "title")
-        for name, value in attrs:
-            if name == "href" and tag not in ("link", "base"):
-                link = (value or "").strip()
-                if _LINK.match(link):
-                    self.links.append(link)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style", "title") and self._hidden > 0
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self._shown.append(data)
-            self.links += _urls(data)
-
-
-def _page(part: EmailMessage) -> _Page:
-    return _Page(_text(part))
+def _page(part: EmailMessage) -> Page:
+    return Page(_text(part))

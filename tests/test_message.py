@@ -1,0 +1,373 @@
+"""A message read back: the words, links and codes in it, whatever its octets."""
+
+from __future__ import annotations
+
+import base64
+import json
+import quopri
+from dataclasses import replace
+from email.message import EmailMessage
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from strategies import contents, envelopes
+from test_envelope import EXAMPLE
+
+from mailhandlers import Envelope, StoredMessage
+
+
+def part(text: str, kind: str = "plain", charset: str = "utf-8", cte: str = "base64") -> bytes:
+    """Return a text part with its headers."""
+    octets = text.encode(charset)
+    encoded = {
+        "base64": base64.encodebytes,
+        "quoted-printable": quopri.encodestring,
+        "8bit": lambda plain: plain,
+    }[cte](octets)
+    head = f"Content-Type: text/{kind}; charset={charset}\nContent-Transfer-Encoding: {cte}\n\n"
+    return head.encode() + encoded
+
+
+def page(source: str) -> StoredMessage:
+    return StoredMessage.parse(part(source, "html"))
+
+
+def mixed(*parts: bytes, kind: str = "alternative") -> StoredMessage:
+    lines = [f"Content-Type: multipart/{kind}; boundary=edge\n".encode()]
+    return StoredMessage.parse(b"\n--edge\n".join([*lines, *parts]) + b"\n--edge--\n")
+
+
+@pytest.mark.parametrize("cte", ["base64", "quoted-printable", "8bit"])
+@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-15", "windows-1252", "utf-7"])
+def test_text_in_any_encoding(charset: str, cte: str) -> None:
+    text = "Überweisung: 20 €, siehe https://example.com/x?a=b&c=d\n" + "lang " * 40
+    message = StoredMessage.parse(part(text, charset=charset, cte=cte))
+    assert message.text.rstrip("\n") == text
+    assert message.get_content().rstrip("\n") == text
+    assert message.links == ["https://example.com/x?a=b&c=d"]
+    assert message.html == ""
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [("shift_jis", "確認コード"), ("gb18030", "验证码"), ("koi8-r", "Код"), ("utf-16", "Код")],
+)
+def test_text_in_charsets_of_the_world(charset: str, text: str) -> None:
+    message = StoredMessage.parse(part(f"{text}123456", charset=charset))
+    assert message.text == f"{text}123456"
+    assert message.codes == ["123456"]
+
+
+@pytest.mark.parametrize(
+    "charset",
+    [
+        "martian",
+        "hex",
+        "base64",
+        "idna",
+        "undefined",
+        "unicode_escape",
+        "utf-8\0",
+        '"',
+        "x" * 900,
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_unknown_charset_is_read_as_utf_8(charset: str) -> None:
+    head = (
+        f"Subject: =?{charset}?q?caf=C3=A9?=\nContent-Type: text/plain; charset={charset}\n\n"
+    )
+    message = StoredMessage.parse(head.encode() + "Grüße: \\d \\N 4711 http://é.test/".encode())
+    if charset != "idna":
+        assert message.text == "Grüße: \\d \\N 4711 http://é.test/"
+        assert message.get_content() == message.text
+        assert message.codes == ["4711"]
+    assert isinstance(message["Subject"], str)
+
+
+def test_text_without_a_charset_is_utf_8_and_what_is_not_is_replaced() -> None:
+    assert StoredMessage.parse("\nGrüße".encode()).text == "Grüße"
+    assert StoredMessage.parse(b"\nGr\xfc\xdfe").text == "Gr��e"
+    assert StoredMessage.parse("Subject: Grüße\n\n".encode())["Subject"] == "Grüße"
+
+
+def test_links_are_in_order_and_come_once() -> None:
+    message = mixed(
+        part("Go to https://a.test/1, or (https://a.test/2). Bye: https://a.test/1"),
+        part('<a href="https://a.test/3">three</a> <a href="https://a.test/2">two</a>', "html"),
+    )
+    assert message.links == ["https://a.test/1", "https://a.test/2", "https://a.test/3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("<https://a.test/x>", ["https://a.test/x"]),
+        ('"https://a.test/x"', ["https://a.test/x"]),
+        ("'https://a.test/x'", ["https://a.test/x"]),
+        ("See https://a.test/x!?...", ["https://a.test/x"]),
+        ("https://a.test/wiki/A_(b)", ["https://a.test/wiki/A_(b)"]),
+        ("(see https://a.test/wiki/A_(b))", ["https://a.test/wiki/A_(b)"]),
+        ("[https://a.test/1](https://a.test/2)", ["https://a.test/1", "https://a.test/2"]),
+        ("*https://a.test/x*, _https://a.test/y", ["https://a.test/x", "https://a.test/y"]),
+        ("https://[::1]:8000/x", ["https://[::1]:8000/x"]),
+        ("请点击https://a.test/x。谢谢", ["https://a.test/x"]),
+        ("myapp://reset?token=a.b-c", ["myapp://reset?token=a.b-c"]),
+        ("https://a.test/?q=a&amp;b#c", ["https://a.test/?q=a&amp;b#c"]),
+        ("HTTP://A.TEST/X", ["HTTP://A.TEST/X"]),
+        ("https://a.test/é", ["https://a.test/é"]),
+        ("http:// and ://x and a.test", []),
+    ],
+)
+def test_links_in_plain_text(text: str, links: list[str]) -> None:
+    assert StoredMessage.parse(part(text)).links == links
+
+
+@pytest.mark.parametrize(
+    ("source", "links"),
+    [
+        (
+            '<a href="https://a.test/?a=1&amp;b=2&#38;c=3">x</a>',
+            ["https://a.test/?a=1&b=2&c=3"],
+        ),
+        ("<a href=https://a.test/x>x</a>", ["https://a.test/x"]),
+        ("<A\nHREF='  https://a.test/\nx '>x", ["https://a.test/x"]),
+        ('<a href="mailto:a@b.test">x</a> <area href="tel:1">', ["mailto:a@b.test", "tel:1"]),
+        ('<a href="#top"><a href=""><a href><a href="javascript:x()"><a href="cid:1">', []),
+        ('<link href="https://a.test/s.css"><base href="https://a.test/">', []),
+        ('<img src="https://a.test/pixel.gif">', []),
+        ("<style>@import 'https://a.test/';</style><script>'https://b.test/'</script>", []),
+        (
+            "<p>https://a.test/1</p><a href=https://a.test/2>",
+            ["https://a.test/1", "https://a.test/2"],
+        ),
+        (
+            "<!-- <a href=https://a.test/> --><![if x]><a href=https://b.test/>",
+            ["https://b.test/"],
+        ),
+    ],
+)
+def test_links_in_a_page(source: str, links: list[str]) -> None:
+    assert page(source).links == links
+
+
+@pytest.mark.parametrize("cte", ["base64", "quoted-printable"])
+def test_a_long_link_is_whole(cte: str) -> None:
+    link = "https://example.com/confirm?token=" + "abc=%3D&amp;" * 40
+    message = StoredMessage.parse(part(f'<a href="{link}">x</a>', "html", cte=cte))
+    assert message.links == [link.replace("&amp;", "&")]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("Your code is 482913.", ["482913"]),
+        ("482913 or 1234, again 482913; not 123 nor 123456789", ["482913", "1234"]),
+        ("G-482913, 验证码482913", ["482913"]),
+        ("https://a.test/1234567 then 7654321", ["7654321"]),
+        ("order a1234 or 1234b", []),
+        ("٤٨٢٩١٣", []),
+    ],
+)
+def test_codes_in_plain_text(text: str, codes: list[str]) -> None:
+    assert StoredMessage.parse(part(text)).codes == codes
+
+
+@pytest.mark.parametrize(
+    ("source", "codes"),
+    [
+        ("<p>Your code</p><p>482913</p>", ["482913"]),
+        ("<td>12</td><td>34</td>", []),
+        ("<b>4</b><b>8</b><span>2</span><span>9</span>", ["4829"]),
+        ("<style>p { color: #123456 }</style><title>2026</title>x", []),
+        ('<p style="width: 1000px">&#52;&#56;29</p>', ["4829"]),
+    ],
+)
+def test_codes_in_a_page(source: str, codes: list[str]) -> None:
+    assert page(source).codes == codes
+
+
+def test_codes_are_of_the_page_where_the_text_has_none() -> None:
+    html = part("<p>482913</p>", "html")
+    assert mixed(part("Your code: 1111"), html).codes == ["1111"]
+    assert mixed(part("See the HTML part"), html).codes == ["482913"]
+
+
+def test_attachments_are_not_the_text() -> None:
+    attached = b"Content-Disposition: attachment; filename=a.txt\n" + part(
+        "1234 http://a.test/"
+    )
+    message = mixed(part("hello"), attached, kind="mixed")
+    assert (message.text, message.links, message.codes) == ("hello", [], [])
+    assert [a.get_filename() for a in message.iter_attachments()] == ["a.txt"]
+    assert message.summary()["attachments"] == [
+        {"filename": "a.txt", "content_type": "text/plain", "size": 19}
+    ]
+
+
+def test_bcc_is_who_no_header_names() -> None:
+    envelope = replace(
+        EXAMPLE, rcpt_tos=["Bob@x.test", "carol@x.test", "dan@x.test", "e@x.test"]
+    )
+    content = (
+        b'To: "Smith, Bob" <bob@X.test>, broken <<\nTo: e@x.test\n'
+        b"Cc: friends: carol@x.test;\nBcc: dan@x.test\n\n"
+    )
+    assert StoredMessage.parse(content, envelope).bcc == ["dan@x.test"]
+    assert StoredMessage.parse(b"\n", envelope).bcc == envelope.rcpt_tos
+    assert StoredMessage.parse(content).bcc == []
+
+
+def test_bcc_of_an_address_in_utf_8() -> None:
+    envelope = replace(EXAMPLE, rcpt_tos=["jürgen@ü.test", "eva@x"])
+    assert StoredMessage.parse("To: jürgen@ü.test\n\n".encode(), envelope).bcc == ["eva@x"]
+
+
+def test_our_headers_are_first_and_as_they_are() -> None:
+    forged = b"X-RcptTo: forged@x\nX-Envelope: {}\nReturn-Path: <forged@x>\nSubject: s\n\n"
+    envelope = replace(EXAMPLE, rcpt_tos=["=?utf-8?q?bob=40x?="], helo="=?utf-8?q?=22?=")
+    message = StoredMessage.parse(forged, envelope)
+    assert message["X-RcptTo"] == "=?utf-8?q?bob=40x?="
+    assert message["X-MailFrom"] == "eva@example.com"
+    assert message["Return-Path"] == "<eva@example.com>"
+    assert Envelope.from_json(message["X-Envelope"]) == envelope
+    assert message.get_all("X-RcptTo", [])[1:] == ["forged@x"]
+    assert [name for name, _ in message.own_items()] == [
+        *("X-RcptTo", "X-Envelope", "Return-Path", "Subject")
+    ]
+
+
+def test_a_message_without_headers_is_a_message() -> None:
+    assert StoredMessage.parse(b"")
+    assert StoredMessage.parse(b"\r\nhello").text == "hello"
+
+
+def test_it_is_an_email_message() -> None:
+    message = mixed(part("plain"), part("<b>html</b>", "html"))
+    body = message.get_body(("html",))
+    assert isinstance(message, EmailMessage)
+    assert isinstance(body, StoredMessage)
+    assert body.get_content() == "<b>html</b>"
+    with pytest.raises(KeyError):
+        message.get_content()
+    message["X-Mine"] = "set by a user"
+    assert message["X-Mine"] == "set by a user"
+
+
+def test_a_multipart_without_its_boundary_is_text() -> None:
+    for subtype in ("mixed", "alternative", "related"):
+        head = f"Content-Type: multipart/{subtype}; boundary=x\n\n".encode()
+        message = StoredMessage.parse(head + b"Hello, 1234")
+        assert message.text == "Hello, 1234"
+        assert message.get_body() is message
+        assert list(message.iter_attachments()) == []
+        assert message["Content-Type"].startswith("multipart/")
+
+
+def test_parts_within_parts_within_parts() -> None:
+    for depth in (40, 60, 400, 3000):
+        lines = [
+            b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n)
+            for n in range(depth)
+        ]
+        message = StoredMessage.parse(b"".join(lines) + b"\nhello 1234\n")
+        read_all(message)
+        assert message.codes == ["1234"]
+
+
+def test_huge_runs_take_no_time() -> None:
+    for text in ("a." * 200_000, "http://" + "." * 200_000, "http://a" + ")" * 200_000):
+        message = StoredMessage.parse(part(text))
+        assert len(message.links) <= 1
+        assert message.codes == []
+
+
+def read_all(message: StoredMessage) -> None:
+    """Ask for all that a test may ask for."""
+    json.dumps(message.summary()).encode()
+    for text in (message.text, message.html, *message.links, *message.codes, *message.bcc):
+        assert isinstance(text, str)
+    for name, value in message.items():
+        assert isinstance(str(value), str)
+        assert message[name] is not None
+        assert message.get_all(name)
+    for inner in message.walk():
+        inner.get_content_type()
+        inner.get_content_charset()
+        inner.get_content_disposition()
+        inner.get_filename()
+        inner.get_boundary()
+        inner.is_attachment()
+        inner.get_payload()
+        inner.get_payload(decode=True)
+        list(inner.iter_parts())
+        list(inner.iter_attachments())
+        inner.get_body()
+        if inner.get_content_maintype() == "text":
+            assert isinstance(inner.get_content(), str)
+    repr(message)
+
+
+_NAMES = [
+    *("Subject", "To", "Cc", "From", "Date", "Message-ID", "MIME-Version", "Sender", "X-Other"),
+    *("Content-Type", "Content-Disposition", "Content-Transfer-Encoding", "Content-ID"),
+    *("Reply-To", "Resent-Date", "Bcc", "References", "Content-Location", "X-RcptTo"),
+]
+_VALUES = [
+    *(list("()<>@,;:\\\"./[]?= \t'*%0a\r\0\x7f²é\udce9")),
+    *("=?utf-8?q?", "=?utf-8?b?", "?=", "=?foo?q?a?=", "=?utf-8?b?=====?=", "=?\0?q?a?="),
+    *("=?utf-16?b?2AA=?=", "=?hex?q?ab?=", "=?unicode_escape?q?=5Cd?=", "=?idna?q?\xff?="),
+    *("a@b", "<a@b>", "group:", "\n ", "(" * 20, '""', "[]", "::", "²", "(" * 3000),
+    *("text/plain", "text/html", "text", "multipart/mixed", "multipart/related"),
+    *("multipart/digest", "message/rfc822", "message/delivery-status", "message/external-body"),
+    *("; boundary=b", "; charset=", "; charset*=utf-8''%e9", "; charset*=\0'a'b", "; start=1"),
+    *("; name*0=", "; name*1*=", "; filename=", "; filename*=hex''%e9", "attachment", "inline"),
+    *("utf-8", "hex", "unicode_escape", "base64", "quoted-printable", "x-uuencode", "8bit"),
+    *("Mon, 21 Nov 2026 08:00:00 +0000", "99999999999999999", " +0000" + "9" * 11, "-2400"),
+]
+_BODIES = [
+    *(
+        "--b",
+        "--b--",
+        "\n--b\n",
+        "\n--b--\n",
+        "begin 644 a\n",
+        "end\n",
+        "=",
+        "=3D",
+        "====",
+        "YQ==",
+    ),
+    *("<a href='http://x/&amp;'>", "<!", "<![", "<![CDATA[", "<!DOCTYPE [", "<?", "&#xD800;"),
+    *("&#99999999999;", "<script>", "</", "http://x.y/z", "482913", "é", "\udcff", "\0", "\\d"),
+    *(" ", "\n", "M" + "x" * 60 + "\n", "]]>", "<!-", "<![if]>", "<!ELEMENT [", "+AD"),
+]
+
+
+@st.composite
+def maildrops(draw: st.DrawFn) -> bytes:
+    """Something like mail: headers and parts, each a little wrong."""
+    pieces = []
+    for _ in range(draw(st.integers(1, 3))):
+        for _ in range(draw(st.integers(0, 3))):
+            value = "".join(draw(st.lists(st.sampled_from(_VALUES), max_size=6)))
+            pieces.append(f"{draw(st.sampled_from(_NAMES))}: {value}\n")
+        pieces.append("\n" + "".join(draw(st.lists(st.sampled_from(_BODIES), max_size=6))))
+        pieces.append(draw(st.sampled_from(["", "\n--b\n", "\n\n"])))
+    return "".join(pieces).encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.filterwarnings("error")
+@settings(deadline=None)
+@given(st.one_of(st.binary(max_size=300), contents, maildrops()), st.none() | envelopes())
+@example(b"To: " + b"(" * 5000 + b"\n\n", None)
+@example(b"Content-Type: multipart/related; boundary=b\n\nno part", None)
+@example(b"Content-Type: text/plain; charset=unicode_escape\n\n\\d", None)
+@example(b"MIME-Version: \xc2\xb2\nDate: 21 Nov 2026 08:00:00 +000099999999999999999\n\n", None)
+@example(b"Sender: <\nTo: ::\nCc: .*[\n\n", None)
+def test_no_octets_make_a_message_raise(content: bytes, envelope: Envelope | None) -> None:
+    message = StoredMessage.parse(content, envelope)
+    assert message.original_content == content
+    assert message.envelope == envelope
+    read_all(message)
