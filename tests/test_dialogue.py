@@ -44,11 +44,12 @@ def recorded(path: Path, recorder: Recorder, **settings: Any) -> Iterator[Contro
 
 
 def test_a_session_is_told_from_ehlo_to_quit(mailcatcher: MailCatcher) -> None:
-    with smtplib.SMTP(mailcatcher.host, mailcatcher.port, "laptop") as client:
-        client.sendmail("eva@example.com", ["bob@example.com"], HELLO)
+    with Client(mailcatcher.port) as client:
+        client.send(options="SIZE=32")
+        client.command("QUIT")
     (session,) = mailcatcher.sessions
     assert session.commands[1:] == [
-        ("MAIL", f"FROM:<eva@example.com> size={len(HELLO)}", "250 OK"),
+        ("MAIL", "FROM:<eva@example.com> SIZE=32", "250 OK"),
         ("RCPT", "TO:<bob@example.com>", "250 OK"),
         ("DATA", "", "250 OK"),
         ("QUIT", "", "221 Bye"),
@@ -193,6 +194,27 @@ def server_side(certificate: Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
     return context
+
+
+class TestTLS:
+    """A suite that wants STARTTLS overrides a fixture."""
+
+    @pytest.fixture
+    def mailcatcher_tls(self, certificate: Certificate) -> ssl.SSLContext:
+        return server_side(certificate)
+
+    def test_mailcatcher_offers_starttls(
+        self, mailcatcher: MailCatcher, certificate: Certificate
+    ) -> None:
+        with Client(mailcatcher.port) as client:
+            assert "STARTTLS" in client.command("EHLO laptop")
+            client.starttls(certificate.client)
+            assert client.send() == "250 OK"
+        (session,) = mailcatcher.sessions
+        envelope = mailcatcher.latest().envelope
+        assert envelope is not None
+        assert (session.protocol, session.tls) == (envelope.protocol, envelope.tls)
+        assert session.protocol == "ESMTPS"
 
 
 def test_each_connection_has_a_session(mailcatcher: MailCatcher) -> None:
