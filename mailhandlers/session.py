@@ -60,7 +60,8 @@ class Reply:
     """Code and words, such as ``450 4.2.1 Mailbox busy``; one line of ASCII."""
     match: str | None = None
     """A glob, as :mod:`fnmatch` has it, that ignores case: for MAIL, RCPT and VRFY of the
-    address, for EHLO and HELO of the name, for AUTH of the mechanism."""
+    address, for EHLO and HELO of the name, for AUTH of the mechanism, for NOOP of the word
+    behind it. (smtplib tries one mechanism after the other.)"""
     times: int | None = None
     """How often to say it, on all connections together; None is always."""
 
@@ -93,7 +94,7 @@ class Reply:
             times = int(parts["times"]) if parts["times"] else None
             return cls(parts["verb"], parts["text"], parts["match"], times)
         except ValueError as error:
-            raise ValueError(f"is as in {_EXAMPLE!r}: {error}") from None
+            raise ValueError(f"is not right: {error}; an example is {_EXAMPLE!r}") from None
 
     @property
     def refuses(self) -> bool:

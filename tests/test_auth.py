@@ -32,6 +32,7 @@ from support import (
 )
 
 from mailhandlers import Envelope, MailFile, read_latest, read_messages
+from mailhandlers.auth import _is_loopback
 from mailhandlers.pytest_plugin import MailCatcher
 
 USER, PASSWORD = "eva", "s3cret-of-eva"
@@ -371,6 +372,23 @@ def test_any_warns_once_on_an_address_others_reach(
     lines = [line for line in log.splitlines() if "mailhandlers" in line]
     assert len(lines) == warnings
     assert all(address in line and line.startswith("WARNING") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"),
+    [
+        (("127.0.0.1", 25), True),
+        (("127.8.9.10", 25), True),
+        (("::1", 25, 0, 0), True),
+        (("::ffff:127.0.0.1", 25, 0, 0), True),
+        ("/run/a-unix-socket", True),
+        (("192.0.2.1", 25), False),
+        (("::ffff:192.0.2.1", 25, 0, 0), False),
+        (("fe80::1%eth0", 25, 0, 2), False),
+    ],
+)
+def test_loopback_is_known_by_its_address(name: object, is_ours: bool) -> None:
+    assert _is_loopback(name) == is_ours
 
 
 def is_open(port: int) -> bool:
