@@ -39,6 +39,7 @@ _BODY_LENGTH = re.compile(
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _RECORD = b'{"id": "'
 _LONGEST_NAME = 200
+_LONG_TEXT = 1 << 18
 
 
 class FormatError(ValueError):
@@ -268,20 +269,37 @@ def is_torn_mbox(entry: bytes) -> bool:
 # JSON Lines: see https://jsonlines.org
 
 
-def to_json_line(envelope: Envelope, content: bytes) -> bytes:
-    """Return one line: the envelope's keys, what the headers and parts say, the content."""
-    message = StoredMessage.parse(content)
-    record: dict[str, Any] = envelope.to_dict()
-    record |= message.summary()
+def to_json_line(envelope: Envelope, content: bytes) -> list[bytes]:
+    """Return one line, in pieces: the envelope's keys, what a parser finds, the content."""
+    record: dict[str, Any] = envelope.to_dict() | StoredMessage.parse(content).summary()
     record["size"] = record.pop("size")
     try:
         record["raw"] = content.decode()
     except UnicodeDecodeError:
         record["raw_base64"] = base64.b64encode(content).decode()
-    text = json.dumps(record, ensure_ascii=False)
+    if len(content) <= _LONG_TEXT:
+        return [_safe(json.dumps(record, ensure_ascii=False)), b"\n"]
+    pieces = [b"{"]
+    for key, value in record.items():
+        pieces += [b", " * (len(pieces) > 1), f'"{key}": '.encode(), *_json(value)]
+    return [*pieces, b"}\n"]
+
+
+def _json(value: object) -> list[bytes]:
+    """Return *value* as JSON, in pieces, so that long text holds no other thread up."""
+    if not isinstance(value, str) or len(value) <= _LONG_TEXT:
+        return [_safe(json.dumps(value, ensure_ascii=False))]
+    parts = range(0, len(value), _LONG_TEXT)
+    inner = [
+        _safe(json.dumps(value[i : i + _LONG_TEXT], ensure_ascii=False)[1:-1]) for i in parts
+    ]
+    return [b'"', *inner, b'"']
+
+
+def _safe(text: str) -> bytes:
     if not text.isascii() or "\x7f" in text:
         text = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return text.encode() + b"\n"
+    return text.encode()
 
 
 def from_json_line(line: bytes) -> tuple[Envelope, bytes]:

@@ -224,7 +224,7 @@ class JsonLines(Handler):
             self._disk.truncate(self.path, self._kind)
 
     def _write(self, mails: Sequence[Mail]) -> None:
-        lines = [formats.to_json_line(*mail) for mail in mails]
+        lines = [piece for mail in mails for piece in formats.to_json_line(*mail)]
         if self._is_output:
             storage.write_out(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:

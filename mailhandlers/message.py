@@ -7,9 +7,11 @@ import itertools
 import re
 from collections.abc import Iterator
 from email.errors import MessageError
+from email.feedparser import BytesFeedParser
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import EmailPolicy
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, cast
 
@@ -30,6 +32,7 @@ PARSER_FAULTS = (
 # What turning a broken message into bytes again raises besides.
 _GENERATOR_FAULTS = (*PARSER_FAULTS, LookupError, MessageError)
 _DEEPEST = 50
+_BLOCK = 1 << 16
 # The headers of the block on top, which are no text to decode: an address may look like
 # an encoded word.
 _AS_THEY_ARE = ("return-path", "x-peer", "x-mailfrom", "x-rcptto", "x-envelope")
@@ -83,15 +86,15 @@ class StoredMessage(EmailMessage):
     @classmethod
     def parse(cls, content: bytes, envelope: Envelope | None = None) -> StoredMessage:
         """Return *content* as a message; never raises, whatever the bytes."""
-        parser: BytesParser[Any] = BytesParser(cls, policy=_POLICY)
         lines = content.replace(b"\r\n", b"\n")
         message: StoredMessage
         try:
-            message = parser.parsebytes(lines)
+            message = _fed(BytesFeedParser(cls, policy=_POLICY), lines)
             too_deep = not _is_shallow(message)
         except RecursionError:
             too_deep = True
         if too_deep:  # parts within parts within parts: nobody's mail, read as its text
+            parser: BytesParser[Any] = BytesParser(cls, policy=_POLICY)
             message = parser.parsebytes(lines, headersonly=True)
         message.envelope = envelope
         message.original_content = content
@@ -167,15 +170,16 @@ class StoredMessage(EmailMessage):
 
         What is missing or can't be parsed is None.
         """
-        date = self["Date"]
+        headers = [[name, self._header_text(name, raw)] for name, raw in self.raw_items()]
+        first = {str(name).lower(): value for name, value in reversed(headers)}
         return {
-            "subject": _plain(self["Subject"]),
-            "from": _plain(self["From"]),
-            "to": _plain(self["To"]),
-            "cc": _plain(self["Cc"]),
-            "date": when.isoformat() if (when := getattr(date, "datetime", None)) else None,
-            "message_id": _plain(self["Message-ID"]),
-            "headers": [[name, _plain(value)] for name, value in self.items()],
+            "subject": first.get("subject"),
+            "from": first.get("from"),
+            "to": first.get("to"),
+            "cc": first.get("cc"),
+            "date": _iso_date(first.get("date")),
+            "message_id": first.get("message-id"),
+            "headers": headers,
             "text": self.text if [*self._shown_parts("text/plain")] else None,
             "html": self.html if [*self._shown_parts("text/html")] else None,
             "attachments": [
@@ -189,6 +193,12 @@ class StoredMessage(EmailMessage):
             ],
         }
 
+    def _header_text(self, name: str, raw: str) -> str | None:
+        # Nearly all headers have nothing to decode, and the parsers take their time.
+        if raw.isascii() and "=?" not in raw:
+            return _LINE_END.sub("", raw).strip()
+        return _plain(self.policy.header_fetch_parse(name, raw))
+
     def _addresses(self, *names: str) -> Iterator[str]:
         for value in itertools.chain(*(self.get_all(name, []) for name in names)):
             try:
@@ -200,6 +210,13 @@ class StoredMessage(EmailMessage):
         for part in _leaves(self):
             if _is_shown(part) and part.get_content_type() in types:
                 yield part
+
+
+def _fed(parser: BytesFeedParser[Any], data: bytes) -> Any:
+    # BytesParser would hold four octets for each of a large message.
+    for start in range(0, len(data), _BLOCK):
+        parser.feed(data[start : start + _BLOCK])
+    return parser.close()
 
 
 def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
@@ -249,6 +266,13 @@ def _octets(part: EmailMessage) -> bytes | None:
     except PARSER_FAULTS:
         payload = str(part.get_payload()).encode("utf-8", "surrogateescape")
     return payload if isinstance(payload, bytes) else None
+
+
+def _iso_date(text: str | None) -> str | None:
+    try:
+        return parsedate_to_datetime(text or "").isoformat()
+    except PARSER_FAULTS:
+        return None
 
 
 def _filename(part: EmailMessage) -> str | None:

@@ -286,7 +286,7 @@ FORGERIES = {
     "an mbox entry": wire(b"", b"From eva Mon Nov 21 08:48:00 2026")
     + formats.block(FORGED).replace(b"\n", b"\r\n")
     + HELLO,
-    "a JSON line": wire(b"", formats.to_json_line(FORGED, HELLO)[:-1]),
+    "a JSON line": wire(b"", b"".join(formats.to_json_line(FORGED, HELLO))[:-1]),
 }
 
 

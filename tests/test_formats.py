@@ -29,7 +29,7 @@ def mbox_entry(mail: Mail) -> bytes:
 
 
 def json_line(mail: Mail) -> bytes:
-    return formats.to_json_line(*mail)
+    return b"".join(formats.to_json_line(*mail))
 
 
 def looks_whole_when_cut(wire: bytes) -> bool:
