@@ -1,0 +1,160 @@
+"""What storing and reading cost, as ratios: ``python tests/benchmarks [PART ...]``.
+
+Rounds are interleaved: each handler's number is divided by those of aiosmtpd's Sink right
+before and after it, so that a machine which slows down for a minute slows down both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import chart
+import servers
+import stores
+
+PARTS = ("throughput", "uvloop", "large", "latest", "start")
+_LARGE = 30 * servers.MIB
+
+
+def spread(values: Iterable[float]) -> str:
+    """Return the median, and the least and greatest, of some ratios."""
+    known = sorted(values)
+    return f"{statistics.median(known):5.2f}  ({known[0]:.2f} to {known[-1]:.2f})"
+
+
+def over_sink(
+    targets: list[servers.Target], rounds: int, measure: Callable[[servers.Target], float]
+) -> dict[str, list[float]]:
+    """Return the ratios of each target to the Sinks around it."""
+    ratios: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        before = measure(servers.SINK)
+        for target in targets:
+            value = measure(target)
+            after = measure(servers.SINK)
+            ratios.setdefault(target.name, []).append(value / ((before + after) / 2))
+            before = after
+    return ratios
+
+
+def throughput(options: argparse.Namespace) -> dict[int, dict[str, list[float]]]:
+    """Print messages a second, durable, over Sink's."""
+    results = {}
+    for sessions, messages in ((50, options.messages), (1, options.messages // 3)):
+        targets = [servers.MAILBOX, *servers.HANDLERS]
+        ratios = over_sink(
+            targets,
+            options.rounds,
+            lambda target, s=sessions, m=messages: servers.throughput(target, s, m),  # type: ignore[misc]
+        )
+        print(f"\nThroughput over Sink, {servers.OCTETS} octets, {sessions} session(s):")
+        mailbox = statistics.median(ratios["Mailbox"])
+        for name, values in ratios.items():
+            times = statistics.median(values) / mailbox
+            print(f"  {name:16} {spread(values)}  {times:.1f} x Mailbox")
+        results[sessions] = ratios
+    return results
+
+
+def uvloop(options: argparse.Namespace) -> None:
+    """Print messages a second with loop=uvloop, over plain Sink's."""
+    ratios = over_sink(
+        [servers.with_uvloop(target) for target in servers.HANDLERS],
+        options.rounds,
+        lambda target: servers.throughput(target, 50, options.messages),
+    )
+    print("\nThroughput with loop=uvloop over plain Sink, 50 sessions:")
+    for name, values in ratios.items():
+        print(f"  {name:16} {spread(values)}")
+
+
+def large(options: argparse.Namespace) -> None:
+    """Print what one message of 30 MiB costs, against Sink's."""
+    print("\nOne message of 30 MiB, against Sink: time, memory, longest wait of a NOOP:")
+    for target in servers.HANDLERS:
+        rows = []
+        for _ in range(options.rounds):
+            sink, ours = servers.large(servers.SINK, _LARGE), servers.large(target, _LARGE)
+            rows.append(
+                (
+                    ours.seconds / sink.seconds,
+                    ours.peak_mib - sink.peak_mib,
+                    1000 * (ours.noop_seconds - sink.noop_seconds),
+                )
+            )
+        time, memory, wait = map(statistics.median, zip(*rows, strict=True))
+        print(f"  {target.name:16} x {time:.2f}  {memory:+5.0f} MiB  {wait:+5.0f} ms")
+
+
+def latest(options: argparse.Namespace) -> None:
+    """Print how long read_latest takes in stores of growing size."""
+    counts = [count for count in (100, 10_000, 1_000_000) if count <= options.most]
+    print("\nread_latest, in milliseconds (the standard library's mailbox in brackets):")
+    print(f"  {'messages':16}" + "".join(f"{count:>22,}" for count in counts))
+    for target in servers.HANDLERS:
+        row = f"  {target.name:16}"
+        for count in counts:
+            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+                path = Path(folder) / "store"
+                stores.make(target.name, path, count)
+                cell = f"{1000 * stores.seconds(stores.ours, path):.2f}"
+                if other := stores.STANDARD_LIBRARY.get(target.name):
+                    cell += f" [{1000 * stores.seconds(other, path, repeat=1):.2f}]"
+            row += f"{cell:>22}"
+        print(row, flush=True)
+
+
+def start(options: argparse.Namespace) -> None:
+    """Print what importing and starting take, against Sink's."""
+
+    def seconds(code: str) -> float:
+        # -X importtime sums up on its last line, in microseconds, without the start of Python.
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", code], capture_output=True, check=True
+        )
+        lines = done.stderr.decode().splitlines()[1:]
+        return sum(int(line.split("|")[0].split(":")[1]) for line in lines) / 1e6
+
+    plain, ours = "import aiosmtpd.main, aiosmtpd.handlers", "import mailhandlers"
+    extra = [seconds(f"{plain}; {ours}") - seconds(plain) for _ in range(options.rounds * 3)]
+    print(f"\nImport: {1000 * statistics.median(extra):.1f} ms more than aiosmtpd itself")
+    ratios = over_sink(servers.HANDLERS, options.rounds, servers.start_seconds)
+    print("Start of the command, time over Sink's:")
+    for name, values in ratios.items():
+        print(f"  {name:16} {spread(values)}")
+
+
+def main() -> None:
+    """Run the parts asked for, or all."""
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--messages", type=int, default=6000, help="a round, at 50 sessions")
+    parser.add_argument("--most", type=int, default=1_000_000, help="messages in a store")
+    parser.add_argument("--svg", type=Path, help="where to draw the throughput")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    parts = options.parts or PARTS
+    if "throughput" in parts:
+        results = throughput(options)
+        if options.svg:
+            options.svg.write_text(chart.draw(results))
+    if "uvloop" in parts:
+        uvloop(options)
+    if "large" in parts:
+        large(options)
+    if "latest" in parts:
+        latest(options)
+    if "start" in parts:
+        start(options)
+
+
+if __name__ == "__main__":
+    main()

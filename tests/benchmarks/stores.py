@@ -1,0 +1,90 @@
+"""Stores of any size, and how long the latest message takes to find."""
+
+from __future__ import annotations
+
+import dataclasses
+import mailbox
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from mailhandlers import Envelope, formats, read_latest
+
+_CONTENT = b"Subject: A benchmark\r\n\r\n" + 8 * (72 * b"x" + b"\r\n")
+_NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_ENVELOPE = Envelope(
+    id="NUMBER",
+    received=_NOW,
+    peer="127.0.0.1:54321",
+    helo="laptop",
+    protocol="ESMTP",
+    tls=None,
+    auth=None,
+    mail_from="eva@example.com",
+    mail_options=[],
+    rcpt_tos=["bob@example.com"],
+    size=len(_CONTENT),
+)
+
+
+def _name(number: int) -> str:
+    return f"1767225600.M000000P1Q{number:09d}.laptop"
+
+
+def _fill(folder: Path, count: int, suffix: str) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        envelope = dataclasses.replace(_ENVELOPE, id=_name(number))
+        file = folder / (_name(number) + suffix)
+        file.write_bytes(b"".join(formats.to_mail(envelope, _CONTENT)))
+
+
+def make(name: str, path: Path, count: int) -> None:
+    """Fill the store of the handler *name* with *count* messages."""
+    if name == "MailFile":
+        path.write_bytes(b"".join(formats.to_mail(_ENVELOPE, _CONTENT)))
+    elif name == "MaildirSink":
+        for folder in ("tmp", "cur"):
+            (path / folder).mkdir(parents=True)
+        _fill(path / "new", count, "")
+    elif name == "PerRecipientDir":
+        _fill(path / "bob@example.com", count, ".eml")
+    else:
+        form = formats.to_mbox if name == "MboxSink" else formats.to_json_line
+        entry = b"".join(form(_ENVELOPE, _CONTENT))
+        with path.open("wb") as file:
+            for number in range(count):
+                file.write(entry.replace(b"NUMBER", _name(number).encode()))
+
+
+def _of_mailbox_mbox(path: Path) -> None:
+    box = mailbox.mbox(path, create=False)
+    _ = box[max(box.keys())]
+    box.close()
+
+
+def _of_mailbox_maildir(path: Path) -> None:
+    box = mailbox.Maildir(path, create=False)
+    _ = box[max(box.keys())]
+
+
+STANDARD_LIBRARY: dict[str, Callable[[Path], None]] = {
+    "MboxSink": _of_mailbox_mbox,
+    "MaildirSink": _of_mailbox_maildir,
+}
+
+
+def seconds(read: Callable[[Path], object], path: Path, repeat: int = 5) -> float:
+    """Return the shortest of some readings, with a warm cache."""
+    times = []
+    for _ in range(repeat):
+        begun = time.perf_counter()
+        read(path)
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def ours(path: Path) -> object:
+    """Read the latest message."""
+    return read_latest(path)
