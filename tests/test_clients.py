@@ -159,7 +159,15 @@ def nodemailer(tmp_path_factory: pytest.TempPathFactory) -> str:
     node, npm = program("node"), program("npm")
     if subprocess.run([node, "-e", "require('nodemailer')"], capture_output=True).returncode:
         folder = tmp_path_factory.mktemp("node")
-        command = [npm, "install", "--silent", "--no-save", "--prefix", folder, "nodemailer"]
+        command = [
+            npm,
+            "install",
+            "--silent",
+            "--no-save",
+            "--prefix",
+            str(folder),
+            "nodemailer",
+        ]
         if subprocess.run(command, capture_output=True).returncode:
             pytest.skip("npm can't fetch nodemailer here")
         return str(folder / "node_modules")
