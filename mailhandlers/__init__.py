@@ -4,11 +4,18 @@
 ``read_latest("latest.mail")`` reads back.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .envelope import Envelope
 from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
-from .message import StoredMessage
-from .reader import Inbox, NoMessageError, StoreError, read_latest, read_messages
 from .session import Reply
+
+if TYPE_CHECKING:
+    from .message import StoredMessage
+    from .reader import Inbox, NoMessageError, StoreError, read_latest, read_messages
 
 __all__ = [
     "Envelope",
@@ -27,3 +34,14 @@ __all__ = [
 ]
 
 __version__ = "1.0.0"
+
+_READING = {"StoredMessage": "message"} | dict.fromkeys(
+    ("Inbox", "NoMessageError", "StoreError", "read_latest", "read_messages"), "reader"
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what reads when it is first used: a server starts faster without."""
+    if name not in _READING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_READING[name]}", __name__), name)

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import logging
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -135,7 +134,10 @@ class WriterProcess:
     """
 
     def __init__(self, write: Write) -> None:
+        import pickle  # for the command alone
+
         self._write = write
+        self._send, self._receive = pickle.dump, pickle.load
         ours, theirs = socket.socketpair()
         if os.fork() == 0:
             ours.close()
@@ -153,9 +155,9 @@ class WriterProcess:
         if len(mails) == 1 or not self._alive or sum(len(m.content) for m in mails) > _LARGE:
             return self._write(mails)
         try:
-            pickle.dump((os.getuid(), mails), self._pipe)
+            self._send((os.getuid(), mails), self._pipe)
             self._pipe.flush()
-            error = pickle.load(self._pipe)
+            error = self._receive(self._pipe)
         except (OSError, EOFError):
             self._alive = False
             _log.error("the writer process is gone; the server writes by itself from now on")
@@ -169,7 +171,7 @@ class WriterProcess:
         pipe = connection.makefile("rwb")
         with suppress(EOFError, ConnectionError):  # the server has ended
             while True:
-                user, mails = pickle.load(pipe)
+                user, mails = self._receive(pipe)
                 if user != os.getuid():  # it dropped its privileges, after from_cli
                     os.setuid(user)
                 error: Exception | None = None
@@ -177,7 +179,7 @@ class WriterProcess:
                     self._write(mails)
                 except (OSError, MemoryError) as caught:
                     error = caught
-                pickle.dump(error, pipe)
+                self._send(error, pipe)
                 pipe.flush()
 
 

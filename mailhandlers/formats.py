@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from .envelope import Envelope
-from .message import StoredMessage
 
 _LINE = 990  # RFC 5322 section 2.1.1 allows 998 octets
 _BLOCK_NAMES = (b"Return-Path: ", b"X-Peer: ", b"X-MailFrom: ", b"X-RcptTo: ", b"X-Envelope: ")
@@ -271,6 +270,8 @@ def is_torn_mbox(entry: bytes) -> bool:
 
 def to_json_line(envelope: Envelope, content: bytes) -> list[bytes]:
     """Return one line, in pieces: the envelope's keys, what a parser finds, the content."""
+    from .message import StoredMessage  # the other formats do without a parser
+
     record: dict[str, Any] = envelope.to_dict() | StoredMessage.parse(content).summary()
     record["size"] = record.pop("size")
     try:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import formats, storage
@@ -217,6 +218,9 @@ class JsonLines(Handler):
         self._is_output = os.fspath(path) == "-"
         super().__init__(path, **options)
         self._kind = storage.Appendable(b"", formats.mend_json_lines)
+        # Now, and not with the first message: the command may then be "nobody", who
+        # can't read the package everywhere.
+        import_module(".message", __package__)
 
     def reset(self) -> None:
         """Empty the file, under its lock; what standard output got is out of reach."""

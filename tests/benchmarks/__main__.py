@@ -113,16 +113,14 @@ def latest(options: argparse.Namespace) -> None:
 def start(options: argparse.Namespace) -> None:
     """Print what importing and starting take, against Sink's."""
 
-    def seconds(code: str) -> float:
-        # -X importtime sums up on its last line, in microseconds, without the start of Python.
-        done = subprocess.run(
-            [sys.executable, "-X", "importtime", "-c", code], capture_output=True, check=True
-        )
-        lines = done.stderr.decode().splitlines()[1:]
-        return sum(int(line.split("|")[0].split(":")[1]) for line in lines) / 1e6
-
-    plain, ours = "import aiosmtpd.main, aiosmtpd.handlers", "import mailhandlers"
-    extra = [seconds(f"{plain}; {ours}") - seconds(plain) for _ in range(options.rounds * 3)]
+    code = (
+        "import aiosmtpd.main, aiosmtpd.handlers, time; begun = time.perf_counter();"
+        "import mailhandlers; print(time.perf_counter() - begun)"
+    )
+    extra = [
+        float(subprocess.check_output([sys.executable, "-c", code], env=servers.ENVIRONMENT))
+        for _ in range(options.rounds * 3)
+    ]
     print(f"\nImport: {1000 * statistics.median(extra):.1f} ms more than aiosmtpd itself")
     ratios = over_sink(servers.HANDLERS, options.rounds, servers.start_seconds)
     print("Start of the command, time over Sink's:")

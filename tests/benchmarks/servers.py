@@ -19,6 +19,8 @@ from typing import NamedTuple
 HOST = "127.0.0.1"
 OCTETS = 2000
 MIB = 1 << 20
+# As it is for users: with the compiled modules that Python keeps.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Target(NamedTuple):
