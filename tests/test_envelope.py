@@ -102,13 +102,16 @@ def test_any_time_zone_is_written_as_utc() -> None:
 
 
 @pytest.mark.parametrize("field", json.loads(AS_JSON))
-@pytest.mark.parametrize("wrong", [..., True, 1.5, {}, [1]])
-def test_a_missing_or_mistyped_field_is_a_value_error(field: str, wrong: object) -> None:
-    record: dict[str, Any] = {**json.loads(AS_JSON), field: wrong}
-    if wrong is ...:
-        del record[field]
-    if wrong is ... and field in ("tls", "auth"):
-        pytest.skip("may be null")
+@pytest.mark.parametrize("wrong", [True, 1.5, {}, [1]])
+def test_a_mistyped_field_is_a_value_error(field: str, wrong: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        Envelope.from_dict({**json.loads(AS_JSON), field: wrong})
+
+
+@pytest.mark.parametrize("field", sorted(json.loads(AS_JSON).keys() - {"tls", "auth"}))
+def test_a_missing_field_is_a_value_error(field: str) -> None:
+    record: dict[str, Any] = json.loads(AS_JSON)
+    del record[field]
     with pytest.raises(ValueError, match=field):
         Envelope.from_dict(record)
 
