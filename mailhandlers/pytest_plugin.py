@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,21 +123,26 @@ def mailcatcher(
     mailcatcher_tls: ssl.SSLContext | None,
 ) -> Iterator[MailCatcher]:
     """Run an SMTP server for the test; the fixture is its inbox, with ``host`` and ``port``."""
-    marker = request.node.get_closest_marker("mailcatcher")
-    args = request.config.getini("mailcatcher") if marker is None else marker.args
-    options = {} if marker is None else marker.kwargs
+    chosen: list[str] = request.config.getini("mailcatcher")
+    marker = request.node.get_closest_marker("mailcatcher") or pytest.mark.mailcatcher.mark
+    # Without a name, the marker adds options to the handler of the ini file.
+    args = [*marker.args] if _names_handler(marker.args) else [*chosen, *marker.args]
     # The option max_line sets this for the process; the next test has its own.
     monkeypatch.setattr(SMTP, "line_length_limit", SMTP.line_length_limit)
     try:
-        handler = _handler(tmp_path, *args, **options)
+        handler = _handler(tmp_path, *args, **marker.kwargs)
     except ValueError as error:
-        raise pytest.UsageError(f"mailcatcher: {error}") from None
+        pytest.fail(f"mailcatcher: {error}", pytrace=False)
     catcher = MailCatcher(handler, mailcatcher_tls)
     catcher.start()
     try:
         yield catcher
     finally:
         catcher.stop()
+
+
+def _names_handler(args: Sequence[str]) -> bool:
+    return bool(args) and "=" not in args[0]
 
 
 def _handler(

@@ -274,10 +274,10 @@ class _Found:
 
 def _line(message: StoredMessage) -> str:
     to = ", ".join(message.envelope.rcpt_tos) if message.envelope else str(message["To"])
-    return f"to {_shown(to)}: {_shown(str(message['Subject'] or ''))!r}"
+    if not to.isprintable():
+        to = ascii(to)[1:-1]
+    return f"to {_cut(to)}: {_cut(str(message['Subject'] or ''))!r}"
 
 
-def _shown(text: str) -> str:
-    """Return *text* without what could act on a terminal, and not all of a long one."""
-    text = text if text.isprintable() else ascii(text)[1:-1]
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -24,6 +24,9 @@ from .formats import FormatError
 from .message import StoredMessage
 
 _HEAD = 1 << 16
+_ANCHOR = 1 << 12
+# The blank line that ends an mbox entry, and how much of the next From line there may be.
+_CLOSED = re.compile(rb"\n\n(?:F|Fr|Fro|From)?\Z")
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
 
 
@@ -57,6 +60,7 @@ class Entry(NamedTuple):
     """Return what it holds; raises GoneError, or FormatError for what is no message."""
 
 
+_Key = tuple[int, int, int]  # device, inode, offset
 IsNew = Callable[[Any], bool]  # of an entry's key
 
 
@@ -199,11 +203,13 @@ class _Growing(Store):
         return itertools.takewhile(lambda entry: is_new(entry.key), self.newest_first())
 
     def mark(self) -> IsNew:
-        for entry in self.newest_first():
+        for status, start, end in self._spans():
+            entry = self._entry(status, start, end)
             # An entry that is not whole yet counts as new when it is.
             with contextlib.suppress(GoneError, FormatError):
                 entry.read()
-                return functools.partial(self._is_behind, entry.key, self._anchor(entry.key))
+                head = self._octets(start, min(end, start + _ANCHOR))
+                return functools.partial(self._is_behind, entry.key, head)
         return lambda key: True
 
     def clear(self) -> None:
@@ -246,25 +252,17 @@ class _Growing(Store):
         except FileNotFoundError:
             raise GoneError(self.path) from None
 
-    def _anchor(self, key: tuple[int, int, int]) -> tuple[int, int, bytes]:
-        """Return what tells the entry at *key* from another that stands there later."""
+    def _octets(self, start: int, end: int) -> bytes:
         with self._open() as file:
-            status = os.fstat(file.fileno())
-            head = os.pread(file.fileno(), 4096, key[2]).partition(b"\n\n")[0]
-        return status.st_dev, status.st_ino, head
+            return os.pread(file.fileno(), end - start, start)
 
-    def _is_behind(
-        self,
-        old: tuple[int, int, int],
-        anchor: tuple[int, int, bytes],
-        key: tuple[int, int, int],
-    ) -> bool:
+    def _is_behind(self, old: _Key, head: bytes, key: _Key) -> bool:
         """Tell whether *key* follows the entry that stood at *old*, if that is still there."""
         if key[:2] != old[:2] or key[2] > old[2]:
             return True
         # The file may have been emptied and have grown again.
         try:
-            return self._anchor(old) != anchor
+            return self._octets(old[2], old[2] + len(head)) != head
         except GoneError:
             return True
 
@@ -285,7 +283,7 @@ class _Mbox(_Growing):
             if not first.startswith(b"From ") or formats.has_block(content):
                 raise
         else:
-            if is_last and not data.endswith(b"\n\n"):  # the blank line is not there yet
+            if is_last and not _CLOSED.search(data[-6:]):
                 raise GoneError(self.path)
             return raw
         when = foreign.mbox_date(first)
@@ -301,12 +299,9 @@ class _JsonLines(_Growing):
     kind = staticmethod(lambda: storage.Appendable(b"", formats.mend_json_lines))
 
     def parse(self, data: bytes, is_last: bool, written: float) -> Raw:
-        try:
-            return Raw(*formats.from_json_line(data))
-        except FormatError:
-            if not data.strip() or (is_last and not data.endswith(b"\n")):
-                raise GoneError(self.path) from None
-            raise
+        if not data.strip() or (is_last and not data.endswith(b"\n")):
+            raise GoneError(self.path)
+        return Raw(*formats.from_json_line(data))
 
 
 def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:

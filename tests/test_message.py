@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import quopri
+from collections.abc import Callable
 from dataclasses import replace
 from email.message import EmailMessage
 
@@ -19,12 +20,12 @@ from mailhandlers import Envelope, StoredMessage
 
 def part(text: str, kind: str = "plain", charset: str = "utf-8", cte: str = "base64") -> bytes:
     """Return a text part with its headers."""
-    octets = text.encode(charset)
-    encoded = {
+    encoders: dict[str, Callable[[bytes], bytes]] = {
         "base64": base64.encodebytes,
         "quoted-printable": quopri.encodestring,
-        "8bit": lambda plain: plain,
-    }[cte](octets)
+        "8bit": bytes,
+    }
+    encoded = encoders[cte](text.encode(charset))
     head = f"Content-Type: text/{kind}; charset={charset}\nContent-Transfer-Encoding: {cte}\n\n"
     return head.encode() + encoded
 
