@@ -5,6 +5,7 @@ A handler says what to write and where; :mod:`mailhandlers.storage` knows how.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import logging
@@ -15,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import formats, storage
@@ -54,14 +56,20 @@ class Handler(ABC):
         delay: float = 0,
         rset: str | None = None,
         max_line: int | None = None,
+        loop: str | None = None,
     ) -> None:
         """Check that *path* can be a store; the first message makes it.
 
         *sync* is whether a reply waits until the disk has the message; *mode* gives the
         permissions of files, and folders get the search permission with each read
-        permission. The rest is for the session: see :class:`.session.Script`. Raises
-        ValueError in one sentence for the user.
+        permission. *loop* may be ``uvloop``, which is for the command: a Controller has
+        a ``loop`` of its own. The rest is for the session: see :class:`.session.Script`.
+        Raises ValueError in one sentence for the user.
         """
+        if loop not in (None, "uvloop"):
+            raise ValueError(f"loop={loop} is unknown: loop=uvloop is the one choice")
+        if loop and not find_spec(loop):
+            raise ValueError("loop=uvloop needs uvloop: pip install 'mailhandlers[uvloop]'")
         if mode & 0o600 != 0o600 or mode > 0o777:
             raise ValueError(
                 f"mode={mode:04o} must let the owner read and write: try mode=0600"
@@ -70,6 +78,7 @@ class Handler(ABC):
         self._check_path()
         self._disk = storage.Disk(sync=sync, mode=mode)
         self._commit = GroupCommit(self._write, self.path)
+        self._loop = loop
         self._script = Script(
             self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
         )
@@ -91,8 +100,14 @@ class Handler(ABC):
             handler = cls.from_args(*args)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
+        # The command may become "nobody", to whom Python's own library is not readable
+        # everywhere: aiosmtpd asks for its host's name then, and we for a thread.
+        for needed in ("encodings.idna", "concurrent.futures.thread"):
+            import_module(needed)
         if cls._writes_much:
             handler._commit.fork()
+        if handler._loop:  # aiosmtpd takes the loop that it finds
+            asyncio.set_event_loop(import_module(handler._loop).new_event_loop())
         return handler
 
     @classmethod
@@ -218,9 +233,7 @@ class JsonLines(Handler):
         self._is_output = os.fspath(path) == "-"
         super().__init__(path, **options)
         self._kind = storage.Appendable(b"", formats.mend_json_lines)
-        # Now, and not with the first message: the command may then be "nobody", who
-        # can't read the package everywhere.
-        import_module(".message", __package__)
+        import_module(".message", __package__)  # as in from_cli: before it is too late
 
     def reset(self) -> None:
         """Empty the file, under its lock; what standard output got is out of reach."""
@@ -310,7 +323,7 @@ def _permissions(value: str) -> int:
         raise ValueError("is octal, such as 0600 or 0644") from None
 
 
-Handler._options = {"sync": _yes_or_no, "mode": _permissions, **OPTIONS}
+Handler._options = {"sync": _yes_or_no, "mode": _permissions, **OPTIONS, "loop": str}
 
 
 def _paths(args: Sequence[str], options: dict[str, Any]) -> Sequence[str]:
