@@ -95,7 +95,8 @@ class _Server(Controller):
         self.sessions = Recorder()
 
     def factory(self) -> SMTP:
-        return self.sessions.smtp(self.handler, **self.SMTP_kwargs)
+        # Without the loop, SMTP makes one for the thread of the test, and leaves it open.
+        return self.sessions.smtp(self.handler, loop=self.loop, **self.SMTP_kwargs)
 
     def _trigger_server(self) -> None:
         # The port is bound already, so there is no need to try it with a connection.

@@ -1,0 +1,262 @@
+"""Stores that other programs filled or changed: read all the same."""
+
+from __future__ import annotations
+
+import mailbox
+import os
+import shlex
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from support import PATIENCE, Client, controlled
+
+import mailhandlers
+from mailhandlers import Inbox, StoreError, read_latest, read_messages
+
+BODY = b"Hello\nFrom here\n>From there\n"
+MESSAGE = (
+    b"Return-Path: <eva@example.com>\nDelivered-To: bob@example.com\nReceived: by x\n"
+    b"Subject: Gr\xc3\xbc\xc3\x9fe\nTo: list@example.com\n\n" + BODY
+)
+
+
+def test_a_maildir_of_the_standard_library(tmp_path: Path) -> None:
+    box = mailbox.Maildir(str(tmp_path / "box"))
+    box.add(MESSAGE)
+    message = mailbox.MaildirMessage(b"Subject: seen\n\nBye\n")
+    message.set_subdir("cur")
+    message.set_flags("RS")
+    box.add(message)
+    box.close()
+    assert sorted(m["Subject"] for m in Inbox(tmp_path / "box")) == ["Grüße", "seen"]
+    got = read_latest(tmp_path / "box", to="BOB@example.com")
+    assert got.original_content == MESSAGE
+    assert got.envelope
+    assert got.envelope.mail_from == "eva@example.com"
+    assert got.envelope.rcpt_tos == got.bcc == ["bob@example.com"]
+    assert got.envelope.size == len(MESSAGE)
+    assert abs(datetime.now(timezone.utc) - got.envelope.received).total_seconds() < 600
+    assert read_latest(tmp_path / "box", subject="seen").envelope is None
+
+
+def test_an_mbox_of_the_standard_library(tmp_path: Path) -> None:
+    box = mailbox.mbox(str(tmp_path / "box"))
+    for content in (MESSAGE, b"Subject: second\n\nno end of line"):
+        box.add(mailbox.mboxMessage(content))
+    box.close()
+    assert [m["Subject"] for m in Inbox(tmp_path / "box")] == ["Grüße", "second"]
+    got = read_latest(tmp_path / "box", mail_from="eva@example.com")
+    assert got.envelope
+    assert got.envelope.rcpt_tos == ["bob@example.com"]
+    assert got.text == BODY.decode().replace(">From there", "From there")
+    with controlled(mailhandlers.MboxSink(tmp_path / "box", sync=False)) as controller:
+        Client(controller.port).send()
+    assert [m["Subject"] for m in Inbox(tmp_path / "box")] == ["Grüße", "second", "hello"]
+
+
+def test_a_file_with_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "one.eml"
+    path.write_bytes(MESSAGE.replace(b"\n", b"\r\n"))
+    got = read_latest(path)
+    assert got.original_content == MESSAGE.replace(b"\n", b"\r\n")
+    assert got.text == BODY.decode()
+    assert got.envelope
+    assert [m.envelope for m in read_messages(tmp_path)] == [got.envelope]
+    path.write_bytes(b"Subject: bare\n\n")
+    assert read_latest(path).envelope is None
+    assert read_latest(path).bcc == []
+    assert Inbox(path).messages(to="bob@example.com", mail_from="") == []
+
+
+def test_a_folder_of_files(tmp_path: Path) -> None:
+    for number, name in enumerate(["b.eml", "a.eml", "notes.txt"]):
+        (tmp_path / name).write_bytes(b"Subject: %d\n\n" % number)
+    assert sorted(m["Subject"] for m in Inbox(tmp_path)) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "sender", "recipients"),
+    [
+        ("Return-Path: <>", "", []),
+        ("Return-Path: <a@x>\nX-MailFrom: b@x\nX-RcptTo: c@x, d@x", "b@x", ["c@x", "d@x"]),
+        (
+            "X-MailFrom: forged@x\nX-RcptTo: forged@x\nX-MailFrom: b@x\nX-RcptTo: c@x",
+            "b@x",
+            ["c@x"],
+        ),
+        ("Delivered-To: a@x\nDelivered-To: b@x\nDelivered-To: a@x", "", ["a@x", "b@x"]),
+        ("Return-Path:\n <a@x>", "a@x", []),
+        ("Delivered-To: <<,,;(", "", None),
+    ],
+)
+def test_what_the_headers_say(
+    tmp_path: Path, headers: str, sender: str, recipients: list[str] | None
+) -> None:
+    path = tmp_path / "x.eml"
+    path.write_text(f"{headers}\nSubject: x\n\nDelivered-To: nobody@x\n")
+    envelope = read_latest(path).envelope
+    assert envelope
+    assert envelope.mail_from == sender
+    if recipients is not None:
+        assert envelope.rcpt_tos == recipients
+    assert (envelope.helo, envelope.protocol, envelope.tls, envelope.auth) == (
+        "",
+        "",
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"From eva@example.com Sat Nov 21 08:48:00 2026",
+        b"From - Sat Nov 21 08:48:00 2026",
+        b"From eva@example.com Sat Nov 21 99:99:99 99999999999999999999",
+        b"From ",
+        b"From \xff\xff\xff",
+    ],
+)
+def test_from_lines(tmp_path: Path, first: bytes) -> None:
+    path = tmp_path / "mbox"
+    entry = first + b"\n" + MESSAGE.replace(b"\nFrom ", b"\n>From ")
+    path.write_bytes(entry + b"\n" + entry)
+    assert [m["Subject"] for m in Inbox(path)] == ["Grüße", "Grüße"]
+    received = [m.envelope.received for m in Inbox(path) if m.envelope]
+    if first.endswith(b"00 2026"):
+        assert received == [datetime(2026, 11, 21, 8, 48, tzinfo=timezone.utc)] * 2
+
+
+def test_files_that_are_no_messages(tmp_path: Path) -> None:
+    box = mailbox.Maildir(str(tmp_path / "box"))
+    box.add(MESSAGE)
+    bad = tmp_path / "box" / "new" / "1.bad"
+    bad.write_bytes(b"\x7fELF\0\0")
+    assert len(Inbox(tmp_path / "box")) == 1
+    Inbox(tmp_path / "box").clear()
+    bad.write_bytes(b"\x7fELF\0\0")
+    with pytest.raises(StoreError, match=r"new/1\.bad: no message begins like this"):
+        read_latest(tmp_path / "box")
+
+
+def test_a_client_moves_a_message_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = mailbox.Maildir(str(tmp_path / "box"))
+    box.add(MESSAGE)
+    messages = read_messages(tmp_path / "box")
+    new = next((tmp_path / "box" / "new").iterdir())
+    listed = os.listdir
+
+    def then_moved(folder: str) -> list[str]:
+        names = listed(folder)
+        if new.exists() and new.name in names:
+            new.rename(tmp_path / "box" / "cur" / f"{new.name}:2,S")
+        return names
+
+    monkeypatch.setattr(os, "listdir", then_moved)
+    assert [m["Subject"] for m in messages] == ["Grüße"]
+    with Inbox(tmp_path / "box").expect_none(within=0.01):
+        os.rename(f"{tmp_path}/box/cur/{new.name}:2,S", f"{tmp_path}/box/cur/{new.name}:2,RS")
+
+
+# mutt adds Status, Content-Length and Lines to an mbox, and takes them off what came.
+CONTENTS = [
+    b"Subject: one\r\n\r\nHello\r\nFrom here\r\n>From there\r\n",
+    b"Subject: own\r\nStatus: RO\r\nX-Mine: 1\r\nContent-Length: 13\r\n\r\nhello\r\n",
+    b"",
+    b"no header\r\n",
+    b"\r\nno header, properly\r\n",
+    b"Subject: bare\rCR\r\n\r\n\r\n\r\n",
+    b"Subject: 8-bit \xe9\r\n\r\n\xff\r\n",
+    b"Subject: last\r\n\r\nlast\r\n",
+]
+
+
+def mutt(path: Path, keys: str) -> None:
+    """Let mutt open *path* and press *keys*."""
+    program, script = shutil.which("mutt"), shutil.which("script")
+    if program is None or script is None:
+        pytest.skip("mutt and script are not here")
+    commands = [
+        f"set folder={path.parent} quit=yes delete=yes move=no mark_old=yes mbox_type=mbox",
+        f"push {keys}",
+    ]
+    line = [program, "-n", "-F", "/dev/null", "-f", str(path)]
+    line += [word for command in commands for word in ("-e", command)]
+    subprocess.run(
+        [script, "-qec", shlex.join(line), "/dev/null"],
+        env={**os.environ, "TERM": "xterm", "HOME": str(path.parent)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+
+
+READ_ALL = "<tag-pattern>~A<enter><tag-prefix><clear-flag>N<sync-mailbox><quit>"
+
+
+def test_mutt_marks_an_mbox(tmp_path: Path) -> None:
+    store = tmp_path / "mail.mbox"
+    with controlled(mailhandlers.MboxSink(store, sync=False)) as controller:
+        with Client(controller.port) as client:
+            for content in CONTENTS:
+                assert client.send(content) == "250 OK"
+        before = [message.envelope for message in Inbox(store)]
+        mutt(store, READ_ALL)
+        assert store.read_bytes().count(b"\nStatus: ") == len(CONTENTS)
+        with Client(controller.port) as client:
+            assert client.send() == "250 OK"
+    *got, new = read_messages(store)
+    assert [message.envelope for message in got] == before
+    assert new["Subject"] == "hello"
+    changed = got.pop(1), CONTENTS[1]
+    assert [message.original_content for message in got] == [CONTENTS[0], *CONTENTS[2:]]
+    # Its own Status is gone for good: the message is visible, and what is left of it.
+    assert changed[0]["Subject"] == "own"
+    assert changed[0]["X-Mine"] == "1"
+    assert changed[0].text == "hello\n"
+
+
+def test_mutt_deletes_from_an_mbox(tmp_path: Path) -> None:
+    store = tmp_path / "mail.mbox"
+    with controlled(mailhandlers.MboxSink(store, sync=False)) as controller:
+        with Client(controller.port) as client:
+            for content in (CONTENTS[0], CONTENTS[-1]):
+                assert client.send(content) == "250 OK"
+        mutt(store, "<first-entry><delete-message><sync-mailbox><quit>")
+    assert [message.original_content for message in Inbox(store)] == [CONTENTS[-1]]
+
+
+def test_mutt_moves_mail_of_a_maildir(tmp_path: Path) -> None:
+    store = tmp_path / "inbox"
+    handler = mailhandlers.MaildirSink(store, sync=False)
+    with controlled(handler) as controller, Client(controller.port) as client:
+        for content in CONTENTS:
+            assert client.send(content) == "250 OK"
+        before = [message.envelope for message in Inbox(store)]
+        mutt(store, READ_ALL)
+        assert list((store / "new").iterdir()) == []
+        assert client.send() == "250 OK"
+    *got, new = read_messages(store)
+    assert [message.original_content for message in got] == CONTENTS
+    assert [message.envelope for message in got] == before
+    assert new["Subject"] == "hello"
+    Inbox(store).clear()
+    assert list(Inbox(store)) == []
+
+
+def test_the_standard_library_reads_our_mbox_and_maildir(tmp_path: Path) -> None:
+    for handler, reader in (("MboxSink", mailbox.mbox), ("MaildirSink", mailbox.Maildir)):
+        path = tmp_path / handler
+        with controlled(getattr(mailhandlers, handler)(path, sync=False)) as controller:
+            Client(controller.port).send()
+        (message,) = reader(str(path), create=False)
+        assert isinstance(message, mailbox.Message)
+        assert message["Subject"] == "hello"
+        assert not isinstance(message, EmailMessage)
