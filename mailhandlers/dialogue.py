@@ -125,17 +125,10 @@ class _RecordedSMTP(SMTP):
         # Each line comes through here, those too that are refused before any command.
         reader.readuntil = readuntil  # type: ignore[assignment]
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._note()
-
     async def push(self, status: AnyStr) -> None:
         # First, so that a client that has a reply finds it recorded.
-        self._note()
-        self._dialogue.say(status if isinstance(status, str) else status.decode())
-        await super().push(status)
-
-    def _note(self) -> None:
         assert self.session is not None
         assert self.envelope is not None
         self._dialogue.note(Envelope.of(self, self.session, self.envelope, 0))
+        self._dialogue.say(status if isinstance(status, str) else status.decode())
+        await super().push(status)

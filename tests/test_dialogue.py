@@ -15,7 +15,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 from conftest import Certificate
-from support import HELLO, HOST, Client, controlled, reserved_port
+from support import HELLO, HOST, Client, controlled, reserved_port, wait_until
 
 from mailhandlers import MailFile, Reply
 from mailhandlers.dialogue import Dialogue, Recorder
@@ -151,6 +151,20 @@ def test_no_password_is_told(mailcatcher: MailCatcher) -> None:
     assert [reply[:3] for *_, reply in session.commands[-3:]] == ["235", "503", "250"]
     assert session.auth == "eva"
     assert session.protocol == "ESMTPA"
+
+
+def test_no_part_of_an_overlong_line_is_told(mailcatcher: MailCatcher) -> None:
+    with Client(mailcatcher.port) as client:
+        client.socket.sendall(b"AUTH PLAIN " + b"x" * 5000)
+        wait_until(lambda: mailcatcher.sessions[0]._overlong)
+        client.socket.sendall(PASSWORD.encode() + b"\r\n")
+        assert client.reply()[:3] == "500"
+        client.command("NOOP again")
+    (session,) = mailcatcher.sessions
+    assert session.commands == [
+        ("", "", "500 Command line too long"),
+        ("NOOP", "again", "250 OK"),
+    ]
 
 
 def test_starttls_and_530_are_told(tmp_path: Path, certificate: Certificate) -> None:

@@ -332,6 +332,15 @@ def test_a_reply_to_auth_offers_auth_and_lets_in_nobody(tmp_path: Path) -> None:
         assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "535"
 
 
+def test_a_reply_to_auth_leaves_the_servers_own_users(tmp_path: Path) -> None:
+    handler = MailFile(tmp_path / "latest.mail", replies=[Reply("AUTH", "454 Later", times=1)])
+    users = {"auth_callback": lambda *_: True, "auth_require_tls": False}
+    with controlled(handler, **users) as controller, Client(controller.port) as client:
+        client.command("EHLO laptop")
+        assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=") == "454 Later"
+        assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "235"
+
+
 def test_a_handlers_own_hooks_go_on(tmp_path: Path) -> None:
     class Own(MailFile):
         async def handle_RCPT(
