@@ -222,6 +222,21 @@ def test_a_message_waits_for_a_lock_and_is_stored_then(
     assert contents(store) == [b"1\r\n", b"2\r\n"]
 
 
+@pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, posix_lock)])
+def test_a_file_rotated_under_its_lock_is_made_anew(
+    kind: Kind, lock: Lock, store: Path
+) -> None:
+    with Server(kind.handler, store) as server, server.client() as client:
+        assert client.send(b"1\r\n").startswith("250")
+        with lock(store):
+            client.submit(b"2\r\n")
+            assert client.is_silent()
+            rotated = store.rename(f"{store}.1")
+        assert client.reply().startswith("250")
+    assert contents(store) == [b"2\r\n"]
+    assert contents(rotated) == [b"1\r\n"]
+
+
 @pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, dotlock)])
 def test_a_lock_not_had_in_time_is_451(
     kind: Kind,
