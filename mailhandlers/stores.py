@@ -160,8 +160,11 @@ class _Folder(Store):
         return places
 
     def _entries(self, names: Iterable[str]) -> Iterator[Entry]:
+        ordered = sorted(names, reverse=True)
         # Our names and those of the Maildir specification begin with the second.
-        for name in sorted(names, key=lambda name: (name[0].isdigit(), name), reverse=True):
+        if ordered and not ordered[0][0].isdigit():
+            ordered.sort(key=lambda name: not name[0].isdigit())
+        for name in ordered:
             yield Entry(
                 name,
                 self._places[name],

@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Sequence
 
-_PAUSE = 0.005
+_PAUSE = 0.002
+_STEADY_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 _LOOK_SHARE = 0.2  # of a core, for looking while mail arrives
 _POLL_SHARE = 0.004  # of a core, for polling many folders
@@ -25,6 +26,7 @@ class Watch:
         self._folders: list[str] = []
         self._statuses: list[Status | None] = []
         self._due = 0.0
+        self._pause = _PAUSE
 
     def follow(self, folders: Sequence[str]) -> None:
         """Take *folders* for those that the path has now."""
@@ -44,7 +46,8 @@ class Watch:
 
     def pause(self, cost: float, until: float) -> None:
         """Sleep after a look that took *cost* seconds, at most *until* a moment."""
-        pause = min(max(cost / _LOOK_SHARE, _PAUSE), _LONGEST_PAUSE)
+        self._pause = min(self._pause * 1.05, _STEADY_PAUSE)
+        pause = min(max(cost / _LOOK_SHARE, self._pause), _LONGEST_PAUSE)
         time.sleep(max(0, min(pause, until - time.monotonic())))
 
     def _is_fresh(self) -> bool:

@@ -143,25 +143,16 @@ def test_files_that_are_no_messages(tmp_path: Path) -> None:
         read_latest(tmp_path / "box")
 
 
-def test_a_client_moves_a_message_while_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_moves_a_message_while_it_is_read(tmp_path: Path) -> None:
     box = mailbox.Maildir(str(tmp_path / "box"))
     box.add(MESSAGE)
-    messages = read_messages(tmp_path / "box")
     new = next((tmp_path / "box" / "new").iterdir())
-    listed = os.listdir
-
-    def then_moved(folder: str) -> list[str]:
-        names = listed(folder)
-        if new.exists() and new.name in names:
-            new.rename(tmp_path / "box" / "cur" / f"{new.name}:2,S")
-        return names
-
-    monkeypatch.setattr(os, "listdir", then_moved)
-    assert [m["Subject"] for m in messages] == ["Grüße"]
+    seen = tmp_path / "box" / "cur" / f"{new.name}:2,S"
+    messages = read_messages(tmp_path / "box")  # has the names by now
+    new.rename(seen)
+    assert [message["Subject"] for message in messages] == ["Grüße"]
     with Inbox(tmp_path / "box").expect_none(within=0.01):
-        os.rename(f"{tmp_path}/box/cur/{new.name}:2,S", f"{tmp_path}/box/cur/{new.name}:2,RS")
+        seen.rename(f"{seen}R")
 
 
 # mutt adds Status, Content-Length and Lines to an mbox, and takes them off what came.
