@@ -76,8 +76,13 @@ class GroupCommit:
         # Under load, each round of the loop brings further messages into the batch.
         if rounds:
             loop.call_soon(self._start, loop, rounds - 1)
-        else:
+            return
+        try:
             loop.run_in_executor(None, self._work)
+        except RuntimeError as error:  # no thread can be had, or no longer
+            batch = self._take()
+            self._rest()
+            _answer(batch, [self._refuse(mail, error) for mail, _ in batch])
 
     def _work(self) -> None:
         with ExitStack() as broken:

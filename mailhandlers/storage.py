@@ -65,10 +65,18 @@ class Disk:
 
     def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
         """Make *pieces* the content of the file *path*, atomically."""
-        with ExitStack() as undo:
+        with ExitStack() as opened, ExitStack() as undo:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY)
+            opened.callback(os.close, folder)
+            before = None
+            with suppress(FileNotFoundError):
+                before = os.open(path, os.O_RDONLY)
+                opened.callback(os.close, before)
             self._write_new([(temporary, pieces)], undo)
             os.replace(temporary, path)
-            self._sync_folder(os.path.dirname(path))
+            undo.callback(self._put_back, path, temporary, before)
+            if self._sync:
+                _fsync(folder)
             undo.pop_all()
 
     def add(
@@ -139,6 +147,16 @@ class Disk:
                 _start_writing(fds)
                 for fd in fds:
                     _fsync(fd)
+
+    def _put_back(self, path: str, temporary: str, before: int | None) -> None:
+        """Make *path* again what it was, for which *before* is still open."""
+        if before is None:
+            _unlink(path)
+            return
+        with suppress(OSError), ExitStack() as undo:
+            content = _read(before, 0, os.fstat(before).st_size)
+            self._write_new([(temporary, [content])], undo)
+            os.replace(temporary, path)
 
     def _permit(self, fd: int) -> None:
         if self._mode & 0o077:  # what was asked for, whatever the umask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import hashlib
@@ -419,6 +420,19 @@ def test_a_message_whose_sender_went_away_stays_stored(
             assert other.send().startswith("250")
     assert contents(store) == expected(kind, HELLO, HELLO)
     assert caplog.records == []
+
+
+def test_a_writer_that_cannot_start_is_451_each_time(
+    kind: Kind, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with controlled(made(kind, store)) as controller:
+        gone = controller.loop.shutdown_default_executor()
+        asyncio.run_coroutine_threadsafe(gone, controller.loop).result()
+        with Client(controller.port) as client:
+            assert client.send().startswith(FAILED)
+            assert client.send().startswith(FAILED)
+    assert contents(store) == []
+    assert len(caplog.records) == 2
 
 
 def test_a_stop_with_a_write_in_flight_raises_nowhere(
