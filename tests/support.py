@@ -190,7 +190,9 @@ class Server:
             stdout=self._output,
             stderr=self._errors,
             env={**os.environ, **(env or {})},
+            start_new_session=bool(prefix),
         )
+        self._has_prefix = bool(prefix)
 
     def __enter__(self) -> Server:
         try:
@@ -238,7 +240,10 @@ class Server:
 
     def kill(self) -> None:
         """End the server at once, as ``kill -9`` does."""
-        self.process.kill()
+        if self._has_prefix:  # the server itself is a child of strace, and would live on
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
         self._gone()
 
     def stop(self) -> int:
