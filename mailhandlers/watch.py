@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 _PAUSE = 0.002
-_STEADY_PAUSE = 0.01
+_STEADY_PAUSE = 0.012
 _LONGEST_PAUSE = 0.25
 _LOOK_SHARE = 0.2  # of a core, for looking while mail arrives
 _POLL_SHARE = 0.004  # of a core, for polling many folders
@@ -26,6 +26,7 @@ class Watch:
         self._folders: list[str] = []
         self._statuses: list[Status | None] = []
         self._due = 0.0
+        self._newest = 0
         self._pause = _PAUSE
 
     def follow(self, folders: Sequence[str]) -> None:
@@ -41,6 +42,7 @@ class Watch:
         started = time.monotonic()
         if started >= self._due:
             self._statuses = [_status(folder) for folder in self._folders]
+            self._newest = max((s[3] for s in self._statuses if s is not None), default=0)
             self._due = started + (time.monotonic() - started) / _POLL_SHARE
         return (self._status, self._statuses) != before or self._is_fresh()
 
@@ -52,8 +54,8 @@ class Watch:
 
     def _is_fresh(self) -> bool:
         now = time.time_ns()
-        statuses = (self._status, *self._statuses)
-        return any(s is not None and abs(now - s[3]) < _TICK for s in statuses)
+        newest = self._status[3] if self._status else 0
+        return abs(now - newest) < _TICK or abs(now - self._newest) < _TICK
 
 
 def _status(path: str) -> Status | None:
