@@ -280,7 +280,8 @@ class PerRecipientDir(Handler):
             }
             latest |= folders
             name = f"{mail.envelope.id}.eml"
-            temporary = f"{next(iter(folders))}/.{name}.tmp"
+            # Made up here, where a reader that waits for anybody's mail has one folder to poll.
+            temporary = f"{self.path}/.{name}.tmp"
             names = [f"{folder}/{name}" for folder in folders]
             files.append(storage.NewFile(temporary, names, formats.to_mail(*mail)))
         pointers = [
