@@ -19,10 +19,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from . import formats, storage
+from . import arguments, formats, storage
 from .commit import GroupCommit, Mail
 from .envelope import Envelope, Identity
-from .session import OPTIONS, Reply, Script
+from .session import Reply, Script
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -43,7 +43,6 @@ class Handler(ABC):
 
     _is_folder: ClassVar[bool] = False
     _writes_much: ClassVar[bool] = True
-    _options: ClassVar[dict[str, Callable[[str], Any]]]
 
     def __init__(
         self,
@@ -116,7 +115,8 @@ class Handler(ABC):
 
         The keywords *options* are those of the class, and override.
         """
-        return cls(*_paths(args, cls._options), **(_parsed(args, cls._options) | options))
+        path, given = arguments.parse(args)
+        return cls(path, **(given | options))
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
         """Store the message, then return the reply: the hook of aiosmtpd."""
@@ -305,56 +305,3 @@ def _renamed(mail: Mail) -> Mail:
 @functools.cache
 def _public_names(kind: type) -> list[str]:
     return [name for name in dir(kind) if not name.startswith("_")]
-
-
-# The command line
-
-
-def _yes_or_no(value: str) -> bool:
-    try:
-        return {"yes": True, "no": False}[value]
-    except KeyError:
-        raise ValueError("is yes or no") from None
-
-
-def _permissions(value: str) -> int:
-    try:
-        return int(value, 8)
-    except ValueError:
-        raise ValueError("is octal, such as 0600 or 0644") from None
-
-
-Handler._options = {"sync": _yes_or_no, "mode": _permissions, **OPTIONS, "loop": str}
-
-
-def _paths(args: Sequence[str], options: dict[str, Any]) -> Sequence[str]:
-    """Return the one path among *args*; an option is known by its ``=``."""
-    paths = args[:1] if args and not _names_option(args[0], options) else ()
-    if not paths or not paths[0]:
-        raise ValueError("name the path of the store first: PATH [key=value ...]")
-    for arg in args[1:]:
-        if "=" not in arg:
-            raise ValueError(f"one path is enough, {arg!r} is too many: PATH [key=value ...]")
-    return paths
-
-
-def _names_option(arg: str, options: dict[str, Any]) -> bool:
-    key, equals, _ = arg.partition("=")
-    return bool(equals) and key in options
-
-
-def _parsed(args: Sequence[str], options: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for arg in args[1:]:
-        key, _, value = arg.partition("=")
-        if key not in options:
-            raise ValueError(f"there is no option {key!r}: choose from {', '.join(options)}")
-        try:
-            read = options[key](value)
-        except ValueError as error:
-            raise ValueError(f"{arg!r}: {key} {error}") from None
-        if key == "reply":  # the one that may be repeated
-            values.setdefault("replies", []).append(read)
-        else:
-            values[key] = read
-    return values
