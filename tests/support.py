@@ -248,6 +248,8 @@ class Server:
 
     def stop(self) -> int:
         """End the server as Ctrl-C does; return its exit code."""
+        # The port is open before the signal is minded; a greeting comes after both.
+        self.client().close()
         self.process.send_signal(signal.SIGINT)
         return self._gone()
 

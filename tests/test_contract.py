@@ -468,7 +468,7 @@ def test_mutt_marks_an_mbox_and_it_still_reads_exactly(tmp_path: Path) -> None:
         command = shlex.join([mutt, "-n", "-F", "/dev/null", "-f", str(store)])
         command += "".join(f" -e {shlex.quote(setting)}" for setting in settings)
         subprocess.run(
-            ["script", "-qec", command, "/dev/null"],
+            ["script", "-qec", f"stty rows 24 cols 80; {command}", "/dev/null"],
             env={**os.environ, "TERM": "xterm", "HOME": str(tmp_path)},
             stdin=subprocess.DEVNULL,
             capture_output=True,

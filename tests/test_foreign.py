@@ -180,7 +180,7 @@ def mutt(path: Path, keys: str) -> None:
     line = [program, "-n", "-F", "/dev/null", "-f", str(path)]
     line += [word for command in commands for word in ("-e", command)]
     subprocess.run(
-        [script, "-qec", shlex.join(line), "/dev/null"],
+        [script, "-qec", f"stty rows 24 cols 80; {shlex.join(line)}", "/dev/null"],
         env={**os.environ, "TERM": "xterm", "HOME": str(path.parent)},
         stdin=subprocess.DEVNULL,
         capture_output=True,

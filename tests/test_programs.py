@@ -66,7 +66,9 @@ def mutt(store: Path, *keys: str, **settings: str) -> None:
         command += ["-e", f"set {name}={shlex.quote(value)}"]
     command += ["-e", 'push "{}"'.format("".join(keys))]
     program("script")
-    run("script", "-qec", shlex.join(command), "/dev/null", folder=store.parent)
+    # A terminal without a size is none for newer versions.
+    line = f"stty rows 24 cols 80; {shlex.join(command)}"
+    run("script", "-qec", line, "/dev/null", folder=store.parent)
 
 
 def contents(store: Path) -> list[bytes]:
