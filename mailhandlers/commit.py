@@ -27,7 +27,7 @@ STORED = "250 OK"
 DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
 FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
-_ROUNDS = 3
+_MOST_ROUNDS = 10
 _LARGE = 1 << 20
 
 
@@ -101,7 +101,7 @@ class GroupCommit:
             batch, self._pending = self._pending, []
             self._busy = bool(batch)
         if batch:
-            self._rounds = _ROUNDS if len(batch) > 1 else 0
+            self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
         return batch
 
     def _rest(self) -> None:

@@ -12,8 +12,8 @@ import contextlib
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
+from datetime import timezone
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -158,7 +158,7 @@ def unquote_from(data: bytes) -> bytes:
 def to_mbox(envelope: Envelope, content: bytes) -> list[bytes]:
     """Return the mboxrd entry, in pieces, the blank line behind it included."""
     sender = percent_encoded(envelope.mail_from, safe="@.+-_=!#$&'*/?^`{|}~") or "MAILER-DAEMON"
-    date = time.asctime(envelope.received.utctimetuple())
+    date = envelope.received.astimezone(timezone.utc).ctime()
     # A last line without an end gets one; LF form would hide where the message ended.
     whole = content.endswith(b"\n") or not content
     return [

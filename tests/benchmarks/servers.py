@@ -53,8 +53,10 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(target: Target) -> Iterator[Running]:
-    """Run *target* on a free port, in a folder of its own on the disk of this one."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, socket.socket() as free:
+    """Run *target* on a free port, in a new folder here that stays."""
+    folder = tempfile.mkdtemp(dir=Path.cwd())
+    os.sync()  # what was written before is not this one's to pay for
+    with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
         free.close()
