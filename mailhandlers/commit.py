@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 from .envelope import Envelope
@@ -29,6 +29,7 @@ FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
 _MOST_ROUNDS = 10
 _LARGE = 1 << 20
+_SIZE = 4
 
 
 class Mail(NamedTuple):
@@ -45,78 +46,82 @@ _Batch = list[tuple[Mail, "asyncio.Future[str]"]]
 class GroupCommit:
     """Stores messages with *write*, which stores all that it is given or raises OSError.
 
-    *path* names the store in the log.
+    *path* names the store in the log. Where a handler serves several event loops, each
+    has batches of its own, and they take turns.
     """
 
     def __init__(self, write: Write, path: str) -> None:
         self._write = write
         self._path = path
-        self._lock = threading.Lock()
-        self._pending: _Batch = []
-        self._busy = False
+        self._turn = threading.Lock()
+        self._child: WriterProcess | None = None
+        self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
 
     def fork(self) -> None:
         """Write batches in a process of their own, where this process can be forked."""
         if sys.platform == "linux" and threading.active_count() == 1:
-            self._write = WriterProcess(self._write)
+            self._child = WriterProcess(self._write)
 
     async def store(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[str] = loop.create_future()
-        with self._lock:
-            self._pending.append((mail, reply))
-            idle, self._busy = not self._busy, True
-        if idle:
-            self._start(loop, self._rounds)
+        if loop in self._pending:
+            self._pending[loop].append((mail, reply))
+        else:
+            self._pending[loop] = [(mail, reply)]
+            # The future keeps its callback, and so the task, until it has a result.
+            task = loop.create_task(self._work(self._pending[loop]))
+            reply.add_done_callback(lambda _: task)
         return await reply
 
-    def _start(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
-        # Under load, each round of the loop brings further messages into the batch.
-        if rounds:
-            loop.call_soon(self._start, loop, rounds - 1)
-            return
+    async def _work(self, pending: _Batch) -> None:
+        """Write what is *pending*, and what arrives meanwhile, until nothing is left."""
+        batch: _Batch = []
         try:
-            loop.run_in_executor(None, self._work)
-        except RuntimeError as error:  # no thread can be had, or no longer
-            batch = self._take()
-            self._rest()
-            _answer(batch, [self._refuse(mail, error) for mail, _ in batch])
+            while pending:
+                # Under load, each round of the loop brings further messages into the batch.
+                for _ in range(self._rounds):
+                    await asyncio.sleep(0)
+                batch, pending[:] = pending[:], []
+                self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
+                replies = await self._commit([mail for mail, _ in batch])
+                _answer(batch, replies)
+        finally:
+            # An error nobody foresaw must not leave clients that wait for ever.
+            _answer(batch + pending, [FAILED] * (len(batch) + len(pending)))
+            del self._pending[asyncio.get_running_loop()]
 
-    def _work(self) -> None:
-        with ExitStack() as broken:
-            # An error nobody foresaw must not leave a server that takes mail for ever.
-            broken.callback(self._rest)
-            while batch := self._take():
-                replies = [FAILED] * len(batch)
-                try:
-                    replies = self._commit([mail for mail, _ in batch])
-                finally:
-                    _answer(batch, replies)
-            broken.pop_all()
-
-    def _take(self) -> _Batch:
-        with self._lock:
-            batch, self._pending = self._pending, []
-            self._busy = bool(batch)
-        if batch:
-            self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
-        return batch
-
-    def _rest(self) -> None:
-        with self._lock:
-            self._busy = False
-
-    def _commit(self, mails: list[Mail]) -> list[str]:
+    async def _commit(self, mails: list[Mail]) -> list[str]:
         try:
-            self._write(mails)
+            await self._store(mails)
         except (OSError, MemoryError) as error:
             # One message that doesn't fit must not refuse those that came with it.
             if len(mails) > 1 and not isinstance(error, LockTimeoutError):
-                return [reply for mail in mails for reply in self._commit([mail])]
+                return [reply for mail in mails for reply in await self._commit([mail])]
             return [self._refuse(mail, error) for mail in mails]
         return [STORED] * len(mails)
+
+    async def _store(self, mails: list[Mail]) -> None:
+        """Write *mails* off the event loop. Raises OSError."""
+        large = sum(len(mail.content) for mail in mails) > _LARGE
+        if self._child and len(mails) > 1 and not large:
+            try:
+                await self._child.write(mails)
+                return
+            except WriterGoneError:
+                self._child = None
+                _log.error("the writer process is gone; the server writes by itself now")
+        try:
+            written = asyncio.get_running_loop().run_in_executor(None, self._in_turn, mails)
+        except RuntimeError as error:  # no thread can be had, or no longer
+            raise OSError(errno.EAGAIN, str(error)) from error
+        await written
+
+    def _in_turn(self, mails: list[Mail]) -> None:
+        with self._turn:
+            self._write(mails)
 
     def _refuse(self, mail: Mail, error: Exception) -> str:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -129,75 +134,65 @@ class GroupCommit:
         return reply
 
 
+class WriterGoneError(Exception):
+    """The writer process has ended."""
+
+
 class WriterProcess:
     """Calls *write* in a child process, whose system calls cost the server nothing.
 
     Each system call of a thread gives the interpreter lock away, and waits for it behind
     a busy event loop: a store of many files would halve the server's speed. The child
-    ends with its parent, and takes on its user. A lone message and large ones are
-    written here, where they need no copy, and so is all mail if the child is killed.
+    ends with its parent, and takes on its user. A lone message and large ones are not for
+    it: they would be copied for nothing.
     """
 
     def __init__(self, write: Write) -> None:
         import pickle  # for the command alone
 
-        self._write = write
-        self._send, self._receive = pickle.dump, pickle.load
-        ours, theirs = socket.socketpair()
+        self._pickle = pickle
+        self._socket, theirs = socket.socketpair()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         if os.fork() == 0:
-            ours.close()
+            self._socket.close()
             try:
-                self._serve(theirs)
+                self._serve(theirs, write)
             finally:
                 os._exit(0)
         theirs.close()
-        self._pipe = ours.makefile("rwb")
-        ours.close()
-        self._alive = True
 
-    def __call__(self, mails: list[Mail]) -> None:
-        """Store *mails*; raises what *write* raises."""
-        if len(mails) == 1 or not self._alive or sum(len(m.content) for m in mails) > _LARGE:
-            return self._write(mails)
+    async def write(self, mails: list[Mail]) -> None:
+        """Store *mails*; raises what *write* raises, and WriterGoneError."""
         try:
-            self._send((os.getuid(), mails), self._pipe)
-            self._pipe.flush()
-            error = self._receive(self._pipe)
-        except (OSError, EOFError):
-            self._alive = False
-            _log.error("the writer process is gone; the server writes by itself from now on")
-            return self._write(mails)
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(sock=self._socket)
+            reader, writer = self._streams
+            writer.write(self._pickle.dumps((os.getuid(), mails)))
+            size = int.from_bytes(await reader.readexactly(_SIZE), "big")
+            error = self._pickle.loads(await reader.readexactly(size))
+        except (OSError, EOFError) as gone:
+            raise WriterGoneError from gone
         if error is not None:
             raise error
-        return None
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, write: Write) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
-        pipe = connection.makefile("rwb")
+        pipe = connection.makefile("rb")
         with suppress(EOFError, ConnectionError):  # the server has ended
             while True:
-                user, mails = self._receive(pipe)
+                user, mails = self._pickle.load(pipe)
                 if user != os.getuid():  # it dropped its privileges, after from_cli
                     os.setuid(user)
                 error: Exception | None = None
                 try:
-                    self._write(mails)
+                    write(mails)
                 except (OSError, MemoryError) as caught:
                     error = caught
-                self._send(error, pipe)
-                pipe.flush()
+                reply = self._pickle.dumps(error)
+                connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
 
 
 def _answer(batch: _Batch, replies: list[str]) -> None:
-    answers: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[str], str]]] = {}
     for (_, future), reply in zip(batch, replies, strict=True):
-        answers.setdefault(future.get_loop(), []).append((future, reply))
-    for loop, results in answers.items():
-        with suppress(RuntimeError):  # Controller.stop() closed the loop; the mail is stored
-            loop.call_soon_threadsafe(_set_results, results)
-
-
-def _set_results(results: list[tuple[asyncio.Future[str], str]]) -> None:
-    for future, reply in results:
         if not future.done():  # else the client went away; the mail is stored
             future.set_result(reply)

@@ -21,6 +21,7 @@ OCTETS = 2000
 MIB = 1 << 20
 # As it is for users: with the compiled modules that Python keeps.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT["PYTHONPATH"] = str(Path(__file__).parent)  # for the bare handlers
 
 
 class Target(NamedTuple):
@@ -33,6 +34,10 @@ class Target(NamedTuple):
 
 SINK = Target("Sink", "aiosmtpd.handlers.Sink")
 MAILBOX = Target("Mailbox", "aiosmtpd.handlers.Mailbox", ("store",))
+BARE = [
+    Target("bare append", "bare.Append", ("store",)),
+    Target("bare file", "bare.File", ("store",)),
+]
 HANDLERS = [
     Target(name, f"mailhandlers.{name}", ("store",))
     for name in ("MailFile", "MboxSink", "MaildirSink", "JsonLines", "PerRecipientDir")
@@ -61,7 +66,8 @@ def running(target: Target) -> Iterator[Running]:
         port = free.getsockname()[1]
         free.close()
         command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}"]
-        process = subprocess.Popen([*command, "-c", target.classpath, *target.args], cwd=folder)
+        command += ["-c", target.classpath, *target.args]
+        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT)
         try:
             _wait_for(port, process)
             yield Running(process, port)
