@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +25,14 @@ def store(kind: Kind, tmp_path: Path) -> Path:
     folder = tmp_path / "stores"
     folder.mkdir()
     return folder / kind.store
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may write; pytest's are the user's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
 
 
 @pytest.fixture

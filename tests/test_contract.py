@@ -10,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -582,14 +581,6 @@ def test_starttls_is_recorded(kind: Kind, store: Path, certificate: Certificate)
         client.starttls(certificate.client)
         assert client.send() == "250 OK"
     assert protocol(store) == ("ESMTPS", "TLSv1.3")
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that everybody may write; pytest's are the user's alone."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o777)
-        yield Path(name)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")

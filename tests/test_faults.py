@@ -36,7 +36,7 @@ from support import (
 )
 
 import mailhandlers
-from mailhandlers import read_latest, read_messages, storage
+from mailhandlers import Inbox, read_latest, read_messages, storage
 
 FULL = "452 4.3.1 "
 FAILED = "451 4.3.0 "
@@ -435,6 +435,25 @@ def test_a_writer_that_cannot_start_is_451_each_time(
     assert len(caplog.records) == 2
 
 
+def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = getattr(mailhandlers, kind.handler)
+    write = handler._write
+    faults = [ZeroDivisionError()]
+
+    def faulty(self: Any, mails: Any) -> None:
+        if faults:
+            raise faults.pop()
+        write(self, mails)
+
+    monkeypatch.setattr(handler, "_write", faulty)
+    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        assert client.send().startswith(FAILED)
+        assert client.send() == "250 OK"
+    assert contents(store) == [HELLO]
+
+
 def test_a_stop_with_a_write_in_flight_raises_nowhere(
     kind: Kind,
     store: Path,
@@ -483,6 +502,7 @@ class Senders:
 
     def __init__(self, ports: list[int], prefix: str, most: int = 1_000_000) -> None:
         self.acknowledged: list[str] = []
+        self.refusals: list[str] = []
         self.attempted: list[str] = []
         self._prefix = prefix
         self._most = most
@@ -496,8 +516,11 @@ class Senders:
                     name = f"{self._prefix}-{connection}-{number}"
                     self.attempted.append(name)
                     recipients = ("bob@example.com", f"user{number % 3}@x")
-                    assert client.send(numbered(name), to=recipients).startswith("250")
-                    self.acknowledged.append(name)
+                    reply = client.send(numbered(name), to=recipients)
+                    if reply == "250 OK":
+                        self.acknowledged.append(name)
+                    else:
+                        self.refusals.append(reply)
         except ConnectionError:
             pass  # the server was killed
 
@@ -528,6 +551,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged_and_tears_nothing(
                 assert not senders.finished
             server.kill()
             senders.join()
+        assert senders.refusals == []
         acknowledged.update(senders.acknowledged)
         attempted.update(senders.attempted)
         found = Counter(names_of_whole(store))
@@ -551,16 +575,51 @@ def test_a_server_whose_writer_is_killed_goes_on(kind: Kind, store: Path) -> Non
     with Server(kind.handler, store) as server:
         senders = Senders([server.port] * 6, "x", most=40)
         wait_until(lambda: len(senders.acknowledged) > 30)
-        for child in writers_of(server):
+        writers = writers_of(server)
+        for child in writers:
             os.kill(child, 9)
         senders.join()
+        log = server.errors().splitlines()
     assert len(senders.acknowledged) == 240
+    assert ["the writer process is gone" in line for line in log] == [True] * len(writers)
     if kind.keeps_all:
         # A batch that it wrote and could not tell of is written again.
         assert set(names_of_whole(store)) == set(senders.acknowledged)
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k.keeps_all], ids=lambda k: k.handler)
+KEEP_ALL = pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k.keeps_all], ids=lambda k: k.handler
+)
+
+
+@KEEP_ALL
+def test_a_disk_that_fills_under_load_has_what_was_acknowledged(
+    kind: Kind, small_disk: Path
+) -> None:
+    store = small_disk / kind.store
+    with Server(kind.handler, store) as server:
+        senders = Senders([server.port] * 6, "x", most=100)
+        senders.join()
+        assert senders.refusals
+        assert all(reply.startswith(FULL) for reply in senders.refusals)
+        assert sorted(names_of_whole(store)) == sorted(senders.acknowledged)
+        Inbox(store).clear()
+        assert server.send().startswith("250")
+    assert contents(store) == [HELLO]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
+def test_nobody_owns_what_arrived_under_load(kind: Kind, open_folder: Path) -> None:
+    store = open_folder / kind.store
+    with Server(kind.handler, store, flags=()) as server:
+        senders = Senders([server.port] * 6, "x", most=10)
+        senders.join()
+    assert len(senders.acknowledged) == 60
+    owners = {path.stat().st_uid for path in [store, *store.rglob("*")]}
+    assert owners.isdisjoint({0})
+
+
+@KEEP_ALL
 def test_three_servers_share_a_store(kind: Kind, store: Path) -> None:
     with (
         Server(kind.handler, store) as one,
