@@ -165,7 +165,7 @@ class WriterProcess:
         """Store *mails*; raises what *write* raises, and WriterGoneError."""
         try:
             if self._streams is None:
-                self._streams = await asyncio.open_connection(sock=self._socket)
+                self._streams = await asyncio.open_unix_connection(sock=self._socket)
             reader, writer = self._streams
             writer.write(self._pickle.dumps((os.getuid(), mails)))
             size = int.from_bytes(await reader.readexactly(_SIZE), "big")
