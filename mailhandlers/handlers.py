@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import arguments, formats, storage
-from .commit import GroupCommit, Mail
+from .commit import FAILED, GroupCommit, Mail
 from .envelope import Envelope, Identity
 from .session import Reply, Script
 
@@ -123,6 +123,14 @@ class Handler(ABC):
         content = envelope.original_content or b""
         mail = Mail(Envelope.of(server, session, envelope, len(content)), content)
         return await self._commit.store(mail)
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Return the reply to a command that *error* ended: the hook of aiosmtpd.
+
+        aiosmtpd's own is 500, which tells a client to give the message up.
+        """
+        _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
+        return FAILED
 
     def __dir__(self) -> Iterable[str]:
         # aiosmtpd reads all that stands here, at each connection, to find its hooks.

@@ -87,9 +87,8 @@ class StoredMessage(EmailMessage):
     def parse(cls, content: bytes, envelope: Envelope | None = None) -> StoredMessage:
         """Return *content* as a message; never raises, whatever the bytes."""
         lines = content.replace(b"\r\n", b"\n")
-        message: StoredMessage
         try:
-            message = _fed(BytesFeedParser(cls, policy=_POLICY), lines)
+            message = _parsed(cls, lines)
             too_deep = not _is_shallow(message)
         except RecursionError:
             too_deep = True
@@ -212,11 +211,26 @@ class StoredMessage(EmailMessage):
                 yield part
 
 
-def _fed(parser: BytesFeedParser[Any], data: bytes) -> Any:
-    # BytesParser would hold four octets for each of a large message.
+def _parsed(kind: type[StoredMessage], data: bytes) -> StoredMessage:
+    """Return *data*, with LF line ends, as BytesParser would."""
+    blank = data.find(b"\n\n") + 2
+    if blank > 1:
+        message = _fed(kind, data[:blank])
+        # A body of one part is what stands behind the headers: the parser would look at
+        # each of its lines, and hold four octets for one. A multipart without its parts
+        # has a defect.
+        if message.get_payload() == "" and not message.defects:
+            message.set_payload(data[blank:].decode("ascii", "surrogateescape"))
+            return message
+    return _fed(kind, data)
+
+
+def _fed(kind: type[StoredMessage], data: bytes) -> StoredMessage:
+    parser: BytesFeedParser[Any] = BytesFeedParser(kind, policy=_POLICY)
+    # In blocks, too, since BytesParser holds four octets for each of a large message.
     for start in range(0, len(data), _BLOCK):
         parser.feed(data[start : start + _BLOCK])
-    return parser.close()
+    return cast("StoredMessage", parser.close())
 
 
 def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:

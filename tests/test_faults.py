@@ -36,7 +36,7 @@ from support import (
 )
 
 import mailhandlers
-from mailhandlers import Inbox, read_latest, read_messages, storage
+from mailhandlers import Envelope, Inbox, read_latest, read_messages, storage
 
 FULL = "452 4.3.1 "
 FAILED = "451 4.3.0 "
@@ -452,6 +452,16 @@ def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
         assert client.send().startswith(FAILED)
         assert client.send() == "250 OK"
     assert contents(store) == [HELLO]
+
+
+def test_an_error_nobody_foresaw_on_the_way_to_the_store_is_451(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Envelope, "of", None)
+    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        assert client.send().startswith(FAILED)
+    assert contents(store) == []
+    assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
 def test_a_stop_with_a_write_in_flight_raises_nowhere(

@@ -8,6 +8,8 @@ import quopri
 from collections.abc import Callable
 from dataclasses import replace
 from email.message import EmailMessage
+from email.parser import BytesParser
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -372,3 +374,31 @@ def test_no_octets_make_a_message_raise(content: bytes, envelope: Envelope | Non
     assert message.original_content == content
     assert message.envelope == envelope
     read_all(message)
+
+
+def shape(message: Any) -> list[object]:
+    """Return all that a parser finds out."""
+    payload = message.get_payload()
+    return [
+        [*message.raw_items()],
+        [type(defect) for defect in message.defects],
+        (message.get_unixfrom(), message.preamble, message.epilogue),
+        [shape(inner) for inner in payload] if isinstance(payload, list) else payload,
+    ]
+
+
+@settings(deadline=None)
+@given(st.one_of(contents, maildrops()))
+@example(b"From x\n\nbody\n\n")
+@example(b"Subject: x\nno header\n\nbody")
+@example(b"Subject: x\nFrom y\n\nbody")
+@example(b"Subject: x\r\rbody\n\nbody")
+@example(b"\n\nbody\n\n")
+@example(b"Subject: x\n\n\xff")
+@example(b"Content-Type: message/rfc822\n\nSubject: x\n\n\nbody")
+@example(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nbody\n--b--")
+@example(b"Content-Type: multipart/mixed\n\nbody")
+def test_it_is_parsed_as_the_standard_library_parses_it(content: bytes) -> None:
+    ours = StoredMessage.parse(content)
+    parser: BytesParser[Any] = BytesParser(StoredMessage, policy=StoredMessage().policy)
+    assert shape(ours) == shape(parser.parsebytes(content.replace(b"\r\n", b"\n")))
