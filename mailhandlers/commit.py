@@ -143,8 +143,8 @@ class WriterProcess:
 
     Each system call of a thread gives the interpreter lock away, and waits for it behind
     a busy event loop: a store of many files would halve the server's speed. The child
-    ends with its parent, and takes on its user. A lone message and large ones are not for
-    it: they would be copied for nothing.
+    ends with its parent, and takes on its user. It is not for a lone message, which a
+    thread gets sooner, nor for large ones, which would be copied for nothing.
     """
 
     def __init__(self, write: Write) -> None:

@@ -38,11 +38,10 @@ class Handler(ABC):
     """What every handler does: take a message, reply 250 when it is on disk.
 
     Messages that arrive while others are being written are written together next, with
-    one lock and one fsync for all, in a thread: the event loop never waits for a disk.
+    one lock and one fsync for all. The event loop never waits for a disk.
     """
 
     _is_folder: ClassVar[bool] = False
-    _writes_much: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -103,8 +102,7 @@ class Handler(ABC):
         # everywhere: aiosmtpd asks for its host's name then, and we for a thread.
         for needed in ("encodings.idna", "concurrent.futures.thread"):
             import_module(needed)
-        if cls._writes_much:
-            handler._commit.fork()
+        handler._commit.fork()
         if handler._loop:  # aiosmtpd takes the loop that it finds
             asyncio.set_event_loop(import_module(handler._loop).new_event_loop())
         return handler
@@ -177,8 +175,6 @@ class MailFile(Handler):
     ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
     """
 
-    _writes_much = False
-
     def reset(self) -> None:
         """Remove the file."""
         storage.remove([self.path])
@@ -218,8 +214,6 @@ class MaildirSink(Handler):
 
 class MboxSink(Handler):
     """One mboxrd file, appended to under the locks that mail clients honour."""
-
-    _writes_much = False
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(path, **options)
