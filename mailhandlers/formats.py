@@ -253,6 +253,7 @@ def is_torn_mbox(entry: bytes) -> bool:
     first, newline, data = entry.partition(b"\n")
     if not newline:
         return first.startswith(b"From ") or b"From ".startswith(first)
+    data = unquote_from(data)
     try:
         envelope, start = split_block(data)
     except FormatError:

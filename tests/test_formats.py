@@ -248,6 +248,7 @@ def check_every_prefix(
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(wire_mails, max_size=2), wire_mails, st.sampled_from([b"", FOREIGN]))
+@example([], (replace(EXAMPLE, size=16), b"\r\n\nFrom \nFrom \r\n"), b"")
 def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
