@@ -1,7 +1,7 @@
 """Handlers that do what the disk needs and nothing else, to show what the disk takes.
 
-They stop the event loop while they wait, store no envelope and undo nothing: with one
-session, no handler that waits for the disk can be faster.
+They stop the event loop while they wait, store no envelope and undo nothing. With one
+session a handler that waits for the disk can't be faster by more than what runs differ by.
 """
 
 from __future__ import annotations
