@@ -389,6 +389,31 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     held.open()
 
 
+@pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k not in (MBOX, JSON_LINES)], ids=lambda k: k.handler
+)
+def test_no_program_sees_a_file_before_the_disk_has_it(
+    kind: Kind, store: Path, gate: Gate
+) -> None:
+    def seen() -> set[tuple[Path, bytes]]:
+        # What mutt, a web server or a shell's "*" would find.
+        return {
+            (path, path.read_bytes())
+            for path in store.parent.rglob("*")
+            if path.is_file() and path.name[0] != "." and path.parent.name != "tmp"
+        }
+
+    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        assert client.send() == "250 OK"
+        before = seen()
+        gate.close()
+        client.submit()
+        gate.wait_for_somebody()
+        assert seen() == before
+        gate.open()
+        wait_until(lambda: seen() != before)
+
+
 def test_a_slow_disk_delays_its_own_sender_only(kind: Kind, store: Path, gate: Gate) -> None:
     with (
         controlled(made(kind, store)) as controller,
