@@ -181,7 +181,10 @@ class MailFile(Handler):
 
     def _write(self, mails: Sequence[Mail]) -> None:
         # The others were replaced by the last before anybody could look.
-        latest = mails[-1]
+        self._make_unique(self._replace, mails[-1:])
+
+    def _replace(self, mails: Sequence[Mail]) -> None:
+        (latest,) = mails
         folder, name = os.path.split(self.path)
         temporary = os.path.join(folder, f".{name[:100]}.{latest.envelope.id}")
         self._disk.replace(self.path, temporary, formats.to_mail(*latest))

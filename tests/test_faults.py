@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ from support import (
     tree,
     wait_until,
 )
+from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import Envelope, Inbox, read_latest, read_messages, storage
+from mailhandlers.commit import Mail
 
 FULL = "452 4.3.1 "
 FAILED = "451 4.3.0 "
@@ -620,6 +623,23 @@ def test_a_server_whose_writer_is_killed_goes_on(kind: Kind, store: Path) -> Non
     if kind.keeps_all:
         # A batch that it wrote and could not tell of is written again.
         assert set(names_of_whole(store)) == set(senders.acknowledged)
+
+
+def test_what_a_killed_writer_left_is_not_in_the_way(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "the end")
+
+    handler = made(kind, store)
+    mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "fsync", fail)
+        dying.setattr(os, "unlink", lambda path: None)  # the dead don't tidy up
+        with pytest.raises(OSError, match="the end"):
+            handler._write(mails)
+    handler._write(mails)  # as the server does, which doesn't know how far it came
+    assert contents(store) == [HELLO]
 
 
 KEEP_ALL = pytest.mark.parametrize(
