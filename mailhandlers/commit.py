@@ -15,7 +15,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from .envelope import Envelope
@@ -27,7 +29,7 @@ STORED = "250 OK"
 DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
 FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
-_MOST_ROUNDS = 10
+_MOST_ROUNDS = 3
 _LARGE = 1 << 20
 _SIZE = 4
 
@@ -40,6 +42,7 @@ class Mail(NamedTuple):
 
 
 Write = Callable[[list[Mail]], None]
+_Errors = list["Exception | None"]
 _Batch = list[tuple[Mail, "asyncio.Future[str]"]]
 
 
@@ -53,7 +56,7 @@ class GroupCommit:
     def __init__(self, write: Write, path: str) -> None:
         self._write = write
         self._path = path
-        self._turn = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "mailhandlers")
         self._child: WriterProcess | None = None
         self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
@@ -71,59 +74,62 @@ class GroupCommit:
             self._pending[loop].append((mail, reply))
         else:
             self._pending[loop] = [(mail, reply)]
-            # The future keeps its callback, and so the task, until it has a result.
-            task = loop.create_task(self._work(self._pending[loop]))
-            reply.add_done_callback(lambda _: task)
+            self._begin(loop, self._rounds)
         return await reply
 
-    async def _work(self, pending: _Batch) -> None:
-        """Write what is *pending*, and what arrives meanwhile, until nothing is left."""
-        batch: _Batch = []
-        try:
-            while pending:
-                # Under load, each round of the loop brings further messages into the batch.
-                for _ in range(self._rounds):
-                    await asyncio.sleep(0)
-                batch, pending[:] = pending[:], []
-                self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
-                replies = await self._commit([mail for mail, _ in batch])
-                _answer(batch, replies)
-        finally:
-            # An error nobody foresaw must not leave clients that wait for ever.
-            _answer(batch + pending, [FAILED] * (len(batch) + len(pending)))
-            del self._pending[asyncio.get_running_loop()]
+    def _begin(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+        """Write what is pending."""
+        if not self._pending[loop]:
+            del self._pending[loop]
+        elif rounds:
+            # Under load, each round of the loop brings further messages into the batch.
+            loop.call_soon(self._begin, loop, rounds - 1)
+        else:
+            batch, self._pending[loop] = self._pending[loop], []
+            self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
+            large = sum(len(mail.content) for mail, _ in batch) > _LARGE
+            if self._child and len(batch) > 1 and not large:
+                task = loop.create_task(self._child.write([mail for mail, _ in batch]))
+                task.add_done_callback(partial(self._end, loop, batch))
+            else:
+                self._begin_in_thread(loop, batch)
 
-    async def _commit(self, mails: list[Mail]) -> list[str]:
+    def _begin_in_thread(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
+        written: Future[_Errors] = Future()
         try:
-            await self._store(mails)
-        except (OSError, MemoryError) as error:
-            # One message that doesn't fit must not refuse those that came with it.
-            if len(mails) > 1 and not isinstance(error, LockTimeoutError):
-                return [reply for mail in mails for reply in await self._commit([mail])]
-            return [self._refuse(mail, error) for mail in mails]
-        return [STORED] * len(mails)
-
-    async def _store(self, mails: list[Mail]) -> None:
-        """Write *mails* off the event loop. Raises OSError."""
-        large = sum(len(mail.content) for mail in mails) > _LARGE
-        if self._child and len(mails) > 1 and not large:
-            try:
-                await self._child.write(mails)
-                return
-            except WriterGoneError:
-                self._child = None
-                _log.error("the writer process is gone; the server writes by itself now")
-        try:
-            written = asyncio.get_running_loop().run_in_executor(None, self._in_turn, mails)
+            written = self._thread.submit(store, self._write, [mail for mail, _ in batch])
         except RuntimeError as error:  # no thread can be had, or no longer
-            raise OSError(errno.EAGAIN, str(error)) from error
-        await written
+            self._thread = ThreadPoolExecutor(1, "mailhandlers")
+            written.set_result([OSError(errno.EAGAIN, str(error))] * len(batch))
+        written.add_done_callback(partial(self._tell, loop, batch))
 
-    def _in_turn(self, mails: list[Mail]) -> None:
-        with self._turn:
-            self._write(mails)
+    def _tell(
+        self, loop: asyncio.AbstractEventLoop, batch: _Batch, written: Future[_Errors]
+    ) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            loop.call_soon_threadsafe(self._end, loop, batch, written)
 
-    def _refuse(self, mail: Mail, error: Exception) -> str:
+    def _end(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: _Batch,
+        written: Future[_Errors] | asyncio.Future[_Errors],
+    ) -> None:
+        """Answer the senders of *batch*, and begin with the next."""
+        failure = written.exception()
+        if isinstance(failure, WriterGoneError):
+            self._child = None
+            _log.error("the writer process is gone; the server writes by itself now")
+            self._begin_in_thread(loop, batch)
+            return
+        errors = [failure] * len(batch) if failure else written.result()
+        for (mail, reply), error in zip(batch, errors, strict=True):
+            outcome = self._refuse(mail, error) if error else STORED
+            if not reply.done():  # else the client went away; the mail is stored
+                reply.set_result(outcome)
+        self._begin(loop, self._rounds)
+
+    def _refuse(self, mail: Mail, error: BaseException) -> str:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         reply = DISK_FULL if full else FAILED
         path = getattr(error, "filename", None) or self._path
@@ -132,6 +138,17 @@ class GroupCommit:
             "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
         )
         return reply
+
+
+def store(write: Write, mails: list[Mail]) -> _Errors:
+    try:
+        write(mails)
+    except (OSError, MemoryError) as error:
+        # One message that doesn't fit must not refuse those that came with it.
+        if len(mails) > 1 and not isinstance(error, LockTimeoutError):
+            return [error for mail in mails for error in store(write, [mail])]
+        return [error] * len(mails)
+    return [None] * len(mails)
 
 
 class WriterGoneError(Exception):
@@ -161,7 +178,7 @@ class WriterProcess:
                 os._exit(0)
         theirs.close()
 
-    async def write(self, mails: list[Mail]) -> None:
+    async def write(self, mails: list[Mail]) -> _Errors:
         """Store *mails*; raises what *write* raises, and WriterGoneError."""
         try:
             if self._streams is None:
@@ -169,11 +186,10 @@ class WriterProcess:
             reader, writer = self._streams
             writer.write(self._pickle.dumps((os.getuid(), mails)))
             size = int.from_bytes(await reader.readexactly(_SIZE), "big")
-            error = self._pickle.loads(await reader.readexactly(size))
+            errors: _Errors = self._pickle.loads(await reader.readexactly(size))
         except (OSError, EOFError) as gone:
             raise WriterGoneError from gone
-        if error is not None:
-            raise error
+        return errors
 
     def _serve(self, connection: socket.socket, write: Write) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
@@ -183,16 +199,5 @@ class WriterProcess:
                 user, mails = self._pickle.load(pipe)
                 if user != os.getuid():  # it dropped its privileges, after from_cli
                     os.setuid(user)
-                error: Exception | None = None
-                try:
-                    write(mails)
-                except (OSError, MemoryError) as caught:
-                    error = caught
-                reply = self._pickle.dumps(error)
+                reply = self._pickle.dumps(store(write, mails))
                 connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
-
-
-def _answer(batch: _Batch, replies: list[str]) -> None:
-    for (_, future), reply in zip(batch, replies, strict=True):
-        if not future.done():  # else the client went away; the mail is stored
-            future.set_result(reply)

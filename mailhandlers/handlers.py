@@ -102,6 +102,7 @@ class Handler(ABC):
         # everywhere: aiosmtpd asks for its host's name then, and we for a thread.
         for needed in ("encodings.idna", "concurrent.futures.thread"):
             import_module(needed)
+        bytearray(1 << 20)
         handler._commit.fork()
         if handler._loop:  # aiosmtpd takes the loop that it finds
             asyncio.set_event_loop(import_module(handler._loop).new_event_loop())
@@ -246,7 +247,8 @@ class JsonLines(Handler):
             self._disk.truncate(self.path, self._kind)
 
     def _write(self, mails: Sequence[Mail]) -> None:
-        lines = [piece for mail in mails for piece in formats.to_json_line(*mail)]
+        # One by one, as they are written: a long line needs no memory of its own.
+        lines = (piece for mail in mails for piece in formats.to_json_line(*mail))
         if self._is_output:
             storage.write_out(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from .envelope import Envelope
+from .formats import lines_in_lf
 from .shown import Page, codes_in, links_in
 
 # What the header parsers of Python 3.10 to 3.13 raise on input that they did not foresee;
@@ -86,7 +87,7 @@ class StoredMessage(EmailMessage):
     @classmethod
     def parse(cls, content: bytes, envelope: Envelope | None = None) -> StoredMessage:
         """Return *content* as a message; never raises, whatever the bytes."""
-        lines = content.replace(b"\r\n", b"\n")
+        lines = lines_in_lf(content)
         try:
             message = _parsed(cls, lines)
             too_deep = not _is_shallow(message)
@@ -271,7 +272,7 @@ def _text(part: EmailMessage) -> str:
         text = data.decode(part.get_content_charset("utf-8"), "replace")
     except (LookupError, ValueError, DeprecationWarning):  # no charset of text
         text = data.decode("utf-8", "replace")
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n") if "\r" in text else text
 
 
 def _octets(part: EmailMessage) -> bytes | None:

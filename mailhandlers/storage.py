@@ -29,6 +29,7 @@ Pieces = Sequence[bytes]
 LOCK_TIMEOUT = 10.0
 """How long a lock is waited for, in seconds."""
 _MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
+_MOST_OCTETS = 1 << 20
 _MOST_OPEN = 100  # files at once, of the 1,024 that a process often may have
 # Where one file can't have a further name: FAT and some network file systems, mostly.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
@@ -108,7 +109,7 @@ class Disk:
                 self._sync_folder(folder)
             undo.pop_all()
 
-    def append(self, path: str, pieces: Pieces, kind: Appendable) -> None:
+    def append(self, path: str, pieces: Iterable[bytes], kind: Appendable) -> None:
         """Append *pieces* to the file *path* under the lock of its *kind*."""
         with ExitStack() as stack:
             fd, created = self._open_locked(path, kind, stack)
@@ -310,7 +311,7 @@ class Mbox(Appendable):
         return True
 
 
-def write_out(fd: int, pieces: Pieces) -> None:
+def write_out(fd: int, pieces: Iterable[bytes]) -> None:
     """Write *pieces* to an open descriptor, such as standard output."""
     _write(fd, pieces)
 
@@ -329,18 +330,34 @@ def empty_folders(folders: Iterable[str]) -> None:
             remove(f"{folder}/{name}" for name in os.listdir(folder) if name[0] != ".")
 
 
-def _write(fd: int, pieces: Pieces) -> None:
+def _write(fd: int, pieces: Iterable[bytes]) -> None:
     """Write all *pieces*; a nearly full disk takes a part without an error."""
-    left = [memoryview(piece) for piece in pieces if piece]
-    while left:
-        written = os.writev(fd, left[:_MOST_PIECES])
-        done = 0
-        while done < len(left) and written >= len(left[done]):
-            written -= len(left[done])
-            done += 1
-        del left[:done]
-        if written:
-            left[0] = left[0][written:]
+    for left in _portions(pieces):
+        while left:
+            written = os.writev(fd, left)
+            done = 0
+            while done < len(left) and written >= len(left[done]):
+                written -= len(left[done])
+                done += 1
+            del left[:done]
+            if written:
+                left[0] = left[0][written:]
+
+
+def _portions(pieces: Iterable[bytes]) -> Iterator[list[memoryview]]:
+    """Yield *pieces* by as many as one call writes.
+
+    What is formed only when it is to be written is in memory for as long, and in a cache.
+    """
+    portion: list[memoryview] = []
+    size = 0
+    for piece in pieces:
+        portion.append(memoryview(piece))
+        size += len(piece)
+        if size >= _MOST_OCTETS or len(portion) == _MOST_PIECES:
+            yield portion
+            portion, size = [], 0
+    yield portion
 
 
 def _read(fd: int, start: int, end: int) -> bytes:
