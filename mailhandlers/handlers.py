@@ -204,7 +204,8 @@ class MaildirSink(Handler):
         self._make_unique(self._add, mails)
 
     def _add(self, mails: Sequence[Mail]) -> None:
-        folders = [f"{self.path}/{name}" for name in ("tmp", "new", "cur")]
+        # tmp comes last: without new, a reader would take it for a recipient's folder.
+        folders = [f"{self.path}/{name}" for name in ("new", "cur", "tmp")]
         files = [
             storage.NewFile(
                 f"{self.path}/tmp/{mail.envelope.id}",

@@ -507,6 +507,26 @@ def test_clear_between_appends_of_many(kind: Kind, inbox: Inbox, post: Post) -> 
     assert subjects(inbox) == ["after"]
 
 
+def test_clear_takes_nothing_from_a_maildir_in_the_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "Maildir"
+    mkdir = os.mkdir
+    kept = []
+
+    def mkdir_then_clear(path: str, mode: int) -> None:
+        mkdir(path, mode)
+        if (store / "tmp").exists():
+            (store / "tmp" / "begun").touch()
+            Inbox(store).clear()
+            kept.append((store / "tmp" / "begun").exists())
+
+    monkeypatch.setattr(os, "mkdir", mkdir_then_clear)
+    with controlled(mailhandlers.MaildirSink(store)) as controller:
+        Post(controller.port)()
+    assert kept == [True]
+
+
 # What is no store
 
 
