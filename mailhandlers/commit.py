@@ -29,6 +29,7 @@ STORED = "250 OK"
 DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
 FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
+_FORESEEN = (OSError, MemoryError)
 _MOST_ROUNDS = 3
 _LARGE = 1 << 20
 _SIZE = 4
@@ -42,7 +43,7 @@ class Mail(NamedTuple):
 
 
 Write = Callable[[list[Mail]], None]
-_Errors = list["Exception | None"]
+_Errors = list[BaseException | None]
 _Batch = list[tuple[Mail, "asyncio.Future[str]"]]
 
 
@@ -56,10 +57,11 @@ class GroupCommit:
     def __init__(self, write: Write, path: str) -> None:
         self._write = write
         self._path = path
-        self._thread = ThreadPoolExecutor(1, "mailhandlers")
+        self._thread = _one_thread()
         self._child: WriterProcess | None = None
         self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
+        self._task: asyncio.Task[_Errors] | None = None  # the loop keeps weak references
 
     def fork(self) -> None:
         """Write batches in a process of their own, where this process can be forked."""
@@ -78,35 +80,37 @@ class GroupCommit:
         return await reply
 
     def _begin(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
-        """Write what is pending."""
+        """Write what is pending, if anything is, *rounds* of the loop later."""
         if not self._pending[loop]:
             del self._pending[loop]
         elif rounds:
-            # Under load, each round of the loop brings further messages into the batch.
             loop.call_soon(self._begin, loop, rounds - 1)
         else:
             batch, self._pending[loop] = self._pending[loop], []
+            # Under load, each round of the loop brings further messages into a batch. To
+            # wait for all would leave the loop idle while they are written.
             self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
             large = sum(len(mail.content) for mail, _ in batch) > _LARGE
             if self._child and len(batch) > 1 and not large:
-                task = loop.create_task(self._child.write([mail for mail, _ in batch]))
-                task.add_done_callback(partial(self._end, loop, batch))
+                self._task = loop.create_task(self._child.write([mail for mail, _ in batch]))
+                self._task.add_done_callback(partial(self._end, loop, batch))
             else:
                 self._begin_in_thread(loop, batch)
 
     def _begin_in_thread(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         written: Future[_Errors] = Future()
         try:
-            written = self._thread.submit(store, self._write, [mail for mail, _ in batch])
-        except RuntimeError as error:  # no thread can be had, or no longer
-            self._thread = ThreadPoolExecutor(1, "mailhandlers")
+            written = self._thread.submit(_each, self._write, [mail for mail, _ in batch])
+        except RuntimeError as error:  # no thread can be had
+            self._thread = _one_thread()  # the other would write these when it gets one
             written.set_result([OSError(errno.EAGAIN, str(error))] * len(batch))
-        written.add_done_callback(partial(self._tell, loop, batch))
+        # Not run_in_executor, whose future wakes the loop once more for each message.
+        written.add_done_callback(partial(self._end_in_thread, loop, batch))
 
-    def _tell(
+    def _end_in_thread(
         self, loop: asyncio.AbstractEventLoop, batch: _Batch, written: Future[_Errors]
     ) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits for a reply
             loop.call_soon_threadsafe(self._end, loop, batch, written)
 
     def _end(
@@ -115,7 +119,7 @@ class GroupCommit:
         batch: _Batch,
         written: Future[_Errors] | asyncio.Future[_Errors],
     ) -> None:
-        """Answer the senders of *batch*, and begin with the next."""
+        """Say what became of *batch*, and begin with the next."""
         failure = written.exception()
         if isinstance(failure, WriterGoneError):
             self._child = None
@@ -134,21 +138,29 @@ class GroupCommit:
         reply = DISK_FULL if full else FAILED
         path = getattr(error, "filename", None) or self._path
         cause = getattr(error, "strerror", None) or type(error).__name__
+        foreseen = isinstance(error, _FORESEEN)
         _log.error(
-            "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
+            "%s: %s; refused mail from %a: %s",
+            *(path, cause, mail.envelope.mail_from, reply),
+            exc_info=None if foreseen else error,
         )
         return reply
 
 
-def store(write: Write, mails: list[Mail]) -> _Errors:
+def _each(write: Write, mails: list[Mail]) -> _Errors:
+    """Write *mails*, and return for each the error that kept it from being stored."""
     try:
         write(mails)
-    except (OSError, MemoryError) as error:
+    except _FORESEEN as error:
         # One message that doesn't fit must not refuse those that came with it.
         if len(mails) > 1 and not isinstance(error, LockTimeoutError):
-            return [error for mail in mails for error in store(write, [mail])]
+            return [error for mail in mails for error in _each(write, [mail])]
         return [error] * len(mails)
     return [None] * len(mails)
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "mailhandlers")
 
 
 class WriterGoneError(Exception):
@@ -179,7 +191,7 @@ class WriterProcess:
         theirs.close()
 
     async def write(self, mails: list[Mail]) -> _Errors:
-        """Store *mails*; raises what *write* raises, and WriterGoneError."""
+        """Store *mails*, and return the error of each; raises WriterGoneError."""
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_unix_connection(sock=self._socket)
@@ -199,5 +211,5 @@ class WriterProcess:
                 user, mails = self._pickle.load(pipe)
                 if user != os.getuid():  # it dropped its privileges, after from_cli
                     os.setuid(user)
-                reply = self._pickle.dumps(store(write, mails))
+                reply = self._pickle.dumps(_each(write, mails))
                 connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)

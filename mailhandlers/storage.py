@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from .formats import backwards
@@ -66,19 +66,19 @@ class Disk:
 
     def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
         """Make *pieces* the content of the file *path*, atomically."""
-        with ExitStack() as opened, ExitStack() as undo:
-            folder = os.open(os.path.dirname(path), os.O_RDONLY)
-            opened.callback(os.close, folder)
-            before = None
-            with suppress(FileNotFoundError):
-                before = os.open(path, os.O_RDONLY)
-                opened.callback(os.close, before)
-            self._write_new([(temporary, pieces)], undo)
-            os.replace(temporary, path)
-            undo.callback(self._put_back, path, temporary, before)
-            if self._sync:
-                _fsync(folder)
-            undo.pop_all()
+        before = None
+        with suppress(FileNotFoundError):
+            before = os.open(path, os.O_RDONLY)
+        try:
+            with ExitStack() as undo:
+                self._write_new([(temporary, pieces)], undo)
+                os.replace(temporary, path)
+                undo.callback(self._put_back, path, temporary, before)
+                self._sync_folder(os.path.dirname(path))
+                undo.pop_all()
+        finally:
+            if before is not None:
+                os.close(before)
 
     def add(
         self,
@@ -111,43 +111,50 @@ class Disk:
 
     def append(self, path: str, pieces: Iterable[bytes], kind: Appendable) -> None:
         """Append *pieces* to the file *path* under the lock of its *kind*."""
-        with ExitStack() as stack:
-            fd, created = self._open_locked(path, kind, stack)
+        fd, created = self._open_locked(path, kind)
+        try:
             start = kind.mend(fd)
-            undo = stack.enter_context(ExitStack())
-            if created:
-                undo.callback(os.unlink, path)
-            undo.callback(os.ftruncate, fd, start)
-            _write(fd, pieces)
-            if self._sync:
-                _fsync(fd)
-            if created:
-                self._sync_folder(os.path.dirname(path))
-            undo.pop_all()
+            try:
+                _write(fd, pieces)
+                if self._sync:
+                    _fsync(fd)
+                if created:
+                    self._sync_folder(os.path.dirname(path))
+            except BaseException:
+                if created:
+                    os.unlink(path)
+                os.ftruncate(fd, start)
+                raise
             kind.remember(fd)
+        finally:
+            kind.unlock(fd, path)
 
     def truncate(self, path: str, kind: Appendable) -> None:
         """Empty the file *path* under the lock of its *kind*; a missing one stays so."""
         if os.path.exists(path):
-            with ExitStack() as stack:
-                fd, _ = self._open_locked(path, kind, stack)
+            fd, _ = self._open_locked(path, kind)
+            try:
                 os.ftruncate(fd, 0)
+            finally:
+                kind.unlock(fd, path)
 
     def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: ExitStack) -> None:
         """Make new files, and wait for the disk to have all of them."""
-        with ExitStack() as opened:
-            fds = []
+        fds = []
+        try:
             for path, pieces in files:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
-                opened.callback(os.close, fd)
+                fds.append(fd)
                 undo.callback(_unlink, path)
                 self._permit(fd)
                 _write(fd, pieces)
-                fds.append(fd)
             if self._sync:
                 _start_writing(fds)
                 for fd in fds:
                     _fsync(fd)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def _put_back(self, path: str, temporary: str, before: int | None) -> None:
         """Make *path* again what it was, for which *before* is still open."""
@@ -219,24 +226,26 @@ class Disk:
             finally:
                 os.close(fd)
 
-    def _open_locked(self, path: str, kind: Appendable, stack: ExitStack) -> tuple[int, bool]:
-        """Open *path*, made if missing, and lock it until *stack* unwinds."""
+    def _open_locked(self, path: str, kind: Appendable) -> tuple[int, bool]:
+        """Open *path* and lock it; return it, and whether it had to be made."""
         while True:
-            with ExitStack() as opened:
-                created = False
-                try:
-                    fd = os.open(path, os.O_RDWR | os.O_APPEND)
-                except FileNotFoundError:
-                    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, self._mode)
-                    created = True
-                opened.callback(os.close, fd)
+            created = False
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_APPEND)
+            except FileNotFoundError:
+                fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, self._mode)
+                created = True
+            try:
                 if created:
                     self._permit(fd)
-                opened.enter_context(kind.locked(fd, path))
-                if _is_at(fd, path):
-                    stack.push(opened.pop_all())
-                    return fd, created
-                # Deleted or rotated while we waited: begin again with the new file.
+                kind.lock(fd, path)
+            except BaseException:
+                os.close(fd)
+                raise
+            if _is_at(fd, path):
+                return fd, created
+            # Deleted or rotated while we waited: begin again with the new file.
+            kind.unlock(fd, path)
 
 
 class Appendable:
@@ -248,11 +257,13 @@ class Appendable:
         self._mend = mend
         self._whole: tuple[int, int, int] | None = None
 
-    @contextmanager
-    def locked(self, fd: int, path: str) -> Iterator[None]:
-        """Hold the file's lock, which closing *fd* gives back. Raises LockTimeoutError."""
+    def lock(self, fd: int, path: str) -> None:
+        """Lock the file *path*, open as *fd*. Raises LockTimeoutError."""
         _wait_for(lambda: _flock(fd), path)
-        yield
+
+    def unlock(self, fd: int, path: str) -> None:
+        """Give the lock back, and close *fd*."""
+        os.close(fd)
 
     def mend(self, fd: int) -> int:
         """Cut off or close what a crash left at the end; return where to append."""
@@ -281,15 +292,15 @@ class Appendable:
 class Mbox(Appendable):
     """An mbox, under the locks that mutt, Dovecot and :mod:`mailbox` honour."""
 
-    @contextmanager
-    def locked(self, fd: int, path: str) -> Iterator[None]:
-        """Hold the fcntl lock and the dotlock. Raises LockTimeoutError."""
+    def lock(self, fd: int, path: str) -> None:
+        """Have the fcntl lock and the dotlock. Raises LockTimeoutError."""
         dotlock = f"{path}.lock"
         _wait_for(lambda: _fcntl_lock(fd) and self._dotlock(fd, dotlock), path)
-        try:
-            yield
-        finally:
-            _unlink(dotlock)
+
+    def unlock(self, fd: int, path: str) -> None:
+        """Give both back, and close *fd*."""
+        _unlink(f"{path}.lock")
+        os.close(fd)
 
     @staticmethod
     def _dotlock(fd: int, path: str) -> bool:

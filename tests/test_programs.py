@@ -329,12 +329,14 @@ def test_others_see_our_lock(full: Path) -> None:
     dotlock = [program("mutt_dotlock"), "-r", "0", str(full)]
     box = mailbox.mbox(full, create=False)
     ours = storage.Mbox(b"From ", formats.mend_mbox)
-    with full.open("r+b") as file, ours.locked(file.fileno(), str(full)):
-        with pytest.raises(mailbox.ExternalClashError):
-            box.lock()
-        with full.open("r+b") as other, pytest.raises(BlockingIOError):
-            fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        assert subprocess.run(dotlock).returncode == 3  # another has it
+    fd = os.open(full, os.O_RDWR)
+    ours.lock(fd, str(full))
+    with pytest.raises(mailbox.ExternalClashError):
+        box.lock()
+    with full.open("r+b") as other, pytest.raises(BlockingIOError):
+        fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert subprocess.run(dotlock).returncode == 3  # another has it
+    ours.unlock(fd, str(full))
     box.lock()
     box.unlock()
     box.close()
