@@ -15,9 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from .envelope import Envelope
@@ -29,7 +27,6 @@ STORED = "250 OK"
 DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
 FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
-_FORESEEN = (OSError, MemoryError)
 _MOST_ROUNDS = 3
 _LARGE = 1 << 20
 _SIZE = 4
@@ -43,7 +40,6 @@ class Mail(NamedTuple):
 
 
 Write = Callable[[list[Mail]], None]
-_Errors = list[BaseException | None]
 _Batch = list[tuple[Mail, "asyncio.Future[str]"]]
 
 
@@ -57,11 +53,10 @@ class GroupCommit:
     def __init__(self, write: Write, path: str) -> None:
         self._write = write
         self._path = path
-        self._thread = _one_thread()
+        self._turn = threading.Lock()
         self._child: WriterProcess | None = None
         self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
-        self._task: asyncio.Task[_Errors] | None = None  # the loop keeps weak references
 
     def fork(self) -> None:
         """Write batches in a process of their own, where this process can be forked."""
@@ -71,96 +66,90 @@ class GroupCommit:
     async def store(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
         loop = asyncio.get_running_loop()
+        if loop not in self._pending and not self._rounds:
+            # A lone message needs no task, which would cost it two rounds of the loop.
+            self._pending[loop] = []
+            try:
+                (said,) = await self._commit([mail])
+            finally:
+                self._go_on(loop)
+            return said
         reply: asyncio.Future[str] = loop.create_future()
         if loop in self._pending:
             self._pending[loop].append((mail, reply))
         else:
             self._pending[loop] = [(mail, reply)]
-            self._begin(loop, self._rounds)
+            self._go_on(loop)
         return await reply
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
-        """Write what is pending, if anything is, *rounds* of the loop later."""
-        if not self._pending[loop]:
-            del self._pending[loop]
-        elif rounds:
-            loop.call_soon(self._begin, loop, rounds - 1)
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to write what is pending, if anything is."""
+        pending = self._pending[loop]
+        if pending:
+            task = loop.create_task(self._work(pending))
+            # The future keeps its callback, and so the task, until it has a result.
+            pending[0][1].add_done_callback(lambda _: task)
         else:
-            batch, self._pending[loop] = self._pending[loop], []
-            # Under load, each round of the loop brings further messages into a batch. To
-            # wait for all would leave the loop idle while they are written.
-            self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
-            large = sum(len(mail.content) for mail, _ in batch) > _LARGE
-            if self._child and len(batch) > 1 and not large:
-                self._task = loop.create_task(self._child.write([mail for mail, _ in batch]))
-                self._task.add_done_callback(partial(self._end, loop, batch))
-            else:
-                self._begin_in_thread(loop, batch)
+            del self._pending[loop]
 
-    def _begin_in_thread(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
-        written: Future[_Errors] = Future()
+    async def _work(self, pending: _Batch) -> None:
+        """Write what is *pending*, and what arrives meanwhile, until nothing is left."""
+        batch: _Batch = []
         try:
-            written = self._thread.submit(_each, self._write, [mail for mail, _ in batch])
-        except RuntimeError as error:  # no thread can be had
-            self._thread = _one_thread()  # the other would write these when it gets one
-            written.set_result([OSError(errno.EAGAIN, str(error))] * len(batch))
-        # Not run_in_executor, whose future wakes the loop once more for each message.
-        written.add_done_callback(partial(self._end_in_thread, loop, batch))
+            while pending:
+                # Under load, each round of the loop brings further messages into the batch.
+                # To wait for all of them would leave the loop idle while they are written.
+                for _ in range(self._rounds):
+                    await asyncio.sleep(0)
+                batch, pending[:] = pending[:], []
+                self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
+                replies = await self._commit([mail for mail, _ in batch])
+                _answer(batch, replies)
+        finally:
+            # An error nobody foresaw must not leave clients that wait for ever.
+            _answer(batch + pending, [FAILED] * (len(batch) + len(pending)))
+            del self._pending[asyncio.get_running_loop()]
 
-    def _end_in_thread(
-        self, loop: asyncio.AbstractEventLoop, batch: _Batch, written: Future[_Errors]
-    ) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits for a reply
-            loop.call_soon_threadsafe(self._end, loop, batch, written)
+    async def _commit(self, mails: list[Mail]) -> list[str]:
+        try:
+            await self._store(mails)
+        except (OSError, MemoryError) as error:
+            # One message that doesn't fit must not refuse those that came with it.
+            if len(mails) > 1 and not isinstance(error, LockTimeoutError):
+                return [reply for mail in mails for reply in await self._commit([mail])]
+            return [self._refuse(mail, error) for mail in mails]
+        return [STORED] * len(mails)
 
-    def _end(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: _Batch,
-        written: Future[_Errors] | asyncio.Future[_Errors],
-    ) -> None:
-        """Say what became of *batch*, and begin with the next."""
-        failure = written.exception()
-        if isinstance(failure, WriterGoneError):
-            self._child = None
-            _log.error("the writer process is gone; the server writes by itself now")
-            self._begin_in_thread(loop, batch)
-            return
-        errors = [failure] * len(batch) if failure else written.result()
-        for (mail, reply), error in zip(batch, errors, strict=True):
-            outcome = self._refuse(mail, error) if error else STORED
-            if not reply.done():  # else the client went away; the mail is stored
-                reply.set_result(outcome)
-        self._begin(loop, self._rounds)
+    async def _store(self, mails: list[Mail]) -> None:
+        """Write *mails* off the event loop. Raises OSError."""
+        large = sum(len(mail.content) for mail in mails) > _LARGE
+        # A thread may still write for a client that went away: nobody overtakes it.
+        if self._child and len(mails) > 1 and not large and not self._turn.locked():
+            try:
+                await self._child.write(mails)
+                return
+            except WriterGoneError:
+                self._child = None
+                _log.error("the writer process is gone; the server writes by itself now")
+        try:
+            written = asyncio.get_running_loop().run_in_executor(None, self._in_turn, mails)
+        except RuntimeError as error:  # no thread can be had, or no longer
+            raise OSError(errno.EAGAIN, str(error)) from error
+        await written
 
-    def _refuse(self, mail: Mail, error: BaseException) -> str:
+    def _in_turn(self, mails: list[Mail]) -> None:
+        with self._turn:
+            self._write(mails)
+
+    def _refuse(self, mail: Mail, error: Exception) -> str:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         reply = DISK_FULL if full else FAILED
         path = getattr(error, "filename", None) or self._path
         cause = getattr(error, "strerror", None) or type(error).__name__
-        foreseen = isinstance(error, _FORESEEN)
         _log.error(
-            "%s: %s; refused mail from %a: %s",
-            *(path, cause, mail.envelope.mail_from, reply),
-            exc_info=None if foreseen else error,
+            "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
         )
         return reply
-
-
-def _each(write: Write, mails: list[Mail]) -> _Errors:
-    """Write *mails*, and return for each the error that kept it from being stored."""
-    try:
-        write(mails)
-    except _FORESEEN as error:
-        # One message that doesn't fit must not refuse those that came with it.
-        if len(mails) > 1 and not isinstance(error, LockTimeoutError):
-            return [error for mail in mails for error in _each(write, [mail])]
-        return [error] * len(mails)
-    return [None] * len(mails)
-
-
-def _one_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "mailhandlers")
 
 
 class WriterGoneError(Exception):
@@ -190,18 +179,19 @@ class WriterProcess:
                 os._exit(0)
         theirs.close()
 
-    async def write(self, mails: list[Mail]) -> _Errors:
-        """Store *mails*, and return the error of each; raises WriterGoneError."""
+    async def write(self, mails: list[Mail]) -> None:
+        """Store *mails*; raises what *write* raises, and WriterGoneError."""
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_unix_connection(sock=self._socket)
             reader, writer = self._streams
             writer.write(self._pickle.dumps((os.getuid(), mails)))
             size = int.from_bytes(await reader.readexactly(_SIZE), "big")
-            errors: _Errors = self._pickle.loads(await reader.readexactly(size))
+            error = self._pickle.loads(await reader.readexactly(size))
         except (OSError, EOFError) as gone:
             raise WriterGoneError from gone
-        return errors
+        if error is not None:
+            raise error
 
     def _serve(self, connection: socket.socket, write: Write) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
@@ -211,5 +201,16 @@ class WriterProcess:
                 user, mails = self._pickle.load(pipe)
                 if user != os.getuid():  # it dropped its privileges, after from_cli
                     os.setuid(user)
-                reply = self._pickle.dumps(_each(write, mails))
+                error: Exception | None = None
+                try:
+                    write(mails)
+                except (OSError, MemoryError) as caught:
+                    error = caught
+                reply = self._pickle.dumps(error)
                 connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
+
+
+def _answer(batch: _Batch, replies: list[str]) -> None:
+    for (_, future), reply in zip(batch, replies, strict=True):
+        if not future.done():  # else the client went away; the mail is stored
+            future.set_result(reply)

@@ -99,8 +99,9 @@ class Handler(ABC):
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         # The command may become "nobody", to whom Python's own library is not readable
-        # everywhere: aiosmtpd asks for its host's name then.
-        import_module("encodings.idna")
+        # everywhere: aiosmtpd asks for its host's name then, and we for a thread.
+        for needed in ("encodings.idna", "concurrent.futures.thread"):
+            import_module(needed)
         # For each read, asyncio asks malloc for 256 KiB. glibc has the kernel map and unmap
         # them, until it has seen a larger block freed: mallopt(3), M_MMAP_THRESHOLD.
         bytearray(1 << 20)
