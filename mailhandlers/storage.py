@@ -121,8 +121,8 @@ class Disk:
                 if created:
                     self._sync_folder(os.path.dirname(path))
             except BaseException:
-                if created:
-                    os.unlink(path)
+                if created and not start:  # else somebody made it in the same moment
+                    _unlink(path)
                 os.ftruncate(fd, start)
                 raise
             kind.remember(fd)
@@ -153,8 +153,7 @@ class Disk:
                 for fd in fds:
                     _fsync(fd)
         finally:
-            for fd in fds:
-                os.close(fd)
+            _close(fds)
 
     def _put_back(self, path: str, temporary: str, before: int | None) -> None:
         """Make *path* again what it was, for which *before* is still open."""
@@ -391,6 +390,15 @@ def _start_writing(fds: Sequence[int]) -> None:
     if len(fds) > 1 and hasattr(os, "posix_fadvise"):
         for fd in fds:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _close(fds: list[int]) -> None:
+    """Close all *fds*, also where one fails, as a full disk of another machine makes it."""
+    if fds:
+        try:
+            os.close(fds.pop())
+        finally:
+            _close(fds)
 
 
 def _unlink(path: str) -> None:

@@ -669,6 +669,53 @@ def test_what_a_killed_writer_left_is_not_in_the_way(
     assert contents(store) == [HELLO]
 
 
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda k: k.handler)
+def test_what_another_server_began_stays_when_ours_fails(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "the end")
+
+    handler = made(kind, store)
+    mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
+    open_ = os.open
+
+    def too_late(path: str, flags: int, mode: int = 0) -> int:
+        monkeypatch.setattr(os, "open", open_)
+        made(kind, store)._write(mails)
+        monkeypatch.setattr(os, "fsync", fail)
+        raise FileNotFoundError(errno.ENOENT, "a moment ago")
+
+    monkeypatch.setattr(os, "open", too_late)
+    with pytest.raises(OSError, match="the end"):
+        handler._write(mails)
+    assert contents(store) == [HELLO]
+
+
+@pytest.mark.parametrize("kind", [KIND["MaildirSink"]], ids=["MaildirSink"])
+def test_no_descriptor_stays_open_where_one_cannot_be_closed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+    faults = [OSError(errno.EDQUOT, "at the last moment")]
+
+    def close_late(fd: int) -> None:
+        close(fd)
+        if faults:
+            raise faults.pop()
+
+    handler = mailhandlers.MaildirSink(store, sync=False)
+    mails = [Mail(replace(EXAMPLE, id=f"{n}", size=len(HELLO)), HELLO) for n in range(3)]
+    opened = os.listdir("/dev/fd")
+    monkeypatch.setattr(os, "close", close_late)
+    with pytest.raises(OSError, match="at the last moment"):
+        handler._write(mails)
+    assert len(os.listdir("/dev/fd")) == len(opened)
+    assert contents(store) == []
+    handler._write(mails)
+    assert contents(store) == [HELLO] * 3
+
+
 KEEP_ALL = pytest.mark.parametrize(
     "kind", [k for k in KINDS if k.keeps_all], ids=lambda k: k.handler
 )
