@@ -10,6 +10,7 @@ import itertools
 import logging
 import mailbox
 import os
+import platform
 import random
 import re
 import shutil
@@ -775,7 +776,7 @@ def test_three_servers_share_a_store(kind: Kind, store: Path) -> None:
 @pytest.fixture
 def strace(tmp_path: Path) -> list[str]:
     """The beginning of a command that records system calls in ``trace``."""
-    calls = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,sendto,write,writev"
+    calls = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,sendto,write,writev,mmap"
     command = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", f"trace={calls}"]
     if shutil.which("strace") is None:
         pytest.skip("strace is not here")
@@ -814,3 +815,17 @@ def test_without_sync_no_disk_is_waited_for(
         assert server.send().startswith("250")
         assert "fsync" not in last_reply((tmp_path / "trace").read_text())
     assert contents(store) == [HELLO]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this is a habit of glibc")
+@pytest.mark.parametrize("kind", [MBOX], ids=["MboxSink"])
+def test_the_command_maps_no_memory_to_read(
+    store: Path, strace: list[str], tmp_path: Path
+) -> None:
+    with Server("MboxSink", store, prefix=strace) as server:
+        assert server.send() == "250 OK"
+        before = len((tmp_path / "trace").read_text())
+        assert server.send() == "250 OK"
+        trace = (tmp_path / "trace").read_text()[before:]
+    assert "sendto" in trace
+    assert not re.search(r"mmap\(NULL, 26\d{4},", trace)  # 256 KiB, as asyncio asks for

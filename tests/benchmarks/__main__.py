@@ -1,7 +1,7 @@
 """What storing and reading cost, as ratios: ``python tests/benchmarks [PART ...]``.
 
-Rounds are interleaved: each handler's number is divided by those of aiosmtpd's Sink right
-before and after it, so that a machine which slows down for a minute slows down both.
+Rounds are interleaved: each handler's number is divided by that of aiosmtpd's Sink a moment
+before or after it, so that a machine which slows down for a minute slows down both.
 
 The stores are made in the working directory, and removed in the end alone: for six minutes
 after an inode was freed, ext4 passes it over, one by one, each time it makes a file nearby,
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import chart
@@ -24,12 +26,13 @@ import servers
 import stores
 
 _LARGE = 30 * servers.MIB
+_TURNS = 6  # a round
 
 
 def spread(values: Iterable[float]) -> str:
-    """Return the median, and the least and greatest, of some ratios."""
-    known = sorted(values)
-    return f"{statistics.median(known):5.2f}  ({known[0]:.2f} to {known[-1]:.2f})"
+    """Return the median of some ratios, and between what the middle half of them lies."""
+    low, median, high = statistics.quantiles(values, method="inclusive")
+    return f"{median:5.2f}  ({low:.2f} to {high:.2f})"
 
 
 def over_sink(
@@ -47,16 +50,34 @@ def over_sink(
     return ratios
 
 
+def throughput_over_sink(
+    targets: list[servers.Target], rounds: int, sessions: int, messages: int
+) -> dict[str, list[float]]:
+    """Return the ratios of each target's messages a second to Sink's in the same round.
+
+    All servers wait while one has its turn, which is short, in an order that changes.
+    """
+    ratios: dict[str, list[float]] = {target.name: [] for target in targets}
+    turns = [servers.SINK, *targets]
+    with ExitStack() as stack:
+        ports = {t.name: stack.enter_context(servers.running(t)).port for t in turns}
+        for number in range(rounds * _TURNS + 1):
+            random.shuffle(turns)
+            speed = {
+                t.name: servers.throughput(ports[t.name], sessions, messages // _TURNS)
+                for t in turns
+            }
+            for name, values in ratios.items() if number else ():  # the first makes the stores
+                values.append(speed[name] / speed[servers.SINK.name])
+    return ratios
+
+
 def throughput(options: argparse.Namespace) -> None:
     """Print messages a second, durable, over Sink's."""
     results: dict[int, dict[str, list[float]]] = {}
     for sessions, messages in ((50, options.messages), (1, options.messages // 3)):
         targets = [servers.MAILBOX, *servers.HANDLERS, *(servers.BARE if sessions == 1 else ())]
-        ratios = over_sink(
-            targets,
-            options.rounds,
-            lambda target, s=sessions, m=messages: servers.throughput(target, s, m),  # type: ignore[misc]
-        )
+        ratios = throughput_over_sink(targets, options.rounds, sessions, messages)
         print(f"\nThroughput over Sink, {servers.OCTETS} octets, {sessions} session(s):")
         mailbox = statistics.median(ratios["Mailbox"])
         for name, values in ratios.items():
@@ -69,11 +90,8 @@ def throughput(options: argparse.Namespace) -> None:
 
 def uvloop(options: argparse.Namespace) -> None:
     """Print messages a second with loop=uvloop, over plain Sink's."""
-    ratios = over_sink(
-        [servers.with_uvloop(target) for target in servers.HANDLERS],
-        options.rounds,
-        lambda target: servers.throughput(target, 50, options.messages),
-    )
+    targets = [servers.with_uvloop(target) for target in servers.HANDLERS]
+    ratios = throughput_over_sink(targets, options.rounds, 50, options.messages)
     print("\nThroughput with loop=uvloop over plain Sink, 50 sessions:")
     for name, values in ratios.items():
         print(f"  {name:16} {spread(values)}")
@@ -149,6 +167,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    if options.rounds < 2:
+        parser.error("--rounds is 2 at least: one tells no spread")
     home = Path.cwd()
     with tempfile.TemporaryDirectory(dir=home) as folder:
         os.chdir(folder)
