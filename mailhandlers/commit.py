@@ -131,15 +131,18 @@ class GroupCommit:
             except WriterGoneError:
                 self._child = None
                 _log.error("the writer process is gone; the server writes by itself now")
+        job = list(mails)
         try:
-            written = asyncio.get_running_loop().run_in_executor(None, self._in_turn, mails)
+            written = asyncio.get_running_loop().run_in_executor(None, self._in_turn, job)
         except RuntimeError as error:  # no thread can be had, or no longer
+            job.clear()  # for the next thread, which finds the job still waiting
             raise OSError(errno.EAGAIN, str(error)) from error
         await written
 
     def _in_turn(self, mails: list[Mail]) -> None:
         with self._turn:
-            self._write(mails)
+            if mails:
+                self._write(mails)
 
     def _refuse(self, mail: Mail, error: Exception) -> str:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

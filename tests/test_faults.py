@@ -491,6 +491,20 @@ def test_a_writer_that_cannot_start_is_451_each_time(
     assert len(caplog.records) == 2
 
 
+def test_a_message_that_no_thread_could_write_is_not_written_later(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        with monkeypatch.context() as crowded:
+            crowded.setattr(threading.Thread, "start", fail)
+            assert client.send().startswith(FAILED)
+        assert client.send() == "250 OK"
+    assert contents(store) == [HELLO]
+
+
 def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
