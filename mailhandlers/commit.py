@@ -55,6 +55,7 @@ class GroupCommit:
         self._path = path
         self._turn = threading.Lock()
         self._child: WriterProcess | None = None
+        self._alone: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
         self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
 
@@ -66,36 +67,31 @@ class GroupCommit:
     async def store(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
         loop = asyncio.get_running_loop()
-        if loop not in self._pending and not self._rounds:
+        if not (self._rounds or loop in self._alone or loop in self._pending):
             # A lone message needs no task, which would cost it two rounds of the loop.
-            self._pending[loop] = []
+            written = self._alone[loop] = asyncio.Event()
             try:
                 (said,) = await self._commit([mail])
             finally:
-                self._go_on(loop)
+                del self._alone[loop]
+                written.set()
             return said
         reply: asyncio.Future[str] = loop.create_future()
         if loop in self._pending:
             self._pending[loop].append((mail, reply))
         else:
             self._pending[loop] = [(mail, reply)]
-            self._go_on(loop)
+            # The future keeps its callback, and so the task, until it has a result.
+            task = loop.create_task(self._work(loop, self._pending[loop]))
+            reply.add_done_callback(lambda _: task)
         return await reply
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to write what is pending, if anything is."""
-        pending = self._pending[loop]
-        if pending:
-            task = loop.create_task(self._work(pending))
-            # The future keeps its callback, and so the task, until it has a result.
-            pending[0][1].add_done_callback(lambda _: task)
-        else:
-            del self._pending[loop]
-
-    async def _work(self, pending: _Batch) -> None:
+    async def _work(self, loop: asyncio.AbstractEventLoop, pending: _Batch) -> None:
         """Write what is *pending*, and what arrives meanwhile, until nothing is left."""
         batch: _Batch = []
         try:
+            if loop in self._alone:
+                await self._alone[loop].wait()
             while pending:
                 # Under load, each round of the loop brings further messages into the batch.
                 # To wait for all of them would leave the loop idle while they are written.
@@ -108,7 +104,7 @@ class GroupCommit:
         finally:
             # An error nobody foresaw must not leave clients that wait for ever.
             _answer(batch + pending, [FAILED] * (len(batch) + len(pending)))
-            del self._pending[asyncio.get_running_loop()]
+            del self._pending[loop]
 
     async def _commit(self, mails: list[Mail]) -> list[str]:
         try:

@@ -241,10 +241,14 @@ class Disk:
             except BaseException:
                 os.close(fd)
                 raise
-            if _is_at(fd, path):
+            is_there = False
+            try:
+                is_there = _is_at(fd, path)
+            finally:
+                if not is_there:  # an error, or deleted or rotated while we waited
+                    kind.unlock(fd, path)
+            if is_there:
                 return fd, created
-            # Deleted or rotated while we waited: begin again with the new file.
-            kind.unlock(fd, path)
 
 
 class Appendable:

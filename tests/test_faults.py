@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import hashlib
 import itertools
 import logging
@@ -478,6 +479,27 @@ def test_no_message_overtakes_that_of_a_client_that_went_away(store: Path, gate:
     assert read_latest(store).envelope == mails[2].envelope
 
 
+def test_a_stop_with_mail_in_the_queue_leaves_no_task(
+    kind: Kind, store: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    with controlled(made(kind, store)) as controller:
+        clients = [Client(controller.port) for _ in range(3)]
+        gate.close()
+        clients[0].submit()
+        gate.wait_for_somebody()
+        for client in clients[1:]:
+            client.submit()
+        handler = controller.handler
+        wait_until(lambda: [len(p) for p in handler._commit._pending.values()] == [2])
+    gate.open()
+    for client in clients:
+        client.close()
+    wait_until(lambda: not gate.caller.is_alive())
+    del controller
+    gc.collect()
+    assert caplog.records == []
+
+
 def test_a_writer_that_cannot_start_is_451_each_time(
     kind: Kind, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -667,12 +689,13 @@ def test_a_server_whose_writer_is_killed_goes_on(kind: Kind, store: Path) -> Non
         assert set(names_of_whole(store)) == set(senders.acknowledged)
 
 
+def fail(*args: Any) -> None:
+    raise OSError(errno.EIO, "the end")
+
+
 def test_what_a_killed_writer_left_is_not_in_the_way(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, "the end")
-
     handler = made(kind, store)
     mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
     with monkeypatch.context() as dying:
@@ -688,9 +711,6 @@ def test_what_a_killed_writer_left_is_not_in_the_way(
 def test_what_another_server_began_stays_when_ours_fails(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, "the end")
-
     handler = made(kind, store)
     mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
     open_ = os.open
@@ -704,6 +724,23 @@ def test_what_another_server_began_stays_when_ours_fails(
     monkeypatch.setattr(os, "open", too_late)
     with pytest.raises(OSError, match="the end"):
         handler._write(mails)
+    assert contents(store) == [HELLO]
+
+
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda k: k.handler)
+def test_no_lock_stays_where_the_file_cannot_be_looked_at(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = made(kind, store)
+    mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
+    opened = os.listdir("/dev/fd")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "stat", fail)
+        with pytest.raises(OSError, match="the end"):
+            handler._write(mails)
+    assert len(os.listdir("/dev/fd")) == len(opened)
+    assert not os.path.lexists(f"{store}.lock")
+    handler._write(mails)
     assert contents(store) == [HELLO]
 
 
