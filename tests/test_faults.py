@@ -689,6 +689,9 @@ def test_a_server_whose_writer_is_killed_goes_on(kind: Kind, store: Path) -> Non
         assert set(names_of_whole(store)) == set(senders.acknowledged)
 
 
+ONE = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
+
+
 def fail(*args: Any) -> None:
     raise OSError(errno.EIO, "the end")
 
@@ -697,13 +700,12 @@ def test_what_a_killed_writer_left_is_not_in_the_way(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
     with monkeypatch.context() as dying:
         dying.setattr(os, "fsync", fail)
         dying.setattr(os, "unlink", lambda path: None)  # the dead don't tidy up
         with pytest.raises(OSError, match="the end"):
-            handler._write(mails)
-    handler._write(mails)  # as the server does, which doesn't know how far it came
+            handler._write(ONE)
+    handler._write(ONE)  # as the server does, which doesn't know how far it came
     assert contents(store) == [HELLO]
 
 
@@ -712,18 +714,17 @@ def test_what_another_server_began_stays_when_ours_fails(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
     open_ = os.open
 
     def too_late(path: str, flags: int, mode: int = 0) -> int:
         monkeypatch.setattr(os, "open", open_)
-        made(kind, store)._write(mails)
+        made(kind, store)._write(ONE)
         monkeypatch.setattr(os, "fsync", fail)
         raise FileNotFoundError(errno.ENOENT, "a moment ago")
 
     monkeypatch.setattr(os, "open", too_late)
     with pytest.raises(OSError, match="the end"):
-        handler._write(mails)
+        handler._write(ONE)
     assert contents(store) == [HELLO]
 
 
@@ -732,15 +733,14 @@ def test_no_lock_stays_where_the_file_cannot_be_looked_at(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    mails = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
     opened = os.listdir("/dev/fd")
     with monkeypatch.context() as broken:
         broken.setattr(os, "stat", fail)
         with pytest.raises(OSError, match="the end"):
-            handler._write(mails)
+            handler._write(ONE)
     assert len(os.listdir("/dev/fd")) == len(opened)
     assert not os.path.lexists(f"{store}.lock")
-    handler._write(mails)
+    handler._write(ONE)
     assert contents(store) == [HELLO]
 
 

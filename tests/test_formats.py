@@ -420,3 +420,8 @@ def test_a_file_of_lines_splits_at_its_line_ends(some: list[Mail]) -> None:
     data = b"".join(lines)
     assert entries(data, b"") == lines
     assert all(data[end - 1 : end] == b"\n" for end in ends)
+
+
+def test_a_long_json_line_is_written_like_a_short_one() -> None:
+    line = b"".join(formats.to_json_line(EXAMPLE, b"Subject: long\r\n\r\n" + 99_999 * b"x"))
+    assert line == json.dumps(json.loads(line), ensure_ascii=False).encode() + b"\n"

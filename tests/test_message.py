@@ -402,3 +402,9 @@ def test_it_is_parsed_as_the_standard_library_parses_it(content: bytes) -> None:
     ours = StoredMessage.parse(content)
     parser: BytesParser[Any] = BytesParser(StoredMessage, policy=StoredMessage().policy)
     assert shape(ours) == shape(parser.parsebytes(content.replace(b"\r\n", b"\n")))
+
+
+def test_encoded_text_has_lf_as_all_text_has() -> None:
+    head = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    content = head + base64.b64encode(b"one\r\ntwo\r\n") + b"\r\n"
+    assert StoredMessage.parse(content).text == "one\ntwo\n"
