@@ -7,6 +7,7 @@ write and an fsync serve many messages when many come, and one waits for nobody.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import logging
 import os
@@ -16,6 +17,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from .envelope import Envelope
@@ -50,11 +53,13 @@ class GroupCommit:
     has batches of its own, and they take turns.
     """
 
-    def __init__(self, write: Write, path: str) -> None:
+    def __init__(self, write: Write, tidy: Callable[[], None], path: str) -> None:
         self._write = write
+        self._tidy = tidy
         self._path = path
         self._turn = threading.Lock()
         self._child: WriterProcess | None = None
+        self._thread: WriterThread | None = None
         self._alone: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
         self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
@@ -62,7 +67,8 @@ class GroupCommit:
     def fork(self) -> None:
         """Write batches in a process of their own, where this process can be forked."""
         if sys.platform == "linux" and threading.active_count() == 1:
-            self._child = WriterProcess(self._write)
+            self._child = WriterProcess(self._write, self._tidy)
+        self._thread = WriterThread()
 
     async def store(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
@@ -127,18 +133,31 @@ class GroupCommit:
             except WriterGoneError:
                 self._child = None
                 _log.error("the writer process is gone; the server writes by itself now")
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
         job = list(mails)
         try:
-            written = asyncio.get_running_loop().run_in_executor(None, self._in_turn, job)
+            if self._thread:
+                self._thread.submit(partial(self._in_turn, job, written))
+            else:
+                loop.run_in_executor(None, self._in_turn, job, written)
         except RuntimeError as error:  # no thread can be had, or no longer
             job.clear()  # for the next thread, which finds the job still waiting
             raise OSError(errno.EAGAIN, str(error)) from error
         await written
 
-    def _in_turn(self, mails: list[Mail]) -> None:
+    def _in_turn(self, mails: list[Mail], written: asyncio.Future[None]) -> None:
         with self._turn:
-            if mails:
+            if not mails:
+                return
+            error: BaseException | None = None
+            try:
                 self._write(mails)
+            except BaseException as caught:  # noqa: BLE001 (raised where it is waited for)
+                error = caught
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                written.get_loop().call_soon_threadsafe(_settle, written, error)
+            self._tidy()
 
     def _refuse(self, mail: Mail, error: Exception) -> str:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -149,6 +168,35 @@ class GroupCommit:
             "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
         )
         return reply
+
+
+class WriterThread:
+    """Does one job after the other in a thread of its own, sooner than an executor would.
+
+    The thread starts with the first job, and the program ends after the last.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread()
+        atexit.register(self._end)
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Do *job* next. Raises RuntimeError where no thread can be had."""
+        if not self._thread.is_alive():
+            thread = threading.Thread(target=self._work, daemon=True)
+            thread.start()
+            self._thread = thread
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while job := self._jobs.get():
+            job()
+
+    def _end(self) -> None:
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
 
 
 class WriterGoneError(Exception):
@@ -164,7 +212,7 @@ class WriterProcess:
     thread gets sooner, nor for large ones, which would be copied for nothing.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, tidy: Callable[[], None]) -> None:
         import pickle  # for the command alone
 
         self._pickle = pickle
@@ -173,7 +221,7 @@ class WriterProcess:
         if os.fork() == 0:
             self._socket.close()
             try:
-                self._serve(theirs, write)
+                self._serve(theirs, write, tidy)
             finally:
                 os._exit(0)
         theirs.close()
@@ -192,7 +240,7 @@ class WriterProcess:
         if error is not None:
             raise error
 
-    def _serve(self, connection: socket.socket, write: Write) -> None:
+    def _serve(self, connection: socket.socket, write: Write, tidy: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
         pipe = connection.makefile("rb")
         with suppress(EOFError, ConnectionError):  # the server has ended
@@ -207,6 +255,16 @@ class WriterProcess:
                     error = caught
                 reply = self._pickle.dumps(error)
                 connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
+                tidy()
+
+
+def _settle(written: asyncio.Future[None], error: BaseException | None) -> None:
+    if written.done():  # the client went away
+        return
+    if error is None:
+        written.set_result(None)
+    else:
+        written.set_exception(error)
 
 
 def _answer(batch: _Batch, replies: list[str]) -> None:

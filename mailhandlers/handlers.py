@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import logging
 import os
+import socket
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
@@ -75,7 +76,7 @@ class Handler(ABC):
         self.path = os.path.abspath(path)
         self._check_path()
         self._disk = storage.Disk(sync=sync, mode=mode)
-        self._commit = GroupCommit(self._write, self.path)
+        self._commit = GroupCommit(self._write, self._disk.tidy, self.path)
         self._loop = loop
         self._script = Script(
             self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
@@ -100,8 +101,10 @@ class Handler(ABC):
             parser.error(f"{cls.__name__}: {error}")
         # The command may become "nobody", to whom Python's own library is not readable
         # everywhere: aiosmtpd asks for its host's name then, and we for a thread.
-        for needed in ("encodings.idna", "concurrent.futures.thread"):
-            import_module(needed)
+        import_module("encodings.idna")
+        # It asks at each connection, and a slow resolver would keep all sessions waiting.
+        socket.getfqdn = functools.cache(socket.getfqdn)
+        socket.getfqdn()
         # For each read, asyncio asks malloc for 256 KiB. glibc has the kernel map and unmap
         # them, until it has seen a larger block freed: mallopt(3), M_MMAP_THRESHOLD.
         bytearray(1 << 20)

@@ -14,8 +14,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from .formats import backwards
 
@@ -63,6 +63,7 @@ class Disk:
         self._mode = mode
         # Who may read the files may enter the folders.
         self._folder_mode = mode | (mode & 0o444) >> 2
+        self._replaced: list[int] = []
 
     def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
         """Make *pieces* the content of the file *path*, atomically."""
@@ -70,15 +71,19 @@ class Disk:
         with suppress(FileNotFoundError):
             before = os.open(path, os.O_RDONLY)
         try:
-            with ExitStack() as undo:
+            with _Undo() as undo:
                 self._write_new([(temporary, pieces)], undo)
                 os.replace(temporary, path)
-                undo.callback(self._put_back, path, temporary, before)
+                undo.add(self._put_back, path, temporary, before)
                 self._sync_folder(os.path.dirname(path))
-                undo.pop_all()
         finally:
             if before is not None:
-                os.close(before)
+                self._replaced.append(before)
+
+    def tidy(self) -> None:
+        """Do what no reply need wait for: have the disk free what was replaced."""
+        with suppress(OSError):
+            _close(self._replaced)
 
     def add(
         self,
@@ -91,7 +96,7 @@ class Disk:
         Missing *folders* are made, parents first. Raises FileExistsError where a name
         is taken.
         """
-        with ExitStack() as undo:
+        with _Undo() as undo:
             for folder in folders:
                 self._make_folder(folder, undo)
             for start in range(0, len(files), _MOST_OPEN):
@@ -107,7 +112,6 @@ class Disk:
                 self._point(pointer, undo)
             for folder in changed:
                 self._sync_folder(folder)
-            undo.pop_all()
 
     def append(self, path: str, pieces: Iterable[bytes], kind: Appendable) -> None:
         """Append *pieces* to the file *path* under the lock of its *kind*."""
@@ -138,14 +142,14 @@ class Disk:
             finally:
                 kind.unlock(fd, path)
 
-    def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: ExitStack) -> None:
+    def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: _Undo) -> None:
         """Make new files, and wait for the disk to have all of them."""
         fds = []
         try:
             for path, pieces in files:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
                 fds.append(fd)
-                undo.callback(_unlink, path)
+                undo.add(os.unlink, path)
                 self._permit(fd)
                 _write(fd, pieces)
             if self._sync:
@@ -158,9 +162,9 @@ class Disk:
     def _put_back(self, path: str, temporary: str, before: int | None) -> None:
         """Make *path* again what it was, for which *before* is still open."""
         if before is None:
-            _unlink(path)
+            os.unlink(path)
             return
-        with suppress(OSError), ExitStack() as undo:
+        with _Undo() as undo:
             content = _read(before, 0, os.fstat(before).st_size)
             self._write_new([(temporary, [content])], undo)
             os.replace(temporary, path)
@@ -169,19 +173,19 @@ class Disk:
         if self._mode & 0o077:  # what was asked for, whatever the umask
             os.fchmod(fd, self._mode)
 
-    def _make_folder(self, path: str, undo: ExitStack) -> None:
+    def _make_folder(self, path: str, undo: _Undo) -> None:
         if os.path.isdir(path):
             return
         try:
             os.mkdir(path, self._folder_mode)
         except FileExistsError:  # another server was faster
             return
-        undo.callback(_rmdir, path)
+        undo.add(os.rmdir, path)
         if self._mode & 0o077:
             os.chmod(path, self._folder_mode)
         self._sync_folder(os.path.dirname(path))
 
-    def _link(self, file: NewFile, name: str, undo: ExitStack) -> None:
+    def _link(self, file: NewFile, name: str, undo: _Undo) -> None:
         try:
             os.link(file.temporary, name)
         except OSError as error:
@@ -191,17 +195,17 @@ class Disk:
             self._write_new([(copy, file.pieces)], undo)
             self._rename(file._replace(temporary=copy), name, undo)
         else:
-            undo.callback(_unlink, name)
+            undo.add(os.unlink, name)
 
-    def _rename(self, file: NewFile, name: str, undo: ExitStack) -> None:
+    def _rename(self, file: NewFile, name: str, undo: _Undo) -> None:
         # A rename replaces what has the name, and our names hold process and microsecond:
         # whoever has it already has had it for a while.
         if os.path.lexists(name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         os.rename(file.temporary, name)
-        undo.callback(_unlink, name)
+        undo.add(os.unlink, name)
 
-    def _point(self, pointer: Pointer, undo: ExitStack) -> None:
+    def _point(self, pointer: Pointer, undo: _Undo) -> None:
         # Two processes may point at once: the lock makes the later message win.
         folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -211,9 +215,9 @@ class Disk:
                 before = os.readlink(pointer.link)
             if before is None or before < pointer.target:
                 os.symlink(pointer.target, pointer.temporary)
-                undo.callback(_unlink, pointer.temporary)
+                undo.add(os.unlink, pointer.temporary)
                 os.replace(pointer.temporary, pointer.link)
-                undo.callback(_point_back, pointer, before)
+                undo.add(_point_back, pointer, before)
         finally:
             os.close(folder)
 
@@ -325,6 +329,25 @@ class Mbox(Appendable):
         return True
 
 
+class _Undo:
+    """What to take back, the last step first, where a block ends with an error."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def add(self, step: Callable[..., object], *args: Any) -> None:
+        self._steps.append((step, args))
+
+    def __enter__(self) -> _Undo:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        for step, args in reversed(self._steps) if kind else ():
+            # What may be taken back is; the error that led here counts more.
+            with suppress(OSError, MemoryError):
+                step(*args)
+
+
 def write_out(fd: int, pieces: Iterable[bytes]) -> None:
     """Write *pieces* to an open descriptor, such as standard output."""
     _write(fd, pieces)
@@ -346,32 +369,29 @@ def empty_folders(folders: Iterable[str]) -> None:
 
 def _write(fd: int, pieces: Iterable[bytes]) -> None:
     """Write all *pieces*; a nearly full disk takes a part without an error."""
-    for left in _portions(pieces):
-        while left:
-            written = os.writev(fd, left)
-            done = 0
-            while done < len(left) and written >= len(left[done]):
-                written -= len(left[done])
-                done += 1
-            del left[:done]
-            if written:
-                left[0] = left[0][written:]
+    for portion in _portions(pieces):
+        done = os.writev(fd, portion)
+        if done < sum(map(len, portion)):
+            whole = memoryview(b"".join(portion))
+            while done < len(whole):
+                done += os.write(fd, whole[done:])
 
 
-def _portions(pieces: Iterable[bytes]) -> Iterator[list[memoryview]]:
+def _portions(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Yield *pieces* by as many as one call writes.
 
     What is formed only when it is to be written is in memory for as long, and in a cache.
     """
-    portion: list[memoryview] = []
+    portion: list[bytes] = []
     size = 0
     for piece in pieces:
-        portion.append(memoryview(piece))
+        portion.append(piece)
         size += len(piece)
         if size >= _MOST_OCTETS or len(portion) == _MOST_PIECES:
             yield portion
             portion, size = [], 0
-    yield portion
+    if portion:
+        yield portion
 
 
 def _read(fd: int, start: int, end: int) -> bytes:
@@ -411,18 +431,12 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _rmdir(path: str) -> None:
-    with suppress(OSError):
-        os.rmdir(path)
-
-
 def _point_back(pointer: Pointer, before: str | None) -> None:
-    with suppress(OSError):
-        if before is None:
-            os.unlink(pointer.link)
-        else:
-            os.symlink(before, pointer.temporary)
-            os.replace(pointer.temporary, pointer.link)
+    if before is None:
+        os.unlink(pointer.link)
+    else:
+        os.symlink(before, pointer.temporary)
+        os.replace(pointer.temporary, pointer.link)
 
 
 def _is_at(fd: int, path: str) -> bool:
