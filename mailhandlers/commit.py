@@ -7,22 +7,18 @@ write and an fsync serve many messages when many come, and one waits for nobody.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import errno
 import logging
-import os
-import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
 from typing import NamedTuple
 
 from .envelope import Envelope
-from .storage import LockTimeoutError
+from .locks import LockTimeoutError
+from .writers import WriterGoneError, WriterProcess, WriterThread
 
 _log = logging.getLogger("mailhandlers")
 
@@ -32,7 +28,6 @@ FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
 _MOST_ROUNDS = 3
 _LARGE = 1 << 20
-_SIZE = 4
 
 
 class Mail(NamedTuple):
@@ -42,30 +37,33 @@ class Mail(NamedTuple):
     content: bytes
 
 
-Write = Callable[[list[Mail]], None]
 _Batch = list[tuple[Mail, "asyncio.Future[str]"]]
 
 
 class GroupCommit:
     """Stores messages with *write*, which stores all that it is given or raises OSError.
 
-    *path* names the store in the log. Where a handler serves several event loops, each
-    has batches of its own, and they take turns.
+    *tidy* is called after each reply, for what a client need not wait for; *path* names
+    the store in the log. Where a handler serves several event loops, each has batches of
+    its own, and they take turns.
     """
 
-    def __init__(self, write: Write, tidy: Callable[[], None], path: str) -> None:
+    def __init__(
+        self, write: Callable[[list[Mail]], None], tidy: Callable[[], None], path: str
+    ) -> None:
         self._write = write
         self._tidy = tidy
         self._path = path
         self._turn = threading.Lock()
         self._child: WriterProcess | None = None
         self._thread: WriterThread | None = None
+        self._job: list[Mail] = []  # the latest for a thread, which empties it in the end
         self._alone: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
         self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
         self._rounds = 0
 
-    def fork(self) -> None:
-        """Write batches in a process of their own, where this process can be forked."""
+    def start_writers(self) -> None:
+        """Write in a thread and, where this one can be forked, a process of our own."""
         if sys.platform == "linux" and threading.active_count() == 1:
             self._child = WriterProcess(self._write, self._tidy)
         self._thread = WriterThread()
@@ -126,7 +124,7 @@ class GroupCommit:
         """Write *mails* off the event loop. Raises OSError."""
         large = sum(len(mail.content) for mail in mails) > _LARGE
         # A thread may still write for a client that went away: nobody overtakes it.
-        if self._child and len(mails) > 1 and not large and not self._turn.locked():
+        if self._child and len(mails) > 1 and not large and not self._job:
             try:
                 await self._child.write(mails)
                 return
@@ -134,8 +132,8 @@ class GroupCommit:
                 self._child = None
                 _log.error("the writer process is gone; the server writes by itself now")
         loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        job = list(mails)
+        written = loop.create_future()
+        job = self._job = list(mails)
         try:
             if self._thread:
                 self._thread.submit(partial(self._in_turn, job, written))
@@ -146,15 +144,17 @@ class GroupCommit:
             raise OSError(errno.EAGAIN, str(error)) from error
         await written
 
-    def _in_turn(self, mails: list[Mail], written: asyncio.Future[None]) -> None:
+    def _in_turn(self, job: list[Mail], written: asyncio.Future[None]) -> None:
+        """Write *job* in this thread, tell *written* so, and tidy up."""
         with self._turn:
-            if not mails:
+            if not job:
                 return
             error: BaseException | None = None
             try:
-                self._write(mails)
+                self._write(job)
             except BaseException as caught:  # noqa: BLE001 (raised where it is waited for)
                 error = caught
+            job.clear()
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 written.get_loop().call_soon_threadsafe(_settle, written, error)
             self._tidy()
@@ -168,94 +168,6 @@ class GroupCommit:
             "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
         )
         return reply
-
-
-class WriterThread:
-    """Does one job after the other in a thread of its own, sooner than an executor would.
-
-    The thread starts with the first job, and the program ends after the last.
-    """
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread()
-        atexit.register(self._end)
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Do *job* next. Raises RuntimeError where no thread can be had."""
-        if not self._thread.is_alive():
-            thread = threading.Thread(target=self._work, daemon=True)
-            thread.start()
-            self._thread = thread
-        self._jobs.put(job)
-
-    def _work(self) -> None:
-        while job := self._jobs.get():
-            job()
-
-    def _end(self) -> None:
-        if self._thread.is_alive():
-            self._jobs.put(None)
-            self._thread.join()
-
-
-class WriterGoneError(Exception):
-    """The writer process has ended."""
-
-
-class WriterProcess:
-    """Calls *write* in a child process, whose system calls cost the server nothing.
-
-    Each system call of a thread gives the interpreter lock away, and waits for it behind
-    a busy event loop: a store of many files would halve the server's speed. The child
-    ends with its parent, and takes on its user. It is not for a lone message, which a
-    thread gets sooner, nor for large ones, which would be copied for nothing.
-    """
-
-    def __init__(self, write: Write, tidy: Callable[[], None]) -> None:
-        import pickle  # for the command alone
-
-        self._pickle = pickle
-        self._socket, theirs = socket.socketpair()
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        if os.fork() == 0:
-            self._socket.close()
-            try:
-                self._serve(theirs, write, tidy)
-            finally:
-                os._exit(0)
-        theirs.close()
-
-    async def write(self, mails: list[Mail]) -> None:
-        """Store *mails*; raises what *write* raises, and WriterGoneError."""
-        try:
-            if self._streams is None:
-                self._streams = await asyncio.open_unix_connection(sock=self._socket)
-            reader, writer = self._streams
-            writer.write(self._pickle.dumps((os.getuid(), mails)))
-            size = int.from_bytes(await reader.readexactly(_SIZE), "big")
-            error = self._pickle.loads(await reader.readexactly(size))
-        except (OSError, EOFError) as gone:
-            raise WriterGoneError from gone
-        if error is not None:
-            raise error
-
-    def _serve(self, connection: socket.socket, write: Write, tidy: Callable[[], None]) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
-        pipe = connection.makefile("rb")
-        with suppress(EOFError, ConnectionError):  # the server has ended
-            while True:
-                user, mails = self._pickle.load(pipe)
-                if user != os.getuid():  # it dropped its privileges, after from_cli
-                    os.setuid(user)
-                error: Exception | None = None
-                try:
-                    write(mails)
-                except (OSError, MemoryError) as caught:
-                    error = caught
-                reply = self._pickle.dumps(error)
-                connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
-                tidy()
 
 
 def _settle(written: asyncio.Future[None], error: BaseException | None) -> None:

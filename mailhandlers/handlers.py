@@ -100,15 +100,16 @@ class Handler(ABC):
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         # The command may become "nobody", to whom Python's own library is not readable
-        # everywhere: aiosmtpd asks for its host's name then, and we for a thread.
+        # everywhere: names are looked up with this part of it.
         import_module("encodings.idna")
-        # It asks at each connection, and a slow resolver would keep all sessions waiting.
+        # For its own name aiosmtpd asks at each connection, and all sessions would wait for
+        # a slow answer: it has one for all.
         socket.getfqdn = functools.cache(socket.getfqdn)
         socket.getfqdn()
         # For each read, asyncio asks malloc for 256 KiB. glibc has the kernel map and unmap
         # them, until it has seen a larger block freed: mallopt(3), M_MMAP_THRESHOLD.
         bytearray(1 << 20)
-        handler._commit.fork()
+        handler._commit.start_writers()
         if handler._loop:  # aiosmtpd takes the loop that it finds
             asyncio.set_event_loop(import_module(handler._loop).new_event_loop())
         return handler
@@ -227,7 +228,7 @@ class MboxSink(Handler):
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(path, **options)
-        self._kind = storage.Mbox(b"From ", formats.mend_mbox)
+        self._kind = storage.mbox()
 
     def reset(self) -> None:
         """Empty the file, under its lock."""
@@ -244,7 +245,7 @@ class JsonLines(Handler):
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         self._is_output = os.fspath(path) == "-"
         super().__init__(path, **options)
-        self._kind = storage.Appendable(b"", formats.mend_json_lines)
+        self._kind = storage.json_lines()
         import_module(".message", __package__)  # as in from_cli: before it is too late
 
     def reset(self) -> None:

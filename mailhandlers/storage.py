@@ -9,34 +9,21 @@ from __future__ import annotations
 
 import errno
 import os
-import random
-import struct
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
-from .formats import backwards
-
-try:
-    import fcntl
-except ImportError:  # Windows can import the package, for its reader
-    fcntl = None  # type: ignore[assignment]
+from . import formats, locks
 
 Pieces = Sequence[bytes]
 
-LOCK_TIMEOUT = 10.0
-"""How long a lock is waited for, in seconds."""
 _MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
 _MOST_OCTETS = 1 << 20
 _MOST_OPEN = 100  # files at once, of the 1,024 that a process often may have
 # Where one file can't have a further name: FAT and some network file systems, mostly.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
-
-
-class LockTimeoutError(OSError):
-    """Another program held the lock for all of :data:`LOCK_TIMEOUT`."""
 
 
 class NewFile(NamedTuple):
@@ -131,7 +118,7 @@ class Disk:
                 raise
             kind.remember(fd)
         finally:
-            kind.unlock(fd, path)
+            kind.lock.release(fd, path)
 
     def truncate(self, path: str, kind: Appendable) -> None:
         """Empty the file *path* under the lock of its *kind*; a missing one stays so."""
@@ -140,7 +127,7 @@ class Disk:
             try:
                 os.ftruncate(fd, 0)
             finally:
-                kind.unlock(fd, path)
+                kind.lock.release(fd, path)
 
     def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: _Undo) -> None:
         """Make new files, and wait for the disk to have all of them."""
@@ -209,7 +196,7 @@ class Disk:
         # Two processes may point at once: the lock makes the later message win.
         folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            _wait_for(lambda: _flock(folder), pointer.link)
+            locks.wait_for(lambda: locks.try_flock(folder), pointer.link)
             before = None
             with suppress(FileNotFoundError):
                 before = os.readlink(pointer.link)
@@ -241,7 +228,7 @@ class Disk:
             try:
                 if created:
                     self._permit(fd)
-                kind.lock(fd, path)
+                kind.lock.acquire(fd, path)
             except BaseException:
                 os.close(fd)
                 raise
@@ -250,7 +237,7 @@ class Disk:
                 is_there = _is_at(fd, path)
             finally:
                 if not is_there:  # an error, or deleted or rotated while we waited
-                    kind.unlock(fd, path)
+                    kind.lock.release(fd, path)
             if is_there:
                 return fd, created
 
@@ -258,27 +245,26 @@ class Disk:
 class Appendable:
     """A kind of file that grows at its end: how to lock it, how to mend its end."""
 
-    def __init__(self, mark: bytes, mend: Callable[[bytes], tuple[int, bytes]]) -> None:
+    def __init__(
+        self,
+        mark: bytes,
+        mend: Callable[[bytes], tuple[int, bytes]],
+        lock: locks.FileLock,
+    ) -> None:
         """*mark* begins an entry, *mend* tells what to keep of the last, and what closes it."""
+        self.lock = lock
         self._mark = mark
         self._mend = mend
         self._whole: tuple[int, int, int] | None = None
-
-    def lock(self, fd: int, path: str) -> None:
-        """Lock the file *path*, open as *fd*. Raises LockTimeoutError."""
-        _wait_for(lambda: _flock(fd), path)
-
-    def unlock(self, fd: int, path: str) -> None:
-        """Give the lock back, and close *fd*."""
-        os.close(fd)
 
     def mend(self, fd: int) -> int:
         """Cut off or close what a crash left at the end; return where to append."""
         if self._identity(fd) == self._whole:
             return self._whole[2]
         size = os.fstat(fd).st_size
-        for start, end in backwards(lambda low, high: _read(fd, low, high), size, self._mark):
-            keep, closing = self._mend(_read(fd, start, end))
+        read = partial(_read, fd)
+        for start, end in formats.backwards(read, size, self._mark):
+            keep, closing = self._mend(read(start, end))
             if start + keep < size:
                 os.ftruncate(fd, start + keep)
             if keep or not start:
@@ -294,39 +280,6 @@ class Appendable:
     def _identity(fd: int) -> tuple[int, int, int]:
         status = os.fstat(fd)
         return status.st_dev, status.st_ino, status.st_size
-
-
-class Mbox(Appendable):
-    """An mbox, under the locks that mutt, Dovecot and :mod:`mailbox` honour."""
-
-    def lock(self, fd: int, path: str) -> None:
-        """Have the fcntl lock and the dotlock. Raises LockTimeoutError."""
-        dotlock = f"{path}.lock"
-        _wait_for(lambda: _fcntl_lock(fd) and self._dotlock(fd, dotlock), path)
-
-    def unlock(self, fd: int, path: str) -> None:
-        """Give both back, and close *fd*."""
-        _unlink(f"{path}.lock")
-        os.close(fd)
-
-    @staticmethod
-    def _dotlock(fd: int, path: str) -> bool:
-        """Try to make the dotlock: a symbolic link that tells whose it is."""
-        owner = f"mailhandlers.{os.getpid()}"
-        try:
-            os.symlink(owner, path)
-        except FileExistsError:
-            # We hold the fcntl lock, without which none of ours makes a dotlock: one of
-            # ours is a dead process's.
-            if os.path.islink(path) and os.readlink(path).startswith("mailhandlers."):
-                os.unlink(path)
-                os.symlink(owner, path)
-                return True
-            _fcntl_unlock(fd)  # whoever has the dotlock may wait for this one
-            return False
-        except PermissionError:  # a spool folder that only its group may write
-            return True
-        return True
 
 
 class _Undo:
@@ -346,6 +299,16 @@ class _Undo:
             # What may be taken back is; the error that led here counts more.
             with suppress(OSError, MemoryError):
                 step(*args)
+
+
+def mbox() -> Appendable:
+    """Return what an mbox is, to those who append."""
+    return Appendable(b"From ", formats.mend_mbox, locks.MboxLock())
+
+
+def json_lines() -> Appendable:
+    """Return what a file of JSON Lines is, to those who append."""
+    return Appendable(b"", formats.mend_json_lines, locks.FileLock())
 
 
 def write_out(fd: int, pieces: Iterable[bytes]) -> None:
@@ -399,7 +362,9 @@ def _read(fd: int, start: int, end: int) -> bytes:
 
 
 def _fsync(fd: int) -> None:
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS's fsync leaves data in the drive's cache
+    if sys.platform == "darwin":  # whose fsync leaves data in the drive's cache
+        import fcntl
+
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
         os.fsync(fd)
@@ -444,49 +409,3 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _wait_for(attempt: Callable[[], bool], path: str) -> None:
-    """Call *attempt* until it has the lock, for :data:`LOCK_TIMEOUT` at most."""
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    pause = 0.0005
-    while not attempt():
-        if time.monotonic() > deadline:
-            message = f"another program holds the lock for {LOCK_TIMEOUT:.0f} s"
-            raise LockTimeoutError(errno.EAGAIN, message, path)
-        time.sleep(pause * (1 + random.random()))
-        pause = min(pause * 2, 0.02)
-
-
-def _flock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-# POSIX locks are the process's: one thread doesn't exclude another, and closing any
-# descriptor of the file gives them back. Linux has locks that are the descriptor's and
-# conflict with POSIX locks (fcntl(2), "Open file description locks"); elsewhere flock
-# does both.
-def _fcntl_lock(fd: int) -> bool:
-    if sys.platform != "linux":
-        return _flock(fd)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_WRLCK))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _fcntl_unlock(fd: int) -> None:
-    if sys.platform != "linux":
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    else:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_UNLCK))
-
-
-def _flock_record(kind: int) -> bytes:
-    # struct flock: type, whence, start, length (0 is to the end), and no pid.
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)

@@ -274,7 +274,7 @@ class _Mbox(_Growing):
     """The file of MboxSink, or an mbox of another program's."""
 
     mark_of_entry = b"From "
-    kind = staticmethod(lambda: storage.Mbox(b"From ", formats.mend_mbox))
+    kind = staticmethod(storage.mbox)
 
     def parse(self, data: bytes, is_last: bool, written: float) -> Raw:
         try:
@@ -299,7 +299,7 @@ class _JsonLines(_Growing):
     """The file of JsonLines."""
 
     mark_of_entry = b""
-    kind = staticmethod(lambda: storage.Appendable(b"", formats.mend_json_lines))
+    kind = staticmethod(storage.json_lines)
 
     def parse(self, data: bytes, is_last: bool, written: float) -> Raw:
         if not data.strip() or (is_last and not data.endswith(b"\n")):

@@ -212,6 +212,10 @@ class Server:
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, f"the server ended: {self.errors()}"
+        return self.listens()
+
+    def listens(self) -> bool:
+        """Tell whether the port is open."""
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
 
@@ -248,10 +252,14 @@ class Server:
 
     def stop(self) -> int:
         """End the server as Ctrl-C does; return its exit code."""
+        self.interrupt()
+        return self._gone()
+
+    def interrupt(self) -> None:
+        """Tell the server to end, as Ctrl-C does."""
         # The port is open before the signal is minded; a greeting comes after both.
         self.client().close()
         self.process.send_signal(signal.SIGINT)
-        return self._gone()
 
     def _gone(self) -> int:
         self._reservation.close()

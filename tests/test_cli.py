@@ -36,6 +36,15 @@ FILE_MISUSES = {
     "a folder with a slash": (["folder/"], "is a folder"),
     "a device": (["device"], "no regular file"),
 }
+COUNTING = """
+import socket
+
+def count(name="", ask=socket.getfqdn):
+    print("asked", flush=True)
+    return ask(name)
+
+socket.getfqdn = count
+"""
 CASES = [
     pytest.param(kind, *misuse, id=f"{kind.handler}-{name}")
     for kind in KINDS
@@ -114,3 +123,12 @@ def test_options_come_in_any_order(kind: Kind, tmp_path: Path) -> None:
     assert all(
         path.is_dir() or path.stat().st_mode & 0o777 == 0o640 for path in tmp_path.rglob("*")
     )
+
+
+def test_the_name_of_the_host_is_asked_for_once(kind: Kind, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(COUNTING)
+    env = {"PYTHONPATH": str(tmp_path)}
+    with Server(kind.handler, tmp_path / kind.store, env=env) as server:
+        for _ in range(3):
+            assert server.send() == "250 OK"
+        assert server.output() == b"asked\n"

@@ -40,8 +40,9 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Envelope, Inbox, read_latest, read_messages, storage
+from mailhandlers import Envelope, Inbox, locks, read_latest, read_messages
 from mailhandlers.commit import Mail
+from mailhandlers.writers import WriterThread
 
 FULL = "452 4.3.1 "
 FAILED = "451 4.3.0 "
@@ -251,7 +252,7 @@ def test_a_lock_not_had_in_time_is_451(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(storage, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.2)
     with controlled(made(kind, store)) as controller, Client(controller.port) as client:
         assert client.send(b"1\r\n").startswith("250")
         before = tree(store.parent)
@@ -479,6 +480,36 @@ def test_no_message_overtakes_that_of_a_client_that_went_away(store: Path, gate:
     assert read_latest(store).envelope == mails[2].envelope
 
 
+@pytest.mark.parametrize("kind", [KIND["MailFile"]], ids=["MailFile"])
+def test_no_message_overtakes_one_that_no_thread_has_begun(store: Path) -> None:
+    handler = mailhandlers.MailFile(store)
+    jobs: list[Callable[[], None]] = []
+
+    class Thread:
+        submit = jobs.append
+
+    class Child:
+        async def write(self, mails: list[Mail]) -> None:
+            handler._write(mails)
+
+    handler._commit._thread = Thread()  # type: ignore[assignment]
+    handler._commit._child = Child()  # type: ignore[assignment]
+    mails = [Mail(replace(EXAMPLE, id=f"{n}", size=len(HELLO)), HELLO) for n in range(3)]
+
+    async def send() -> list[str]:
+        gone, *others = [asyncio.create_task(handler._commit.store(mail)) for mail in mails]
+        await asyncio.sleep(0)
+        gone.cancel()
+        while len(jobs) < 2:
+            await asyncio.sleep(0)
+        for job in jobs:
+            job()
+        return await asyncio.gather(*others)
+
+    assert asyncio.run(asyncio.wait_for(send(), PATIENCE)) == ["250 OK", "250 OK"]
+    assert read_latest(store).envelope == mails[2].envelope
+
+
 def test_a_stop_with_mail_in_the_queue_leaves_no_task(
     kind: Kind, store: Path, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -513,13 +544,18 @@ def test_a_writer_that_cannot_start_is_451_each_time(
     assert len(caplog.records) == 2
 
 
+@pytest.mark.parametrize("thread", [None, WriterThread], ids=["executor", "thread"])
 def test_a_message_that_no_thread_could_write_is_not_written_later(
-    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind,
+    store: Path,
+    thread: type[WriterThread] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        controller.handler._commit._thread = thread and thread()
         with monkeypatch.context() as crowded:
             crowded.setattr(threading.Thread, "start", fail)
             assert client.send().startswith(FAILED)
@@ -527,8 +563,12 @@ def test_a_message_that_no_thread_could_write_is_not_written_later(
     assert contents(store) == [HELLO]
 
 
+@pytest.mark.parametrize("thread", [None, WriterThread], ids=["executor", "thread"])
 def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
-    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind,
+    store: Path,
+    thread: type[WriterThread] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     handler = getattr(mailhandlers, kind.handler)
     write = handler._write
@@ -541,6 +581,7 @@ def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
 
     monkeypatch.setattr(handler, "_write", faulty)
     with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        controller.handler._commit._thread = thread and thread()
         assert client.send().startswith(FAILED)
         assert client.send() == "250 OK"
     assert contents(store) == [HELLO]
@@ -576,6 +617,40 @@ def test_a_stop_with_a_write_in_flight_raises_nowhere(
     assert raised == []
     assert caplog.records == []
     assert contents(store) == [HELLO]
+
+
+def test_a_thread_that_ended_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    thread = WriterThread()
+    thread.submit(fail)
+    wait_until(lambda: not thread._thread.is_alive())
+    done = threading.Event()
+    thread.submit(done.set)
+    assert done.wait(PATIENCE)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "lock"), LOCKS[:3], ids=lambda value: getattr(value, "__name__", None)
+)
+def test_a_command_that_ends_waits_for_the_write_in_flight(
+    kind: Kind, lock: Lock, store: Path
+) -> None:
+    with Server(kind.handler, store) as server:
+        assert server.send(b"1\r\n") == "250 OK"
+        with lock(store), server.client() as client:
+            client.submit(b"2\r\n")
+            assert client.is_silent()
+            server.interrupt()
+            wait_until(lambda: not server.listens())
+        assert server.process.wait(PATIENCE) == 0
+        assert "Traceback" not in server.errors()
+    assert contents(store) == [b"1\r\n", b"2\r\n"]
+    assert not Path(f"{store}.lock").exists()
 
 
 # Many senders, kill -9
@@ -687,6 +762,21 @@ def test_a_server_whose_writer_is_killed_goes_on(kind: Kind, store: Path) -> Non
     if kind.keeps_all:
         # A batch that it wrote and could not tell of is written again.
         assert set(names_of_whole(store)) == set(senders.acknowledged)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this is Linux's /proc")
+def test_a_server_lets_go_of_what_it_replaced(kind: Kind, store: Path) -> None:
+    with Server(kind.handler, store) as server:
+        Senders([server.port] * 6, "x", most=10).join()
+        for _ in range(3):
+            assert server.send() == "250 OK"
+        processes = [server.process.pid, *writers_of(server)]
+
+        def kept() -> list[str]:
+            files = [fd for pid in processes for fd in Path(f"/proc/{pid}/fd").iterdir()]
+            return [name for name in map(os.readlink, files) if name.endswith("(deleted)")]
+
+        wait_until(lambda: not [name for name in kept() if str(store.parent) in name])
 
 
 ONE = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]

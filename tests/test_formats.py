@@ -222,14 +222,6 @@ def mended(data: bytes, kind: storage.Appendable) -> bytes:
         return left
 
 
-def mbox() -> storage.Appendable:
-    return storage.Mbox(b"From ", formats.mend_mbox)
-
-
-def json_lines() -> storage.Appendable:
-    return storage.Appendable(b"", formats.mend_json_lines)
-
-
 def check_every_prefix(
     before: bytes, last: bytes, kind: storage.Appendable, closing: range
 ) -> None:
@@ -254,7 +246,7 @@ def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
 ) -> None:
     assume(not looks_whole_when_cut(torn[1]))
     before = foreign + b"".join(map(mbox_entry, whole))
-    check_every_prefix(before, mbox_entry(torn), mbox(), range(3))
+    check_every_prefix(before, mbox_entry(torn), storage.mbox(), range(3))
 
 
 @settings(max_examples=25, deadline=None)
@@ -263,14 +255,14 @@ def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     before = foreign + b"".join(map(json_line, whole))
-    check_every_prefix(before, json_line(torn), json_lines(), range(2))
+    check_every_prefix(before, json_line(torn), storage.json_lines(), range(2))
 
 
 @pytest.mark.parametrize(
     ("kind", "form", "back", "mark"),
     [
-        (mbox, mbox_entry, formats.from_mbox, b"From "),
-        (json_lines, json_line, formats.from_json_line, b""),
+        (storage.mbox, mbox_entry, formats.from_mbox, b"From "),
+        (storage.json_lines, json_line, formats.from_json_line, b""),
     ],
     ids=["mbox", "json lines"],
 )
@@ -295,11 +287,11 @@ def test_what_follows_a_torn_entry_reads_as_it_was_sent(
 
 @pytest.mark.parametrize("foreign", [FOREIGN, FOREIGN[:-1], FOREIGN[:-2], FOREIGN[:-6]])
 def test_mail_of_another_program_is_kept_and_closed(foreign: bytes) -> None:
-    assert mended(foreign, mbox()) == foreign.rstrip(b"\n") + b"\n\n"
+    assert mended(foreign, storage.mbox()) == foreign.rstrip(b"\n") + b"\n\n"
 
 
 def test_a_line_of_another_program_is_kept_and_closed() -> None:
-    assert mended(b'{"a": 1}\n{"b": ', json_lines()) == b'{"a": 1}\n{"b": \n'
+    assert mended(b'{"a": 1}\n{"b": ', storage.json_lines()) == b'{"a": 1}\n{"b": \n'
 
 
 # Entries from the end

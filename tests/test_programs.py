@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from support import HOST, PATIENCE, Kind, Server, wait_until
 
-from mailhandlers import formats, read_messages, storage
+from mailhandlers import locks, read_messages
 
 SUBJECTS = ["one", "Zweitens: Grüße", "three"]
 MAIL = [
@@ -328,15 +328,15 @@ def test_we_wait_while_mutt_holds_the_mbox(full: Path, server: Server) -> None:
 def test_others_see_our_lock(full: Path) -> None:
     dotlock = [program("mutt_dotlock"), "-r", "0", str(full)]
     box = mailbox.mbox(full, create=False)
-    ours = storage.Mbox(b"From ", formats.mend_mbox)
+    ours = locks.MboxLock()
     fd = os.open(full, os.O_RDWR)
-    ours.lock(fd, str(full))
+    ours.acquire(fd, str(full))
     with pytest.raises(mailbox.ExternalClashError):
         box.lock()
     with full.open("r+b") as other, pytest.raises(BlockingIOError):
         fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert subprocess.run(dotlock).returncode == 3  # another has it
-    ours.unlock(fd, str(full))
+    ours.release(fd, str(full))
     box.lock()
     box.unlock()
     box.close()
