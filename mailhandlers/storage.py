@@ -53,7 +53,10 @@ class Disk:
         self._replaced: list[int] = []
 
     def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
-        """Make *pieces* the content of the file *path*, atomically; :meth:`tidy` frees the old."""
+        """Make *pieces* the content of the file *path*, atomically.
+
+        The disk keeps what was replaced until :meth:`tidy` is called.
+        """
         before = None
         with suppress(FileNotFoundError):
             before = os.open(path, os.O_RDONLY)
