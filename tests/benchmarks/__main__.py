@@ -53,22 +53,24 @@ def over_sink(
 def throughput_over_sink(
     targets: list[servers.Target], rounds: int, sessions: int, messages: int
 ) -> dict[str, list[float]]:
-    """Return the ratios of each target's messages a second to Sink's in the same round.
+    """Return the ratios of each target's messages a second to Sink's in the same turn.
 
-    All servers wait while one has its turn, which is short, in an order that changes.
+    All servers wait while one has its turn, which is short, in an order that changes. Each
+    round has new servers: by where its memory lies, one is up to 7 % faster than the next.
     """
     ratios: dict[str, list[float]] = {target.name: [] for target in targets}
     turns = [servers.SINK, *targets]
-    with ExitStack() as stack:
-        ports = {t.name: stack.enter_context(servers.running(t)).port for t in turns}
-        for number in range(rounds * _TURNS + 1):
-            random.shuffle(turns)
-            speed = {
-                t.name: servers.throughput(ports[t.name], sessions, messages // _TURNS)
-                for t in turns
-            }
-            for name, values in ratios.items() if number else ():  # the first makes the stores
-                values.append(speed[name] / speed[servers.SINK.name])
+    for _ in range(rounds):
+        with ExitStack() as stack:
+            ports = {t.name: stack.enter_context(servers.running(t)).port for t in turns}
+            for turn in range(_TURNS + 1):
+                random.shuffle(turns)
+                speed = {
+                    t.name: servers.throughput(ports[t.name], sessions, messages // _TURNS)
+                    for t in turns
+                }
+                for name, values in ratios.items() if turn else ():  # they make the stores
+                    values.append(speed[name] / speed[servers.SINK.name])
     return ratios
 
 
