@@ -63,7 +63,7 @@ class GroupCommit:
         self._rounds = 0
 
     def start_writers(self) -> None:
-        """Write in a thread and, where this one can be forked, a process of our own."""
+        """Have a thread and, where this process can be forked, a child of it to write."""
         if sys.platform == "linux" and threading.active_count() == 1:
             self._child = WriterProcess(self._write, self._tidy)
         self._thread = WriterThread()

@@ -100,8 +100,9 @@ class Handler(ABC):
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         # The command may become "nobody", to whom Python's own library is not readable
-        # everywhere: names are looked up with this part of it.
-        import_module("encodings.idna")
+        # everywhere: names are looked up with these parts of it.
+        for needed in ("encodings.idna", "concurrent.futures.thread"):
+            import_module(needed)
         # For its own name aiosmtpd asks at each connection, and all sessions would wait for
         # a slow answer: it has one for all.
         socket.getfqdn = functools.cache(socket.getfqdn)

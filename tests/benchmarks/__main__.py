@@ -4,8 +4,8 @@ Rounds are interleaved: each handler's number is divided by that of aiosmtpd's S
 before or after it, so that a machine which slows down for a minute slows down both.
 
 The stores are made in the working directory, and removed in the end alone: for six minutes
-after an inode was freed, ext4 passes it over, one by one, each time it makes a file nearby,
-which can halve the speed of the next store.
+after an inode was freed, ext4 without a journal passes it over, one by one, each time it
+makes a file nearby, which can halve the speed of the next store.
 """
 
 from __future__ import annotations
