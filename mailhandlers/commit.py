@@ -134,11 +134,12 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         written = loop.create_future()
         job = self._job = list(mails)
+        write = partial(self._in_turn, job, written)
         try:
             if self._thread:
-                self._thread.submit(partial(self._in_turn, job, written))
+                self._thread.submit(write)
             else:
-                loop.run_in_executor(None, self._in_turn, job, written)
+                loop.run_in_executor(None, write)
         except RuntimeError as error:  # no thread can be had, or no longer
             job.clear()  # for the next thread, which finds the job still waiting
             raise OSError(errno.EAGAIN, str(error)) from error

@@ -108,17 +108,15 @@ class Disk:
         fd, created = self._open_locked(path, kind)
         try:
             start = kind.mend(fd)
-            try:
+            with _Undo() as undo:
+                undo.add(os.ftruncate, fd, start)
+                if created and not start:  # else somebody made it in the same moment
+                    undo.add(os.unlink, path)
                 _write(fd, pieces)
                 if self._sync:
                     _fsync(fd)
                 if created:
                     self._sync_folder(os.path.dirname(path))
-            except BaseException:
-                if created and not start:  # else somebody made it in the same moment
-                    _unlink(path)
-                os.ftruncate(fd, start)
-                raise
             kind.remember(fd)
         finally:
             kind.lock.release(fd, path)
@@ -391,12 +389,6 @@ def _close(fds: list[int]) -> None:
             os.close(fds.pop())
         finally:
             _close(fds)
-
-
-def _unlink(path: str) -> None:
-    """Take back what may be taken back; the error that led here counts more."""
-    with suppress(OSError):
-        os.unlink(path)
 
 
 def _point_back(pointer: Pointer, before: str | None) -> None:
