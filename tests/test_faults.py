@@ -40,7 +40,7 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Envelope, Inbox, locks, read_latest, read_messages
+from mailhandlers import Envelope, Inbox, locks, read_latest, read_messages, storage
 from mailhandlers.commit import Mail
 from mailhandlers.writers import WriterThread
 
@@ -786,15 +786,23 @@ def fail(*args: Any) -> None:
     raise OSError(errno.EIO, "the end")
 
 
+def fail_at_one(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, **broken: Callable[..., object]
+) -> None:
+    """Have *handler* fail to write a message, with functions of os *broken*."""
+    with monkeypatch.context() as patch:
+        for name, function in broken.items():
+            patch.setattr(os, name, function)
+        with pytest.raises(OSError, match="the end"):
+            handler._write(ONE)
+
+
 def test_what_a_killed_writer_left_is_not_in_the_way(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    with monkeypatch.context() as dying:
-        dying.setattr(os, "fsync", fail)
-        dying.setattr(os, "unlink", lambda path: None)  # the dead don't tidy up
-        with pytest.raises(OSError, match="the end"):
-            handler._write(ONE)
+    # The dead don't tidy up.
+    fail_at_one(handler, monkeypatch, fsync=fail, unlink=lambda path: None)
     handler._write(ONE)  # as the server does, which doesn't know how far it came
     assert contents(store) == [HELLO]
 
@@ -824,10 +832,7 @@ def test_no_lock_stays_where_the_file_cannot_be_looked_at(
 ) -> None:
     handler = made(kind, store)
     opened = os.listdir("/dev/fd")
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "stat", fail)
-        with pytest.raises(OSError, match="the end"):
-            handler._write(ONE)
+    fail_at_one(handler, monkeypatch, stat=fail)
     assert len(os.listdir("/dev/fd")) == len(opened)
     assert not os.path.lexists(f"{store}.lock")
     handler._write(ONE)
@@ -856,6 +861,45 @@ def test_no_descriptor_stays_open_where_one_cannot_be_closed(
     assert contents(store) == []
     handler._write(mails)
     assert contents(store) == [HELLO] * 3
+
+
+@pytest.mark.parametrize("kind", [KIND["MailFile"]], ids=["MailFile"])
+def test_what_was_replaced_is_let_go_though_its_close_fails(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def close_late(fd: int) -> None:
+        close(fd)
+        fail()
+
+    handler = mailhandlers.MailFile(store)
+    opened = os.listdir("/dev/fd")
+    handler._write(ONE)
+    handler._write(ONE)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", close_late)
+        handler._disk.tidy()
+    assert len(os.listdir("/dev/fd")) == len(opened)
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError])
+def test_a_step_that_can_not_be_taken_back_hinders_no_other(error: type[Exception]) -> None:
+    def broken() -> None:
+        raise error
+
+    undone: list[int] = []
+
+    def break_off() -> None:
+        with storage._Undo() as undo:
+            undo.add(undone.append, 1)
+            undo.add(broken)
+            undo.add(undone.append, 2)
+            fail()
+
+    with pytest.raises(OSError, match="the end"):
+        break_off()
+    assert undone == [2, 1]
 
 
 KEEP_ALL = pytest.mark.parametrize(
