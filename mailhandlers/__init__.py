@@ -9,13 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .envelope import Envelope
 from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
-from .session import Reply
+from .mail import Envelope
+from .smtp.script import Reply
 
 if TYPE_CHECKING:
-    from .message import StoredMessage
-    from .reader import Inbox, NoMessageError, StoreError, read_latest, read_messages
+    from .reading.inbox import Inbox, read_latest, read_messages
+    from .reading.message import StoredMessage
+    from .reading.search import NoMessageError
+    from .reading.store import StoreError
 
 __all__ = [
     "Envelope",
@@ -35,9 +37,14 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-_READING = {"StoredMessage": "message"} | dict.fromkeys(
-    ("Inbox", "NoMessageError", "StoreError", "read_latest", "read_messages"), "reader"
-)
+_READING = {
+    "Inbox": "reading.inbox",
+    "NoMessageError": "reading.search",
+    "StoreError": "reading.store",
+    "StoredMessage": "reading.message",
+    "read_latest": "reading.inbox",
+    "read_messages": "reading.inbox",
+}
 
 
 def __getattr__(name: str) -> Any:

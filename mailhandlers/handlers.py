@@ -6,7 +6,6 @@ A handler says what to write and where; :mod:`mailhandlers.storage` knows how.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import logging
 import os
@@ -14,16 +13,21 @@ import socket
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from . import arguments, formats, storage
-from .commit import FAILED, GroupCommit, Mail
-from .envelope import Envelope, Identity
-from .session import Reply, Script
+from . import options as arguments
+from .formats import eml, json_lines, mbox
+from .formats.folder_names import folder_name
+from .mail import Mail
+from .reading.message import StoredMessage
+from .smtp.facts import envelope_of
+from .smtp.script import Reply, Script
+from .writing import appending, descriptors, files
+from .writing.commit import FAILED, GroupCommit
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -75,8 +79,8 @@ class Handler(ABC):
             )
         self.path = os.path.abspath(path)
         self._check_path()
-        self._disk = storage.Disk(sync=sync, mode=mode)
-        self._commit = GroupCommit(self._write, self._disk.tidy, self.path)
+        self._disk = files.Disk(sync=sync, mode=mode)
+        self._commit = GroupCommit(self._write, self._disk.free_replaced, self.path)
         self._loop = loop
         self._script = Script(
             self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
@@ -127,7 +131,7 @@ class Handler(ABC):
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
-        mail = Mail(Envelope.of(server, session, envelope, len(content)), content)
+        mail = Mail(envelope_of(server, session, envelope, len(content)), content)
         return await self._commit.store(mail)
 
     async def handle_exception(self, error: Exception) -> str:
@@ -173,7 +177,7 @@ class Handler(ABC):
             try:
                 return add(mails)
             except FileExistsError:
-                mails = [_renamed(mail) for mail in mails]
+                mails = [mail.renamed() for mail in mails]
         return add(mails)
 
 
@@ -185,7 +189,7 @@ class MailFile(Handler):
 
     def reset(self) -> None:
         """Remove the file."""
-        storage.remove([self.path])
+        files.remove([self.path])
 
     def _write(self, mails: Sequence[Mail]) -> None:
         # The others were replaced by the last before anybody could look.
@@ -195,7 +199,7 @@ class MailFile(Handler):
         (latest,) = mails
         folder, name = os.path.split(self.path)
         temporary = os.path.join(folder, f".{name[:100]}.{latest.envelope.id}")
-        self._disk.replace(self.path, temporary, formats.to_mail(*latest))
+        self._disk.replace(self.path, temporary, eml.encode(latest))
 
 
 class MaildirSink(Handler):
@@ -205,7 +209,7 @@ class MaildirSink(Handler):
 
     def reset(self) -> None:
         """Remove the messages in ``new`` and ``cur``."""
-        storage.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
+        files.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
 
     def _write(self, mails: Sequence[Mail]) -> None:
         self._make_unique(self._add, mails)
@@ -213,15 +217,15 @@ class MaildirSink(Handler):
     def _add(self, mails: Sequence[Mail]) -> None:
         # tmp comes last: without new, a reader would take it for a recipient's folder.
         folders = [f"{self.path}/{name}" for name in ("new", "cur", "tmp")]
-        files = [
-            storage.NewFile(
+        new_files = [
+            files.NewFile(
                 f"{self.path}/tmp/{mail.envelope.id}",
                 [f"{self.path}/new/{mail.envelope.id}"],
-                formats.to_mail(*mail),
+                eml.encode(mail),
             )
             for mail in mails
         ]
-        self._disk.add([self.path, *folders], files)
+        self._disk.add([self.path, *folders], new_files)
 
 
 class MboxSink(Handler):
@@ -229,15 +233,15 @@ class MboxSink(Handler):
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(path, **options)
-        self._kind = storage.mbox()
+        self._file = appending.mbox_file(self.path, self._disk)
 
     def reset(self) -> None:
         """Empty the file, under its lock."""
-        self._disk.truncate(self.path, self._kind)
+        self._file.truncate()
 
     def _write(self, mails: Sequence[Mail]) -> None:
-        pieces = [piece for mail in mails for piece in formats.to_mbox(*mail)]
-        self._disk.append(self.path, pieces, self._kind)
+        pieces = [piece for mail in mails for piece in mbox.encode(mail)]
+        self._file.append(pieces)
 
 
 class JsonLines(Handler):
@@ -246,21 +250,20 @@ class JsonLines(Handler):
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         self._is_output = os.fspath(path) == "-"
         super().__init__(path, **options)
-        self._kind = storage.json_lines()
-        import_module(".message", __package__)  # as in from_cli: before it is too late
+        self._file = appending.json_lines_file(self.path, self._disk)
 
     def reset(self) -> None:
         """Empty the file, under its lock; what standard output got is out of reach."""
         if not self._is_output:
-            self._disk.truncate(self.path, self._kind)
+            self._file.truncate()
 
     def _write(self, mails: Sequence[Mail]) -> None:
         # One by one, as they are written: a long line needs no memory of its own.
-        lines = (piece for mail in mails for piece in formats.to_json_line(*mail))
+        lines = (piece for mail in mails for piece in _json_line(mail))
         if self._is_output:
-            storage.write_out(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
+            descriptors.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:
-            self._disk.append(self.path, lines, self._kind)
+            self._file.append(lines)
 
     def _check_path(self) -> None:
         if not self._is_output:
@@ -278,43 +281,36 @@ class PerRecipientDir(Handler):
     def reset(self) -> None:
         """Remove every message and every ``latest.eml``."""
         with suppress(FileNotFoundError):
-            storage.empty_folders(
-                entry.path for entry in os.scandir(self.path) if entry.is_dir()
-            )
+            files.empty_folders(entry.path for entry in os.scandir(self.path) if entry.is_dir())
 
     def _write(self, mails: Sequence[Mail]) -> None:
         self._make_unique(self._add, mails)
 
     def _add(self, mails: Sequence[Mail]) -> None:
-        files = []
+        new_files = []
         latest: dict[str, Mail] = {}
         for mail in mails:
             # Two recipients that differ in case only share a folder: a dict names it once.
-            folders = {
-                f"{self.path}/{formats.folder_name(r)}": mail for r in mail.envelope.rcpt_tos
-            }
+            folders = {f"{self.path}/{folder_name(r)}": mail for r in mail.envelope.rcpt_tos}
             latest |= folders
             name = f"{mail.envelope.id}.eml"
             # Made up here, where a reader that waits for anybody's mail has one folder to poll.
             temporary = f"{self.path}/.{name}.tmp"
             names = [f"{folder}/{name}" for folder in folders]
-            files.append(storage.NewFile(temporary, names, formats.to_mail(*mail)))
+            new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
         pointers = [
-            storage.Pointer(
+            files.Pointer(
                 f"{folder}/.latest.{mail.envelope.id}",
                 f"{folder}/latest.eml",
                 f"{mail.envelope.id}.eml",
             )
             for folder, mail in latest.items()
         ]
-        self._disk.add([self.path, *latest], files, pointers)
+        self._disk.add([self.path, *latest], new_files, pointers)
 
 
-def _renamed(mail: Mail) -> Mail:
-    identity = Identity.now()
-    return mail._replace(
-        envelope=dataclasses.replace(mail.envelope, id=identity.id, received=identity.received)
-    )
+def _json_line(mail: Mail) -> Iterator[bytes]:
+    return json_lines.encode(mail, StoredMessage.parse(mail.content).summary())
 
 
 @functools.cache

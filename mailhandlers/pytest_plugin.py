@@ -16,9 +16,9 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 
 from . import handlers
-from .dialogue import Recorder
-from .reader import Inbox
-from .session import Reply
+from .reading.inbox import Inbox
+from .smtp.dialogue import Recorder
+from .smtp.script import Reply
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
     kind.__name__: kind

@@ -7,8 +7,7 @@ from datetime import timezone
 from hypothesis import strategies as st
 
 from mailhandlers import Envelope
-
-Mail = tuple[Envelope, bytes]
+from mailhandlers.mail import Mail
 
 # aiosmtpd decodes commands with surrogateescape: any octets may stand in an address.
 octets_as_text = st.binary(max_size=60).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
@@ -61,7 +60,7 @@ def envelopes(draw: st.DrawFn, size: int | None = None) -> Envelope:
 
 def mails(content: st.SearchStrategy[bytes] = contents) -> st.SearchStrategy[Mail]:
     """A message and its envelope."""
-    return content.flatmap(lambda octets: st.tuples(envelopes(len(octets)), st.just(octets)))
+    return content.flatmap(lambda made: st.builds(Mail, envelopes(len(made)), st.just(made)))
 
 
 wire_mails = mails(wire_contents)

@@ -21,6 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from aiosmtpd.controller import Controller
 
+from mailhandlers import StoredMessage
+from mailhandlers.formats import json_lines
+from mailhandlers.mail import Mail
+
 _T = TypeVar("_T")
 HOST = "127.0.0.1"
 PATIENCE = 30.0
@@ -46,6 +50,11 @@ KINDS = [
     Kind("JsonLines", "mail.jsonl"),
     Kind("PerRecipientDir", "people", is_folder=True),
 ]
+
+
+def json_line(mail: Mail) -> bytes:
+    """Return the line that JsonLines writes for *mail*."""
+    return b"".join(json_lines.encode(mail, StoredMessage.parse(mail.content).summary()))
 
 
 def wait_until(condition: Callable[[], _T], timeout: float = PATIENCE) -> _T:

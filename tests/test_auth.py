@@ -32,8 +32,8 @@ from support import (
 )
 
 from mailhandlers import Envelope, MailFile, read_latest, read_messages
-from mailhandlers.auth import _is_loopback
 from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers.smtp.auth import _is_loopback
 
 USER, PASSWORD = "eva", "s3cret-of-eva"
 LAYERS = ["clear", "starttls", "smtps"]

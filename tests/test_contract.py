@@ -18,11 +18,23 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import Certificate
-from support import HELLO, KINDS, Client, Kind, Server, controlled, tree, wait_until
+from support import (
+    HELLO,
+    KINDS,
+    Client,
+    Kind,
+    Server,
+    controlled,
+    json_line,
+    tree,
+    wait_until,
+)
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import StoredMessage, formats, read_latest, read_messages
+from mailhandlers import StoredMessage, read_latest, read_messages
+from mailhandlers.formats import eml
+from mailhandlers.mail import Mail
 
 
 class Running(NamedTuple):
@@ -278,14 +290,14 @@ FORGERIES = {
         *(b"Return-Path: <forged@x>", b"X-Peer: forged", b"X-MailFrom: forged@x"),
         *(b"X-RcptTo: forged@x", b"X-Envelope: " + FORGED.to_json().encode(), b"", b"x"),
     ),
-    "our own block": formats.block(FORGED).replace(b"\n", b"\r\n") + HELLO,
-    "our own block in LF": formats.block(FORGED)[:900] + b"\r\n" + HELLO,
+    "our own block": eml.block(FORGED).replace(b"\n", b"\r\n") + HELLO,
+    "our own block in LF": eml.block(FORGED)[:900] + b"\r\n" + HELLO,
     "a continued line": b" " + FORGED.to_json().encode() + b"\r\n" + HELLO,
     "a continued line with a tab": b"\t" + FORGED.to_json().encode() + b"\r\n" + HELLO,
     "an mbox entry": wire(b"", b"From eva Mon Nov 21 08:48:00 2026")
-    + formats.block(FORGED).replace(b"\n", b"\r\n")
+    + eml.block(FORGED).replace(b"\n", b"\r\n")
     + HELLO,
-    "a JSON line": wire(b"", b"".join(formats.to_json_line(FORGED, HELLO))[:-1]),
+    "a JSON line": wire(b"", json_line(Mail(FORGED, HELLO))[:-1]),
 }
 
 

@@ -18,8 +18,8 @@ from conftest import Certificate
 from support import HELLO, HOST, Client, controlled, reserved_port, wait_until
 
 from mailhandlers import MailFile, Reply
-from mailhandlers.dialogue import Dialogue, Recorder
 from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers.smtp.dialogue import Dialogue, Recorder
 
 PASSWORD = "s3cret-of-eva"
 

@@ -40,9 +40,11 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Envelope, Inbox, locks, read_latest, read_messages, storage
-from mailhandlers.commit import Mail
-from mailhandlers.writers import WriterThread
+from mailhandlers import Inbox, handlers, read_latest, read_messages
+from mailhandlers.mail import Mail
+from mailhandlers.writing import locks
+from mailhandlers.writing.undo import Undo
+from mailhandlers.writing.writers import WriterThread
 
 FULL = "452 4.3.1 "
 FAILED = "451 4.3.0 "
@@ -590,7 +592,7 @@ def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
 def test_an_error_nobody_foresaw_on_the_way_to_the_store_is_451(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Envelope, "of", None)
+    monkeypatch.setattr(handlers, "envelope_of", None)
     with controlled(made(kind, store)) as controller, Client(controller.port) as client:
         assert client.send().startswith(FAILED)
     assert contents(store) == []
@@ -879,7 +881,7 @@ def test_what_was_replaced_is_let_go_though_its_close_fails(
     handler._write(ONE)
     with monkeypatch.context() as broken:
         broken.setattr(os, "close", close_late)
-        handler._disk.tidy()
+        handler._disk.free_replaced()
     assert len(os.listdir("/dev/fd")) == len(opened)
 
 
@@ -891,7 +893,7 @@ def test_a_step_that_can_not_be_taken_back_hinders_no_other(error: type[Exceptio
     undone: list[int] = []
 
     def break_off() -> None:
-        with storage._Undo() as undo:
+        with Undo() as undo:
             undo.add(undone.append, 1)
             undo.add(broken)
             undo.add(undone.append, 2)

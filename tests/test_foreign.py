@@ -40,7 +40,7 @@ def test_a_maildir_of_the_standard_library(tmp_path: Path) -> None:
     assert got.envelope.rcpt_tos == got.bcc == ["bob@example.com"]
     assert got.envelope.size == len(MESSAGE)
     assert abs(datetime.now(timezone.utc) - got.envelope.received).total_seconds() < 600
-    assert read_latest(tmp_path / "box", subject="seen").envelope is None
+    assert read_latest(tmp_path / "box", subject="seen").envelope.protocol == ""
 
 
 def test_an_mbox_of_the_standard_library(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_file_with_one_message(tmp_path: Path) -> None:
     assert got.envelope
     assert [m.envelope for m in read_messages(tmp_path)] == [got.envelope]
     path.write_bytes(b"Subject: bare\n\n")
-    assert read_latest(path).envelope is None
+    assert read_latest(path).envelope.protocol == ""
     assert read_latest(path).bcc == []
     assert Inbox(path).messages(to="bob@example.com", mail_from="") == []
 

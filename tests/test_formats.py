@@ -12,24 +12,26 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from strategies import Mail, anything, contents, envelopes, mails, wire_mails
+from strategies import anything, contents, envelopes, mails, wire_mails
+from support import json_line
 from test_envelope import EXAMPLE
 
-from mailhandlers import Envelope, formats, storage
+from mailhandlers import Envelope, StoredMessage
+from mailhandlers.formats import FormatError, eml, json_lines, lf, mbox
+from mailhandlers.formats.folder_names import folder_name
+from mailhandlers.formats.growing import backwards
+from mailhandlers.mail import Mail
+from mailhandlers.writing.appending import GrowingFile, json_lines_file, mbox_file
 
 FOREIGN = b"From eva Mon Nov 21 08:48:00 2026\nSubject: not ours\n\nFrom\nhere\n\n"
 
 
 def mail_form(mail: Mail) -> bytes:
-    return b"".join(formats.to_mail(*mail))
+    return b"".join(eml.encode(mail))
 
 
 def mbox_entry(mail: Mail) -> bytes:
-    return b"".join(formats.to_mbox(*mail))
-
-
-def json_line(mail: Mail) -> bytes:
-    return b"".join(formats.to_json_line(*mail))
+    return b"".join(mbox.encode(mail))
 
 
 def looks_whole_when_cut(wire: bytes) -> bool:
@@ -38,7 +40,7 @@ def looks_whole_when_cut(wire: bytes) -> bool:
     It takes bare LF, and no CRLF before the cut: the size alone can't tell these two.
     """
     head = wire.partition(b"\r\n")[0] + b"\r"
-    return formats.to_lf(wire) == wire and any(
+    return lf.to_lf(wire) == wire and any(
         end + head.count(b"\n", 0, end) == len(wire) for end in range(len(head) + 1)
     )
 
@@ -48,14 +50,14 @@ def looks_whole_when_cut(wire: bytes) -> bool:
 
 @given(contents)
 def test_the_lf_form_gives_back_the_wire_form(wire: bytes) -> None:
-    assert formats.from_lf(formats.to_lf(wire), len(wire)) == wire
+    assert lf.from_lf(lf.to_lf(wire), len(wire)) == wire
 
 
 @given(contents)
 def test_lf_is_kept_only_where_it_is_reversible(wire: bytes) -> None:
-    lf = wire.replace(b"\r\n", b"\n")
-    reversible = b"\r\n" not in lf and lf.replace(b"\n", b"\r\n") == wire
-    assert formats.to_lf(wire) == (lf if reversible else wire)
+    replaced = wire.replace(b"\r\n", b"\n")
+    reversible = b"\r\n" not in replaced and replaced.replace(b"\n", b"\r\n") == wire
+    assert lf.to_lf(wire) == (replaced if reversible else wire)
 
 
 # Folding
@@ -67,8 +69,8 @@ def test_lf_is_kept_only_where_it_is_reversible(wire: bytes) -> None:
 @example(" " * 3000)
 def test_a_folded_header_unfolds_to_itself(value: str) -> None:
     header = f"X-RcptTo: {value}".encode()
-    folded = formats.fold(header)
-    assert formats.unfold(folded) == header
+    folded = eml.fold(header)
+    assert eml.unfold(folded) == header
     for line in folded.split(b"\n"):
         assert len(line) <= 998
         line.decode()
@@ -76,7 +78,7 @@ def test_a_folded_header_unfolds_to_itself(value: str) -> None:
 
 @given(envelopes())
 def test_the_block_is_five_headers_in_lines_that_rfc_5322_allows(envelope: Envelope) -> None:
-    lines = formats.block(envelope).split(b"\n")
+    lines = eml.block(envelope).split(b"\n")
     assert all(len(line) <= 998 for line in lines)
     starts = [line.split(b":")[0] for line in lines[:-1] if line[:1] not in (b" ", b"\t")]
     assert starts == [b"Return-Path", b"X-Peer", b"X-MailFrom", b"X-RcptTo", b"X-Envelope"]
@@ -86,9 +88,9 @@ def test_the_block_is_five_headers_in_lines_that_rfc_5322_allows(envelope: Envel
 
 
 @given(mails())
-@example((replace(EXAMPLE, size=6), b" }\n\t}\n"))
+@example(Mail(replace(EXAMPLE, size=6), b" }\n\t}\n"))
 def test_the_mail_form_gives_back_envelope_and_content(mail: Mail) -> None:
-    assert formats.from_mail(mail_form(mail)) == mail
+    assert eml.decode(mail_form(mail)) == mail
 
 
 @settings(max_examples=10, deadline=None)
@@ -97,15 +99,15 @@ def test_a_part_of_the_mail_form_is_refused(mail: Mail) -> None:
     whole = mail_form(mail)
     assume(not looks_whole_when_cut(mail[1]))
     for end in range(len(whole)):
-        with pytest.raises(formats.FormatError):
-            formats.from_mail(whole[:end])
+        with pytest.raises(FormatError):
+            eml.decode(whole[:end])
 
 
 @given(envelopes(0), envelopes(0))
 def test_a_forged_block_is_content(ours: Envelope, forged: Envelope) -> None:
-    content = formats.block(forged) + b"\nbody\n"
+    content = eml.block(forged) + b"\nbody\n"
     ours = replace(ours, size=len(content))
-    assert formats.from_mail(mail_form((ours, content))) == (ours, content)
+    assert eml.decode(mail_form(Mail(ours, content))) == (ours, content)
 
 
 # mbox
@@ -113,20 +115,20 @@ def test_a_forged_block_is_content(ours: Envelope, forged: Envelope) -> None:
 
 @given(contents)
 def test_quoted_from_lines_are_unquoted(data: bytes) -> None:
-    quoted = formats.quote_from(data)
-    assert formats.unquote_from(quoted) == data
+    quoted = mbox.quote_from(data)
+    assert mbox.unquote_from(quoted) == data
     assert not re.search(rb"^From ", quoted, re.MULTILINE)
 
 
 @given(mails())
 def test_an_mbox_entry_gives_back_envelope_and_content(mail: Mail) -> None:
-    assert formats.from_mbox(mbox_entry(mail)) == mail
+    assert mbox.decode(mbox_entry(mail)) == mail
 
 
 @given(st.lists(mails(), max_size=5))
 def test_an_mbox_splits_at_its_from_lines_only(some: list[Mail]) -> None:
     data = b"".join(map(mbox_entry, some))
-    assert [formats.from_mbox(entry) for entry in entries(data, b"From ")] == some
+    assert [mbox.decode(entry) for entry in entries(data, b"From ")] == some
 
 
 @given(mails())
@@ -137,9 +139,9 @@ def test_an_mbox_entry_ends_in_a_blank_line(mail: Mail) -> None:
 @given(mails())
 def test_headers_that_mutt_adds_are_taken_off_again(mail: Mail) -> None:
     content = b"Subject: hi\r\n\r\nhello\r\n"
-    mail = (replace(mail[0], size=len(content)), content)
+    mail = Mail(replace(mail.envelope, size=len(content)), content)
     marked = mbox_entry(mail).replace(b": hi\n", b": hi\nStatus: RO\nLines: 3\n", 1)
-    assert formats.from_mbox(marked) == mail
+    assert mbox.decode(marked) == mail
 
 
 # JSON Lines
@@ -147,7 +149,7 @@ def test_headers_that_mutt_adds_are_taken_off_again(mail: Mail) -> None:
 
 @given(mails())
 def test_a_json_line_gives_back_envelope_and_content(mail: Mail) -> None:
-    assert formats.from_json_line(json_line(mail)) == mail
+    assert json_lines.decode(json_line(mail)) == mail
 
 
 @given(mails())
@@ -185,7 +187,7 @@ def test_a_json_line_tells_what_the_message_says() -> None:
         b"--b\r\nContent-Type: application/pdf\r\n"
         b"Content-Disposition: attachment; filename=a.pdf\r\n\r\n12345\r\n--b--\r\n"
     )
-    record = json.loads(json_line((replace(EXAMPLE, size=len(content)), content)))
+    record = json.loads(json_line(Mail(replace(EXAMPLE, size=len(content)), content)))
     assert {key: record[key] for key in ("subject", "from", "to", "cc", "date")} == {
         "subject": "Grüße",
         "from": "Eva <eva@example.com>",
@@ -204,33 +206,35 @@ def test_a_json_line_tells_what_the_message_says() -> None:
 
 @given(st.binary() | st.sampled_from([b"{}", b"[]", b"null", b"[" * 100_000]))
 def test_other_lines_are_format_errors(line: bytes) -> None:
-    with pytest.raises(formats.FormatError):
-        formats.from_json_line(line)
+    with pytest.raises(FormatError):
+        json_lines.decode(line)
 
 
 # Mending what a crash left
 
 
-def mended(data: bytes, kind: storage.Appendable) -> bytes:
+MBOX, JSON_LINES = mbox_file(""), json_lines_file("")
+LONG = b"Subject: long\r\n\r\n" + 99_999 * b"x"
+
+
+def mended(data: bytes, file: GrowingFile) -> bytes:
     """Return what is left of a file that holds *data*, after a writer mended its end."""
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        end = kind.mend(file.fileno())
-        left = os.pread(file.fileno(), len(data) + 9, 0)
+    with tempfile.TemporaryFile() as opened:
+        opened.write(data)
+        opened.flush()
+        end = file._mend_end(opened.fileno())
+        left = os.pread(opened.fileno(), len(data) + 9, 0)
         assert len(left) == end
         return left
 
 
-def check_every_prefix(
-    before: bytes, last: bytes, kind: storage.Appendable, closing: range
-) -> None:
+def check_every_prefix(before: bytes, last: bytes, file: GrowingFile, closing: range) -> None:
     """Cut *last* behind *before* anywhere: what was whole stays, what was torn goes.
 
     *closing* says how many octets at the end of *last* are no part of its message.
     """
     for length in range(len(last)):
-        left = mended(before + last[:length], kind)
+        left = mended(before + last[:length], file)
         if len(last) - length not in closing:
             assert left == before
         elif left != before:  # the message had all its octets, only the end was cut
@@ -240,13 +244,13 @@ def check_every_prefix(
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(wire_mails, max_size=2), wire_mails, st.sampled_from([b"", FOREIGN]))
-@example([], (replace(EXAMPLE, size=16), b"\r\n\nFrom \nFrom \r\n"), b"")
+@example([], Mail(replace(EXAMPLE, size=16), b"\r\n\nFrom \nFrom \r\n"), b"")
 def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     assume(not looks_whole_when_cut(torn[1]))
     before = foreign + b"".join(map(mbox_entry, whole))
-    check_every_prefix(before, mbox_entry(torn), storage.mbox(), range(3))
+    check_every_prefix(before, mbox_entry(torn), MBOX, range(3))
 
 
 @settings(max_examples=25, deadline=None)
@@ -255,21 +259,21 @@ def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     before = foreign + b"".join(map(json_line, whole))
-    check_every_prefix(before, json_line(torn), storage.json_lines(), range(2))
+    check_every_prefix(before, json_line(torn), JSON_LINES, range(2))
 
 
 @pytest.mark.parametrize(
-    ("kind", "form", "back", "mark"),
+    ("file", "form", "back", "mark"),
     [
-        (storage.mbox, mbox_entry, formats.from_mbox, b"From "),
-        (storage.json_lines, json_line, formats.from_json_line, b""),
+        (MBOX, mbox_entry, mbox.decode, b"From "),
+        (JSON_LINES, json_line, json_lines.decode, b""),
     ],
     ids=["mbox", "json lines"],
 )
 @settings(max_examples=25, deadline=None)
 @given(st.lists(wire_mails, min_size=1, max_size=3), wire_mails, st.data())
 def test_what_follows_a_torn_entry_reads_as_it_was_sent(
-    kind: Callable[[], storage.Appendable],
+    file: GrowingFile,
     form: Callable[[Mail], bytes],
     back: Callable[[bytes], Mail],
     mark: bytes,
@@ -280,18 +284,18 @@ def test_what_follows_a_torn_entry_reads_as_it_was_sent(
     *whole, torn = some
     assume(not looks_whole_when_cut(torn[1]))
     cut = data.draw(st.integers(0, len(form(torn))))
-    left = mended(b"".join(map(form, whole)) + form(torn)[:cut], kind())
+    left = mended(b"".join(map(form, whole)) + form(torn)[:cut], file)
     read = [back(entry) for entry in entries(left + form(after), mark)]
     assert read in ([*whole, after], [*some, after])
 
 
 @pytest.mark.parametrize("foreign", [FOREIGN, FOREIGN[:-1], FOREIGN[:-2], FOREIGN[:-6]])
 def test_mail_of_another_program_is_kept_and_closed(foreign: bytes) -> None:
-    assert mended(foreign, storage.mbox()) == foreign.rstrip(b"\n") + b"\n\n"
+    assert mended(foreign, MBOX) == foreign.rstrip(b"\n") + b"\n\n"
 
 
 def test_a_line_of_another_program_is_kept_and_closed() -> None:
-    assert mended(b'{"a": 1}\n{"b": ', storage.json_lines()) == b'{"a": 1}\n{"b": \n'
+    assert mended(b'{"a": 1}\n{"b": ', JSON_LINES) == b'{"a": 1}\n{"b": \n'
 
 
 # Entries from the end
@@ -299,7 +303,7 @@ def test_a_line_of_another_program_is_kept_and_closed() -> None:
 
 def entries(data: bytes, mark: bytes) -> list[bytes]:
     """Return the entries of a file, first first."""
-    found = formats.backwards(lambda start, end: data[start:end], len(data), mark)
+    found = backwards(lambda start, end: data[start:end], len(data), mark)
     return [data[start:end] for start, end in found][::-1]
 
 
@@ -345,7 +349,7 @@ def test_the_last_entry_of_a_large_file_costs_one_block() -> None:
         asked.append(end - start)
         return b"From x\n".rjust(end - start, b"\n")
 
-    assert next(formats.backwards(read, size, b"From ")) == (size - 7, size)
+    assert next(backwards(read, size, b"From ")) == (size - 7, size)
     assert sum(asked) <= 1 << 17
 
 
@@ -357,13 +361,13 @@ def test_the_last_entry_of_a_large_file_costs_one_block() -> None:
 @example("/etc/passwd")
 @example("~")
 def test_a_folder_name_stays_in_its_folder(recipient: str) -> None:
-    name = formats.folder_name(recipient)
+    name = folder_name(recipient)
     assert re.fullmatch(r"[A-Za-z0-9@+_=%~-][A-Za-z0-9@.+_=%~-]{,199}", name)
 
 
 @given(anything)
 def test_a_short_folder_name_tells_the_address(recipient: str) -> None:
-    name = formats.folder_name(recipient)
+    name = folder_name(recipient)
     if "~" not in name and recipient:
         octets = recipient.casefold().encode("utf-8", "surrogateescape")
         assert unquote_to_bytes(name) == octets
@@ -376,11 +380,11 @@ def test_a_short_folder_name_tells_the_address(recipient: str) -> None:
 @example("a~b", "a%7eb")
 @example(".a", "%2Ea")
 @example("", "%")
-@example("x" * 400, formats.folder_name("x" * 400))
+@example("x" * 400, folder_name("x" * 400))
 def test_two_addresses_share_a_folder_only_if_equal_but_for_case(one: str, two: str) -> None:
     same = one.casefold() == two.casefold()
-    assert (formats.folder_name(one) == formats.folder_name(two)) == same
-    assert formats.folder_name(one.upper().casefold()) == formats.folder_name(one.upper())
+    assert (folder_name(one) == folder_name(two)) == same
+    assert folder_name(one.upper().casefold()) == folder_name(one.upper())
 
 
 @pytest.mark.parametrize(
@@ -399,7 +403,7 @@ def test_two_addresses_share_a_folder_only_if_equal_but_for_case(one: str, two: 
     ],
 )
 def test_folder_names_are_the_documented_ones(recipient: str, name: str) -> None:
-    assert formats.folder_name(recipient) == name
+    assert folder_name(recipient) == name
 
 
 # Nothing is lost in between
@@ -415,5 +419,5 @@ def test_a_file_of_lines_splits_at_its_line_ends(some: list[Mail]) -> None:
 
 
 def test_a_long_json_line_is_written_like_a_short_one() -> None:
-    line = b"".join(formats.to_json_line(EXAMPLE, b"Subject: long\r\n\r\n" + 99_999 * b"x"))
+    line = b"".join(json_lines.encode(Mail(EXAMPLE, LONG), StoredMessage.parse(LONG).summary()))
     assert line == json.dumps(json.loads(line), ensure_ascii=False).encode() + b"\n"

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 from support import HOST, PATIENCE, Kind, Server, wait_until
 
-from mailhandlers import locks, read_messages
+from mailhandlers import read_messages
+from mailhandlers.writing import locks
 
 SUBJECTS = ["one", "Zweitens: Grüße", "three"]
 MAIL = [

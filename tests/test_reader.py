@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HELLO, HOST, KINDS, PATIENCE, Client, Kind, controlled, wait_until
+from support import (
+    HELLO,
+    HOST,
+    KINDS,
+    PATIENCE,
+    Client,
+    Kind,
+    controlled,
+    json_line,
+    wait_until,
+)
 from test_envelope import EXAMPLE
 
 import mailhandlers
@@ -26,12 +36,13 @@ from mailhandlers import (
     Inbox,
     NoMessageError,
     StoreError,
-    formats,
     read_latest,
     read_messages,
-    stores,
-    watch,
 )
+from mailhandlers.formats import eml, mbox
+from mailhandlers.mail import Mail
+from mailhandlers.reading import search, watch
+from mailhandlers.reading.store import Store
 
 GROWING = [kind for kind in KINDS if kind.handler in ("MboxSink", "JsonLines")]
 growing = pytest.mark.parametrize("kind", GROWING, ids=[kind.handler for kind in GROWING])
@@ -95,8 +106,8 @@ def written(kind: Kind, subject: str = "old", body: str = "Hi") -> bytes:
     content = f"Subject: {subject}\r\n\r\n{body}\r\n".encode()
     envelope = replace(EXAMPLE, id=subject, size=len(content))
     if kind.handler == "JsonLines":
-        return b"".join(formats.to_json_line(envelope, content))
-    return b"".join(formats.to_mbox(envelope, content))
+        return json_line(Mail(envelope, content))
+    return b"".join(mbox.encode(Mail(envelope, content)))
 
 
 # Finding
@@ -269,7 +280,7 @@ def test_another_message_may_get_inode_size_and_time_of_the_old(
     status = store.stat()
     form = store.read_bytes()
     with inbox.expect(timeout=PATIENCE) as expected:
-        identity = formats.from_mail(form)[0].id
+        identity = eml.decode(form).envelope.id
         store.write_bytes(form.replace(identity.encode(), identity[::-1].encode()))
         os.utime(store, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert expected.message.envelope
@@ -377,13 +388,13 @@ def test_waiting_looks_only_where_something_changed(
     for path in [store, *store.rglob("*")]:
         os.utime(path, (10**9, 10**9))
     looks = []
-    find = stores.find
+    find: Callable[..., Store] = search.__dict__["find"]
 
-    def counting(*args: Any) -> stores.Store:
+    def counting(*args: Any) -> Store:
         looks.append(args)
         return find(*args)
 
-    monkeypatch.setattr(stores, "find", counting)
+    monkeypatch.setattr(search, "find", counting)
     monkeypatch.setattr(watch.Watch, "pause", lambda *_: None)
     with pytest.raises(NoMessageError):
         inbox.latest(timeout=0.05, to="nobody@example.com")

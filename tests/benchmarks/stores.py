@@ -9,7 +9,9 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mailhandlers import Envelope, formats, read_latest
+from mailhandlers import Envelope, StoredMessage, read_latest
+from mailhandlers.formats import eml, json_lines, mbox
+from mailhandlers.mail import Mail
 
 _CONTENT = b"Subject: A benchmark\r\n\r\n" + 8 * (72 * b"x" + b"\r\n")
 _NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -26,6 +28,7 @@ _ENVELOPE = Envelope(
     rcpt_tos=["bob@example.com"],
     size=len(_CONTENT),
 )
+_MAIL = Mail(_ENVELOPE, _CONTENT)
 
 
 def _name(number: int) -> str:
@@ -37,13 +40,13 @@ def _fill(folder: Path, count: int, suffix: str) -> None:
     for number in range(count):
         envelope = dataclasses.replace(_ENVELOPE, id=_name(number))
         file = folder / (_name(number) + suffix)
-        file.write_bytes(b"".join(formats.to_mail(envelope, _CONTENT)))
+        file.write_bytes(b"".join(eml.encode(Mail(envelope, _CONTENT))))
 
 
 def make(name: str, path: Path, count: int) -> None:
     """Fill the store of the handler *name* with *count* messages."""
     if name == "MailFile":
-        path.write_bytes(b"".join(formats.to_mail(_ENVELOPE, _CONTENT)))
+        path.write_bytes(b"".join(eml.encode(_MAIL)))
     elif name == "MaildirSink":
         for folder in ("tmp", "cur"):
             (path / folder).mkdir(parents=True)
@@ -51,8 +54,9 @@ def make(name: str, path: Path, count: int) -> None:
     elif name == "PerRecipientDir":
         _fill(path / "bob@example.com", count, ".eml")
     else:
-        form = formats.to_mbox if name == "MboxSink" else formats.to_json_line
-        entry = b"".join(form(_ENVELOPE, _CONTENT))
+        summary = StoredMessage.parse(_CONTENT).summary()
+        pieces = mbox.encode(_MAIL) if name == "MboxSink" else json_lines.encode(_MAIL, summary)
+        entry = b"".join(pieces)
         with path.open("wb") as file:
             for number in range(count):
                 file.write(entry.replace(b"NUMBER", _name(number).encode()))

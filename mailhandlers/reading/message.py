@@ -15,9 +15,10 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, cast
 
-from .envelope import Envelope
-from .formats import lines_in_lf
-from .shown import Page, codes_in, links_in
+from ..formats.eml import block_headers
+from ..formats.lf import lines_in_lf
+from ..mail import UNKNOWN, Envelope
+from .visible import Page, codes_in, links_in
 
 # What the header parsers of Python 3.10 to 3.13 raise on input that they did not foresee;
 # the warning is of a charset named unicode_escape, where warnings are errors.
@@ -73,19 +74,19 @@ class StoredMessage(EmailMessage):
     Line ends are LF here; :attr:`original_content` has them as they came.
     """
 
-    envelope: Envelope | None
-    """The SMTP facts, or None where another program stored the message without any."""
+    envelope: Envelope
+    """The SMTP facts; of another program's message what its headers tell."""
     original_content: bytes
     """What the server received, byte for byte."""
 
     def __init__(self, policy: EmailPolicy | None = None) -> None:
         super().__init__(policy or _POLICY)
-        self.envelope = None
+        self.envelope = UNKNOWN
         self.original_content = b""
         self._on_top = 0
 
     @classmethod
-    def parse(cls, content: bytes, envelope: Envelope | None = None) -> StoredMessage:
+    def parse(cls, content: bytes, envelope: Envelope = UNKNOWN) -> StoredMessage:
         """Return *content* as a message; never raises, whatever the bytes."""
         lines = lines_in_lf(content)
         try:
@@ -98,8 +99,8 @@ class StoredMessage(EmailMessage):
             message = parser.parsebytes(lines, headersonly=True)
         message.envelope = envelope
         message.original_content = content
-        if envelope is not None:
-            message._put_on_top(envelope.headers())
+        if envelope.protocol:  # else another program's headers stand for it
+            message._put_on_top(block_headers(envelope))
         return message
 
     def __bool__(self) -> bool:
@@ -147,8 +148,6 @@ class StoredMessage(EmailMessage):
     @cached_property
     def bcc(self) -> list[str]:
         """The envelope's recipients that no To or Cc header names."""
-        if self.envelope is None:
-            return []
         named = {address.casefold() for address in self._addresses("To", "Cc")}
         return [rcpt for rcpt in self.envelope.rcpt_tos if rcpt.casefold() not in named]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+from ..mail import Mail
 from .message import StoredMessage
-from .stores import Raw
 
 
 class Wanted(TypedDict, total=False):
@@ -58,9 +58,9 @@ class Criteria:
         if isinstance(self.matching, str):  # a mistake in it shows at once
             object.__setattr__(self, "matching", re.compile(self.matching))
 
-    def allow(self, raw: Raw) -> bool:
+    def allow(self, mail: Mail) -> bool:
         """Tell what the envelope alone can tell, before the content is parsed."""
-        return all(self._of_envelope(raw))
+        return all(self._of_envelope(mail))
 
     def match(self, message: StoredMessage) -> bool:
         """Tell whether *message*, which :meth:`allow` allows, meets the rest."""
@@ -73,8 +73,8 @@ class Criteria:
 
         ``where`` is not asked: whoever meets all the rest has failed it.
         """
-        raw = Raw(message.envelope, message.original_content)
-        return sum(self._of_envelope(raw)) + sum(self._of_content(message))
+        mail = Mail(message.envelope, message.original_content)
+        return sum(self._of_envelope(mail)) + sum(self._of_content(message))
 
     def __str__(self) -> str:
         given = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -82,14 +82,14 @@ class Criteria:
             f"{name}={_source(value)}" for name, value in given if value is not None
         )
 
-    def _of_envelope(self, raw: Raw) -> Iterator[bool]:
-        envelope = raw.envelope
+    def _of_envelope(self, mail: Mail) -> Iterator[bool]:
+        envelope = mail.envelope
         if self.to is not None:
             to = self.to.casefold()
-            yield envelope is not None and to in map(str.casefold, envelope.rcpt_tos)
+            yield to in map(str.casefold, envelope.rcpt_tos)
         if self.mail_from is not None:
             mail_from = self.mail_from.casefold()
-            yield envelope is not None and mail_from == envelope.mail_from.casefold()
+            yield mail_from == envelope.mail_from.casefold()
 
     def _of_content(self, message: StoredMessage) -> Iterator[bool]:
         if self.subject is not None:

@@ -24,7 +24,7 @@ from .auth import Auth
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
 
-    from .handlers import Handler
+    from ..handlers import Handler
 
 _log = logging.getLogger("mailhandlers")
 

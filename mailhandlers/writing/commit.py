@@ -14,9 +14,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
-from .envelope import Envelope
+from ..mail import Mail
 from .locks import LockTimeoutError
 from .writers import WriterGoneError, WriterProcess, WriterThread
 
@@ -28,13 +27,6 @@ FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
 _MOST_ROUNDS = 3
 _LARGE = 1 << 20
-
-
-class Mail(NamedTuple):
-    """One message to store."""
-
-    envelope: Envelope
-    content: bytes
 
 
 _Batch = list[tuple[Mail, "asyncio.Future[str]"]]

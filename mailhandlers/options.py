@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import session
+from .smtp import script as session
 
 _USAGE = "PATH [key=value ...]"
 

@@ -10,7 +10,7 @@ from typing import Any, AnyStr, NamedTuple
 
 from aiosmtpd.smtp import SMTP, sanitize
 
-from .envelope import Envelope
+from .facts import SessionFacts, session_facts
 
 
 class Command(NamedTuple):
@@ -50,7 +50,7 @@ class Dialogue:
         said = "".join(f"\n  {verb} {arg} -> {reply}" for verb, arg, reply in self._commands)
         return f"<Dialogue of {self.peer}, {self.protocol}:{said}>"
 
-    def note(self, facts: Envelope) -> None:
+    def note(self, facts: SessionFacts) -> None:
         """Keep what the server knows of the session now."""
         self.peer, self.helo, self.protocol = facts.peer, facts.helo, facts.protocol
         self.tls, self.auth = facts.tls, facts.auth
@@ -129,6 +129,6 @@ class _RecordedSMTP(SMTP):
         # First, so that a client that has a reply finds it recorded.
         assert self.session is not None
         assert self.envelope is not None
-        self._dialogue.note(Envelope.of(self, self.session, self.envelope, 0))
+        self._dialogue.note(session_facts(self, self.session, self.envelope))
         self._dialogue.say(status if isinstance(status, str) else status.decode())
         await super().push(status)

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .commit import Mail
+    from ..mail import Mail
 
     Write = Callable[[list[Mail]], None]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from email.utils import getaddresses, mktime_tz, parsedate_tz
 
-from .envelope import Envelope
+from ..mail import Envelope
 from .message import PARSER_FAULTS, StoredMessage
 
+HEAD = 1 << 16
+"""How many octets of a file are looked at, to tell what it is."""
 _FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
 _HEADER = re.compile(rb"(?:>?From [^\n]*\n)?" + _FIELD)
 # A line of some other file may have a colon, too; a message has one of these.
@@ -25,16 +28,21 @@ def is_mail(head: bytes) -> bool:
     return _HEADER.match(head) is not None and _MAIL.search(_headers(head)) is not None
 
 
-def envelope(content: bytes, name: str, when: float) -> Envelope | None:
-    """Return what the headers of *content* say of an envelope, or None.
+def envelope(content: bytes, name: str, when: float) -> Envelope:
+    """Return the envelope that the headers of *content* give, as far as they do.
 
-    Delivery agents put theirs first; aiosmtpd's Mailbox puts its X- headers last.
+    Delivery agents put theirs first; aiosmtpd's Mailbox puts its X- headers last. Where
+    neither left any, the message's own sender and recipients stand for them.
     """
     message = StoredMessage.parse(_headers(content))
-    senders = message.get_all("X-MailFrom", [])[-1:] or message.get_all("Return-Path", [])
-    named = message.get_all("X-RcptTo", [])[-1:] or message.get_all("Delivered-To", [])
-    if not senders and not named:
-        return None
+
+    def first(*names: str) -> list[str]:
+        found = ([str(value) for value in message.get_all(name, [])] for name in names)
+        return next(filter(None, found), [])
+
+    senders = first("X-MailFrom")[-1:] or first("Return-Path", "Sender", "From")
+    recipients = first("X-RcptTo")[-1:] or first("Delivered-To")
+    recipients = recipients or message.get_all("To", []) + message.get_all("Cc", [])
     return Envelope(
         id=name,
         received=_moment(when),
@@ -43,9 +51,11 @@ def envelope(content: bytes, name: str, when: float) -> Envelope | None:
         protocol="",
         tls=None,
         auth=None,
-        mail_from=str(senders[0]).strip(" <>") if senders else "",
+        mail_from=next(iter(_addresses(senders[:1])), ""),
         mail_options=[],
-        rcpt_tos=_addresses([str(value) for value in named]),
+        rcpt_tos=_addresses(
+            recipients or message.get_all("To", []) + message.get_all("Cc", [])
+        ),
         size=len(content),
     )
 
@@ -64,9 +74,10 @@ def _headers(content: bytes) -> bytes:
     return content[: blank.start()] if blank else content
 
 
-def _addresses(values: list[str]) -> list[str]:
+def _addresses(values: Iterable[object]) -> list[str]:
+    texts = [str(value) for value in values]
     try:
-        return list(dict.fromkeys(address for _, address in getaddresses(values) if address))
+        return list(dict.fromkeys(address for _, address in getaddresses(texts) if address))
     except PARSER_FAULTS:
         return []
 

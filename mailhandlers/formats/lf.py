@@ -1,0 +1,33 @@
+"""LF form: line ends as mail files keep them, where that can be taken back exactly."""
+
+from __future__ import annotations
+
+from . import FormatError
+
+
+def lines_in_lf(data: bytes) -> bytes:
+    """Return *data* with an LF for each CRLF, as ``data.replace(CRLF, LF)`` does."""
+    # One octet is found several times as fast as two, and nearly all mail has CRs and LFs
+    # in pairs only.
+    lf = data.replace(b"\r", b"")
+    return lf if lf.replace(b"\n", b"\r\n") == data else data.replace(b"\r\n", b"\n")
+
+
+def to_lf(wire: bytes) -> bytes:
+    """Return *wire* with LF line ends where that is reversible, else unchanged."""
+    lf = lines_in_lf(wire)
+    if (b"\r" in lf and b"\r\n" in lf) or lf.count(b"\n") != (len(wire) - len(lf)):
+        return wire
+    return lf
+
+
+def from_lf(stored: bytes, size: int) -> bytes:
+    """Return the *size* octets of which :func:`to_lf` made *stored*.
+
+    Raises FormatError when *stored* is cut short or was changed.
+    """
+    if len(stored) == size:
+        return stored
+    if len(stored) + stored.count(b"\n") == size and b"\r\n" not in stored:
+        return stored.replace(b"\n", b"\r\n")
+    raise FormatError(f"a message of {size} octets has {len(stored)} here")

@@ -1,0 +1,49 @@
+"""The moment and the unique name of each message."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_HOST = socket.gethostname()
+_clock = threading.Lock()
+_last = 0
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The name and the moment of one message, from one reading of the clock."""
+
+    id: str
+    received: datetime
+
+    @classmethod
+    def now(cls) -> Identity:
+        """Return the next identity of this process; a later one always sorts later."""
+        global _last
+        with _clock:
+            # A clock that is set back must not change the order of arrival.
+            _last = max(_last + 1, time.time_ns() // 1000)
+            return cls.at(_last, os.getpid(), next(_numbers), _HOST)
+
+    @classmethod
+    def at(cls, microseconds: int, pid: int, number: int, host: str) -> Identity:
+        """Return the identity of the *number*-th message of process *pid* on *host*.
+
+        *microseconds* count from the epoch. Names are those of the Maildir
+        specification, padded with zeros so that they sort by arrival.
+        """
+        seconds, rest = divmod(microseconds, 1_000_000)
+        # A Maildir reader takes "/" for a folder and ":" for the start of the flags.
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in host)
+        return cls(
+            f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{safe or 'localhost'}",
+            _EPOCH + timedelta(microseconds=microseconds),
+        )

@@ -1,0 +1,1 @@
+"""All that finds, reads and shows stored messages."""

@@ -1,0 +1,48 @@
+"""Which kind of store is at a path: found from what is there."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..formats import eml
+from . import other_programs
+from .folders import find_folder
+from .json_lines import JsonLinesStore
+from .mbox import MboxStore
+from .one_mail import MailFileStore
+from .store import NothingYet, Store, StoreError
+
+
+def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
+    """Return the store at *path*, whose kind is found from what is there.
+
+    With a *recipient*, the folders of PerRecipientDir come down to one. Raises
+    StoreError.
+    """
+    path = os.path.abspath(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return find_folder(path, recipient)
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"{path} is no regular file and no folder")
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            head = file.read(other_programs.HEAD)
+    except (FileNotFoundError, NotADirectoryError):
+        return NothingYet(path)
+    if not head:
+        return NothingYet(path)
+    if head.startswith(b"From ") or b"From ".startswith(head):
+        return MboxStore(path)
+    if head.startswith(b"{"):
+        return JsonLinesStore(path)
+    if eml.has_block(head) or other_programs.is_mail(head):
+        return MailFileStore(path, status, head)
+    # Other lines may stand above the first of ours.
+    if b'\n{"id": "' in head:
+        return JsonLinesStore(path)
+    if b"\nFrom " in head:
+        return MboxStore(path)
+    raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")

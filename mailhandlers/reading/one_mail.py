@@ -1,0 +1,53 @@
+"""A file that holds one message: MailFile's, one in a folder, another program's .eml."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+
+from ..formats import FormatError, eml
+from ..mail import Mail
+from ..writing import files
+from . import other_programs
+from .store import Entry, GoneError, IsNew, Store
+
+_ARRIVAL = re.compile(r"(\d{9,11})\.")
+
+
+class MailFileStore(Store):
+    """The one file of MailFile, or an .eml of another program's."""
+
+    def __init__(self, path: str, status: os.stat_result, head: bytes) -> None:
+        super().__init__(path)
+        # A file system may give the next file the same inode at the same tick; the head
+        # holds the envelope's id.
+        self._key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, head)
+
+    def newest_first(self) -> Iterator[Entry]:
+        yield Entry(self._key, self.path, functools.partial(read_mail, self.path))
+
+    def mark(self) -> IsNew:
+        return lambda key: key != self._key
+
+    def clear(self) -> None:
+        files.remove([self.path])
+
+
+def read_mail(path: str) -> Mail:
+    """Return what a file with one message holds. Raises GoneError or FormatError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+            written = os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        raise GoneError(path) from None
+    if eml.has_block(data):
+        return eml.decode(data)
+    if not other_programs.is_mail(data[: other_programs.HEAD]):
+        raise FormatError("no message begins like this")
+    name = os.path.basename(path)
+    second = _ARRIVAL.match(name)
+    when = float(second[1]) if second else written
+    return Mail(other_programs.envelope(data, name, when), data)

@@ -1,0 +1,77 @@
+"""What every kind of store offers to those who read it.
+
+Reading changes nothing and takes no lock. What is only half there is left out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ..mail import Mail
+
+
+class StoreError(ValueError):
+    """The path holds something that none of the handlers wrote."""
+
+
+class GoneError(LookupError):
+    """The entry was removed, or isn't whole yet: to a reader it isn't there."""
+
+
+class Entry(NamedTuple):
+    """One message in a store, read only when asked for."""
+
+    key: Any
+    """What tells it from the others of this store."""
+    place: str
+    """Where it stands, for people."""
+    read: Callable[[], Mail]
+    """Return what it holds; raises GoneError, or FormatError for what is no message."""
+
+
+IsNew = Callable[[Any], bool]  # of an entry's key
+
+
+class Store(ABC):
+    """One look at a store: a new look is a new object."""
+
+    folders: list[str] = []  # noqa: RUF012 - none of its own is the default
+    """The folders below the path in which messages arrive."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @abstractmethod
+    def newest_first(self) -> Iterator[Entry]:
+        """Yield the entries, the latest by arrival first."""
+
+    @abstractmethod
+    def mark(self) -> IsNew:
+        """Return a test that tells the entries that come after this look."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove all messages, also under a running server."""
+
+    def oldest_first(self) -> Iterator[Entry]:
+        """Yield the entries in order of arrival."""
+        yield from reversed(list(self.newest_first()))
+
+    def only(self, is_new: IsNew) -> Iterator[Entry]:
+        """Yield the entries that come after a mark, the latest first."""
+        return (entry for entry in self.newest_first() if is_new(entry.key))
+
+
+class NothingYet(Store):
+    """A store that no message has made yet, or that somebody removed."""
+
+    def newest_first(self) -> Iterator[Entry]:
+        return iter(())
+
+    def mark(self) -> IsNew:
+        return lambda key: True
+
+    def clear(self) -> None:
+        pass

@@ -1,0 +1,1 @@
+"""What is said in an SMTP session, and what is learned from it."""

@@ -1,0 +1,91 @@
+"""Open files: write all of something, wait until the disk has it, close them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+_MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
+_MOST_OCTETS = 1 << 20
+
+# Flushes that run at the same time are one to the drive. Where a flush takes 3 ms, 25 new
+# files took 91 ms one after the other and 16 ms in parallel; where it takes 0.1 ms, the
+# threads cost more than they save.
+_SLOW_FLUSH = 0.001
+_MOST_FLUSHES = 16
+
+
+def write_all(fd: int, pieces: Iterable[bytes]) -> None:
+    """Write all *pieces*; a nearly full disk takes a part without an error."""
+    for portion in _portions(pieces):
+        done = os.writev(fd, portion)
+        if done < sum(map(len, portion)):
+            whole = memoryview(b"".join(portion))
+            while done < len(whole):
+                done += os.write(fd, whole[done:])
+
+
+def _portions(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield *pieces* by as many as one call writes.
+
+    What is formed only when it is to be written is in memory for as long, and in a cache.
+    """
+    portion: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        portion.append(piece)
+        size += len(piece)
+        if size >= _MOST_OCTETS or len(portion) == _MOST_PIECES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def fsync(fd: int) -> None:
+    """Wait until the disk has the file, whatever its drive caches."""
+    if sys.platform == "darwin":  # whose fsync leaves data in the drive's cache
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def fsync_all(fds: Sequence[int]) -> None:
+    """Wait until the disk has all files. Raises the first OSError of any."""
+    if not fds:
+        return
+    first, *others = fds
+    started = time.perf_counter()
+    fsync(first)
+    if others and time.perf_counter() - started > _SLOW_FLUSH:
+        with ThreadPoolExecutor(_MOST_FLUSHES) as pool:
+            for _ in pool.map(fsync, others):
+                pass
+    else:
+        for fd in others:
+            fsync(fd)
+
+
+def start_writing(fds: Sequence[int]) -> None:
+    """Have the disk begin with all files, so that one commit of its journal takes them.
+
+    The fsyncs that follow then wait once, not once for each file. This is a hint alone:
+    on Linux, POSIX_FADV_DONTNEED starts to write what it is to forget.
+    """
+    if len(fds) > 1 and hasattr(os, "posix_fadvise"):
+        for fd in fds:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def close_all(fds: list[int]) -> None:
+    """Close all *fds*, also where one fails, as a full disk of another machine makes it."""
+    if fds:
+        try:
+            os.close(fds.pop())
+        finally:
+            close_all(fds)

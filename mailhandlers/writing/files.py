@@ -1,0 +1,237 @@
+"""Whole files: added to folders, or replaced; on disk before a method returns.
+
+Each method raises OSError when it can't, with the store as it was before. What a
+crash may leave is a hidden temporary file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from . import locks
+from .descriptors import close_all, fsync_all, start_writing, write_all
+from .undo import Undo
+
+Pieces = Sequence[bytes]
+
+_MOST_OPEN = 100  # files at once, of the 1,024 that a process often may have
+# Where one file can't have a further name: FAT and some network file systems, mostly.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+_O_PATH = getattr(os, "O_PATH", 0)  # Linux: keeps a file, whoever may read it
+
+
+class NewFile(NamedTuple):
+    """A file to add to a store: written under one name, shown under others."""
+
+    temporary: str
+    names: Sequence[str]
+    pieces: Pieces
+
+
+class Pointer(NamedTuple):
+    """A symbolic link to put in place, atomically; names sort, the greatest stays."""
+
+    temporary: str
+    link: str
+    target: str
+
+
+class Disk:
+    """How a store is written: whether to wait for the disk, and the files' permissions."""
+
+    def __init__(self, *, sync: bool = True, mode: int = 0o600) -> None:
+        self.sync = sync
+        self.mode = mode
+        # Who may read the files may enter the folders.
+        self._folder_mode = mode | (mode & 0o444) >> 2
+        self._replaced: list[int] = []
+
+    def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
+        """Make *pieces* the content of the file *path*, atomically.
+
+        The disk keeps what was replaced until :meth:`free_replaced` is called.
+        """
+        previous = f"{temporary}.previous"
+        with Undo() as undo:
+            self._write_new([(temporary, pieces)], undo)
+            was_there = self._keep(path, previous, undo)
+            os.replace(temporary, path)
+            if was_there:
+                undo.add(os.replace, previous, path)
+            else:
+                undo.add(os.unlink, path)
+            self.sync_folders([os.path.dirname(path)])
+        if was_there:
+            self._remove_name(previous)
+
+    def _remove_name(self, name: str) -> None:
+        """Remove *name*; the disk frees the file in :meth:`free_replaced`."""
+        with suppress(OSError):  # the message is stored: what is left over refuses nothing
+            if _O_PATH:
+                self._replaced.append(os.open(name, _O_PATH))
+            os.unlink(name)
+
+    def free_replaced(self) -> None:
+        """Let the disk free what was replaced: it takes 75 us, and no reply need wait."""
+        with suppress(OSError):
+            close_all(self._replaced)
+
+    def add(
+        self,
+        folders: Iterable[str],
+        files: Sequence[NewFile],
+        pointers: Iterable[Pointer] = (),
+    ) -> None:
+        """Add all *files*, and make *pointers* point to them, or change nothing.
+
+        Missing *folders* are made, parents first. Raises FileExistsError where a name
+        is taken.
+        """
+        changed: dict[str, bool] = {}  # folders: in which order they are synced is the same
+        with Undo() as undo:
+            for folder in folders:
+                if self._make_folder(folder, undo):
+                    changed[os.path.dirname(folder)] = True
+            for start in range(0, len(files), _MOST_OPEN):
+                some = files[start : start + _MOST_OPEN]
+                self._write_new([(file.temporary, file.pieces) for file in some], undo)
+            for file in files:
+                *others, last = file.names
+                for name in others:
+                    self._link(file, name, undo)
+                self._rename(file, last, undo)
+                changed |= {os.path.dirname(name): True for name in file.names}
+            for pointer in pointers:
+                self._point(pointer, undo)
+            self.sync_folders([*changed])
+
+    def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: Undo) -> None:
+        """Make new files, and wait for the disk to have all of them."""
+        fds = []
+        try:
+            for path, pieces in files:
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.mode)
+                fds.append(fd)
+                undo.add(os.unlink, path)
+                self.permit(fd)
+                write_all(fd, pieces)
+            if self.sync:
+                start_writing(fds)
+                fsync_all(fds)
+        finally:
+            close_all(fds)
+
+    def _keep(self, path: str, name: str, undo: Undo) -> bool:
+        """Give the file *path* a further *name*, by which it can be put back; False: none.
+
+        An undo by name is one rename: it needs neither space nor a working fsync.
+        """
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+            raise OSError(errno.EEXIST, "no regular file any more", path)
+        try:
+            os.link(path, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with open(path, "rb") as file:
+                self._write_new([(name, [file.read()])], undo)
+        else:
+            undo.add(os.unlink, name)
+        return True
+
+    def permit(self, fd: int) -> None:
+        """Give the open file *fd* the permissions of a file of this store."""
+        if self.mode & 0o077:  # what was asked for, whatever the umask
+            os.fchmod(fd, self.mode)
+
+    def _make_folder(self, path: str, undo: Undo) -> bool:
+        """Make the folder *path*; return False where it is there already."""
+        if os.path.isdir(path):
+            return False
+        try:
+            os.mkdir(path, self._folder_mode)
+        except FileExistsError:  # another server was faster
+            return False
+        undo.add(os.rmdir, path)
+        if self.mode & 0o077:
+            os.chmod(path, self._folder_mode)
+        return True
+
+    def _link(self, file: NewFile, name: str, undo: Undo) -> None:
+        try:
+            os.link(file.temporary, name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            copy = f"{os.path.dirname(name)}/.{os.path.basename(name)}.tmp"
+            self._write_new([(copy, file.pieces)], undo)
+            self._rename(file._replace(temporary=copy), name, undo)
+        else:
+            undo.add(os.unlink, name)
+
+    def _rename(self, file: NewFile, name: str, undo: Undo) -> None:
+        # A rename replaces what has the name, and our names hold process and microsecond:
+        # whoever has it already has had it for a while.
+        if os.path.lexists(name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        os.rename(file.temporary, name)
+        undo.add(os.unlink, name)
+
+    def _point(self, pointer: Pointer, undo: Undo) -> None:
+        # Two processes may point at once: the lock makes the later message win.
+        folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            locks.wait_for(lambda: locks.try_flock(folder), pointer.link)
+            before = None
+            with suppress(FileNotFoundError):
+                before = os.readlink(pointer.link)
+            if before is None or before < pointer.target:
+                os.symlink(pointer.target, pointer.temporary)
+                undo.add(os.unlink, pointer.temporary)
+                os.replace(pointer.temporary, pointer.link)
+                undo.add(_point_back, pointer, before)
+        finally:
+            os.close(folder)
+
+    def sync_folders(self, paths: Sequence[str]) -> None:
+        """Wait until the disk has the names in the folders *paths*."""
+        for start in range(0, len(paths), _MOST_OPEN) if self.sync else ():
+            fds: list[int] = []
+            try:
+                for path in paths[start : start + _MOST_OPEN]:
+                    fds.append(os.open(path, os.O_RDONLY))
+                fsync_all(fds)
+            finally:
+                close_all(fds)
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Remove files; one that is gone already counts as removed."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def empty_folders(folders: Iterable[str]) -> None:
+    """Remove the files in *folders*, but for the hidden ones that are being written."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            remove(f"{folder}/{name}" for name in os.listdir(folder) if name[0] != ".")
+
+
+def _point_back(pointer: Pointer, before: str | None) -> None:
+    if before is None:
+        os.unlink(pointer.link)
+    else:
+        os.symlink(before, pointer.temporary)
+        os.replace(pointer.temporary, pointer.link)
