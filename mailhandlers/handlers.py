@@ -1,24 +1,21 @@
-"""The five handlers, and what they share: the command line, the group commit, the replies.
+"""The five handlers, and what they share.
 
-A handler says what to write and where; :mod:`mailhandlers.storage` knows how.
+A handler says what to write and where; :mod:`mailhandlers.writing` knows how and when.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import logging
 import os
-import socket
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from . import command
 from . import options as arguments
 from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
@@ -27,7 +24,8 @@ from .reading.message import StoredMessage
 from .smtp.facts import envelope_of
 from .smtp.script import Reply, Script
 from .writing import appending, descriptors, files
-from .writing.commit import FAILED, GroupCommit
+from .writing.commit import GroupCommit
+from .writing.store import FAILED, Store
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -80,7 +78,9 @@ class Handler(ABC):
         self.path = os.path.abspath(path)
         self._check_path()
         self._disk = files.Disk(sync=sync, mode=mode)
-        self._commit = GroupCommit(self._write, self._disk.free_replaced, self.path)
+        self._commits = GroupCommit(
+            Store(self.path, self._write, self._empty, self._disk.free_replaced)
+        )
         self._loop = loop
         self._script = Script(
             self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
@@ -97,26 +97,15 @@ class Handler(ABC):
 
         Misuse ends in ``parser.error``, before the port opens.
         """
-        # aiosmtpd shows errors only, and a warning is for the user of its command.
-        _log.setLevel(logging.WARNING)
+        command.show_warnings()
         try:
             handler = cls.from_args(*args)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
-        # The command may become "nobody", to whom Python's own library is not readable
-        # everywhere: names are looked up with these parts of it.
-        for needed in ("encodings.idna", "concurrent.futures.thread"):
-            import_module(needed)
-        # For its own name aiosmtpd asks at each connection, and all sessions would wait for
-        # a slow answer: it has one for all.
-        socket.getfqdn = functools.cache(socket.getfqdn)
-        socket.getfqdn()
-        # For each read, asyncio asks malloc for 256 KiB. glibc has the kernel map and unmap
-        # them, until it has seen a larger block freed: mallopt(3), M_MMAP_THRESHOLD.
-        bytearray(1 << 20)
-        handler._commit.start_writers()
-        if handler._loop:  # aiosmtpd takes the loop that it finds
-            asyncio.set_event_loop(import_module(handler._loop).new_event_loop())
+        command.import_while_readable()
+        command.remember_own_name()
+        command.keep_freed_memory()
+        command.run_on_own_loop(handler._loop, handler._before_listening)
         return handler
 
     @classmethod
@@ -132,7 +121,7 @@ class Handler(ABC):
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
         mail = Mail(envelope_of(server, session, envelope, len(content)), content)
-        return await self._commit.store(mail)
+        return await self._commits.commit(mail)
 
     async def handle_exception(self, error: Exception) -> str:
         """Return the reply to a command that *error* ended: the hook of aiosmtpd.
@@ -142,13 +131,37 @@ class Handler(ABC):
         _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
         return FAILED
 
-    def __dir__(self) -> Iterable[str]:
-        # aiosmtpd reads all that stands here, at each connection, to find its hooks.
-        return [*_public_names(type(self)), *vars(self)]
+    def reset(self) -> None:
+        """Empty the store, after what is being written; return when that is done.
+
+        For other threads than the event loop's. Raises OSError.
+        """
+        self._commits.reset()
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the thread that writes.
+
+        A message that comes later starts it again. Without, it ends by itself when idle.
+        """
+        self._commits.close()
+
+    async def _empty_store(self) -> str:
+        """Empty the store in its turn; return the SMTP reply."""
+        return await self._commits.commit_reset()
+
+    async def _before_listening(self) -> None:
+        """Do what the command does as its final user, before the port is open."""
+        self._prepare()
+        if sys.platform == "linux":  # macOS's libraries don't survive a fork
+            await self._commits.fork_writer()
 
     @abstractmethod
-    def reset(self) -> None:
-        """Empty the store, keeping its folders."""
+    def _prepare(self) -> None:
+        """Make the store, empty, where there is none; raises OSError where none can be."""
+
+    @abstractmethod
+    def _empty(self) -> None:
+        """Remove all messages, keeping the folders; raises OSError."""
 
     @abstractmethod
     def _write(self, mails: Sequence[Mail]) -> None:
@@ -187,8 +200,11 @@ class MailFile(Handler):
     ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
     """
 
-    def reset(self) -> None:
-        """Remove the file."""
+    def _prepare(self) -> None:
+        files.check_writable(os.path.dirname(self.path))
+        self._disk.make_file(self.path)
+
+    def _empty(self) -> None:
         files.remove([self.path])
 
     def _write(self, mails: Sequence[Mail]) -> None:
@@ -207,16 +223,21 @@ class MaildirSink(Handler):
 
     _is_folder = True
 
-    def reset(self) -> None:
-        """Remove the messages in ``new`` and ``cur``."""
+    @property
+    def _folders(self) -> list[str]:
+        # tmp comes last: without new, a reader would take it for a recipient's folder.
+        return [self.path, *(f"{self.path}/{name}" for name in ("new", "cur", "tmp"))]
+
+    def _prepare(self) -> None:
+        self._disk.make_folders(self._folders)
+
+    def _empty(self) -> None:
         files.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
 
     def _write(self, mails: Sequence[Mail]) -> None:
         self._make_unique(self._add, mails)
 
     def _add(self, mails: Sequence[Mail]) -> None:
-        # tmp comes last: without new, a reader would take it for a recipient's folder.
-        folders = [f"{self.path}/{name}" for name in ("new", "cur", "tmp")]
         new_files = [
             files.NewFile(
                 f"{self.path}/tmp/{mail.envelope.id}",
@@ -225,7 +246,7 @@ class MaildirSink(Handler):
             )
             for mail in mails
         ]
-        self._disk.add([self.path, *folders], new_files)
+        self._disk.add(self._folders, new_files)
 
 
 class MboxSink(Handler):
@@ -235,8 +256,10 @@ class MboxSink(Handler):
         super().__init__(path, **options)
         self._file = appending.mbox_file(self.path, self._disk)
 
-    def reset(self) -> None:
-        """Empty the file, under its lock."""
+    def _prepare(self) -> None:
+        self._disk.make_file(self.path)
+
+    def _empty(self) -> None:
         self._file.truncate()
 
     def _write(self, mails: Sequence[Mail]) -> None:
@@ -252,9 +275,12 @@ class JsonLines(Handler):
         super().__init__(path, **options)
         self._file = appending.json_lines_file(self.path, self._disk)
 
-    def reset(self) -> None:
-        """Empty the file, under its lock; what standard output got is out of reach."""
+    def _prepare(self) -> None:
         if not self._is_output:
+            self._disk.make_file(self.path)
+
+    def _empty(self) -> None:
+        if not self._is_output:  # what standard output got is out of reach
             self._file.truncate()
 
     def _write(self, mails: Sequence[Mail]) -> None:
@@ -278,8 +304,10 @@ class PerRecipientDir(Handler):
 
     _is_folder = True
 
-    def reset(self) -> None:
-        """Remove every message and every ``latest.eml``."""
+    def _prepare(self) -> None:
+        self._disk.make_folders([self.path])
+
+    def _empty(self) -> None:
         with suppress(FileNotFoundError):
             files.empty_folders(entry.path for entry in os.scandir(self.path) if entry.is_dir())
 
@@ -311,8 +339,3 @@ class PerRecipientDir(Handler):
 
 def _json_line(mail: Mail) -> Iterator[bytes]:
     return json_lines.encode(mail, StoredMessage.parse(mail.content).summary())
-
-
-@functools.cache
-def _public_names(kind: type) -> list[str]:
-    return [name for name in dir(kind) if not name.startswith("_")]

@@ -173,7 +173,7 @@ def test_every_verb_is_answered(verb: str, tmp_path: Path) -> None:
         with server.client() as client:
             assert reach(client, verb) == f"454 4.0.0 Not {verb}"
             assert verb != "QUIT" or hang_up_follows(client)
-        assert not path.exists()
+        assert path.read_bytes() == b""
         # It was for once.
         assert server.send() == "250 OK"
 
@@ -186,7 +186,7 @@ def test_421_hangs_up(verb: str, tmp_path: Path) -> None:
             assert hang_up_follows(client)
         assert server.process.poll() is None
         assert server.errors() == ""
-        assert not (tmp_path / "latest.mail").exists()
+        assert (tmp_path / "latest.mail").read_bytes() == b""
 
 
 def test_nothing_is_said_after_421(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_other_programs_see_the_refusal(tmp_path: Path, name: str) -> None:
         )
     assert done.returncode != 0
     assert b"550 5.1.1 No such user" in done.stdout + done.stderr
-    assert not (tmp_path / "latest.mail").exists()
+    assert (tmp_path / "latest.mail").read_bytes() == b""
 
 
 # delay
@@ -510,7 +510,8 @@ def test_smtplibs_own_rset_empties_nothing(tmp_path: Path) -> None:
 def test_a_reset_that_fails_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mail.jsonl"
     with Server("JsonLines", path, "rset=clear") as server, server.client() as client:
-        path.mkdir()
+        path.unlink()
+            path.mkdir()
         assert client.command("RSET")[:9] == "451 4.3.0"
         path.rmdir()
         assert client.command("RSET") == "250 OK"
@@ -556,7 +557,7 @@ def test_long_lines_are_let_in_on_request(tmp_path: Path) -> None:
     content = b"Subject: long\r\n\r\n" + b"x" * 9_998 + b"\r\n"
     with Server("MailFile", path) as server:
         assert server.send(content)[:3] == "500"
-    assert not path.exists()
+    assert path.read_bytes() == b""
     with Server("MailFile", path, "max_line=10000") as server:
         assert server.send(content) == "250 OK"
         assert read_latest(path).original_content == content

@@ -40,8 +40,6 @@ _REPLY = re.compile(
 _EXAMPLE = "RCPT *@bounce.test: 550 5.1.1 No such user"
 _SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
 
-_NOT_EMPTIED = "451 4.3.0 Local error in emptying the store, try again later"
-
 
 @dataclass(frozen=True)
 class Reply:
@@ -241,13 +239,8 @@ class Script:
         """Empty the store for an RSET that has nothing else to undo."""
         if session in self._begun:
             return MISSING
-        try:
-            await asyncio.to_thread(self._handler.reset)
-        except OSError as error:
-            path, cause = error.filename or self._handler.path, error.strerror
-            _log.error("%s: %s; the store is not emptied: %s", path, cause, _NOT_EMPTIED)
-            return _NOT_EMPTIED
-        return MISSING
+        reply = await self._handler._empty_store()
+        return MISSING if _is_success(reply) else reply
 
 
 def _number(kind: Callable[[str], Any], value: str) -> Any:

@@ -1,178 +1,158 @@
 """Group commit: messages that arrive together are written together, off the event loop.
 
-One batch is written at a time. What arrives meanwhile is the next, so that a lock, a
-write and an fsync serve many messages when many come, and one waits for nobody.
+Each event loop has a queue, and one batch of a queue is written at a time. What arrives
+meanwhile is the next batch: a lock, a write and an fsync serve many messages when many
+come, and a lone message is a batch of one that waits for nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from itertools import takewhile
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from ..mail import Mail
-from .locks import LockTimeoutError
-from .writers import WriterGoneError, WriterProcess, WriterThread
+from .store import Store
+from .writers import WriterProcess, WriterThread, Written
 
 _log = logging.getLogger("mailhandlers")
-
-STORED = "250 OK"
-DISK_FULL = "452 4.3.1 Insufficient system storage, try again later"
-FAILED = "451 4.3.0 Local error in storing the message, try again later"
 
 _MOST_ROUNDS = 3
 _LARGE = 1 << 20
 
 
-_Batch = list[tuple[Mail, "asyncio.Future[str]"]]
+class _Waiting(NamedTuple):
+    """What a client waits for: that its mail is stored, or (None) that the store is empty."""
+
+    mail: Mail | None
+    reply: asyncio.Future[str]
+
+
+def _has_mail(waiting: _Waiting) -> bool:
+    return waiting.mail is not None
+
+
+class _Queue:
+    """What the clients of one event loop wait for, in order of arrival.
+
+    A client may leave at any time: the queue keeps its mail, which is written all the same,
+    in its turn. What happens next never depends on a client.
+    """
+
+    def __init__(self, write: Callable[[list[Mail], Written], None]) -> None:
+        self._write = write
+        self._waiting: list[_Waiting] = []
+        self._is_busy = False  # a batch is being gathered or written
+        self._rounds = 0
+
+    def put(self, mail: Mail | None) -> asyncio.Future[str]:
+        """Return the future SMTP reply to *mail*, or to None: a reset."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(mail, loop.create_future())
+        self._waiting.append(waiting)
+        if not self._is_busy:
+            self._is_busy = True
+            self._gather(loop, self._rounds)
+        return waiting.reply
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+        """Have a batch written after some *rounds* of the loop.
+
+        Under load, each round brings further messages into the batch. To wait for all of
+        them would leave the loop idle while they are written.
+        """
+        if rounds:
+            loop.call_soon(self._gather, loop, rounds - 1)
+            return
+        # A batch is the messages before the next reset, or that reset.
+        batch = [*takewhile(_has_mail, self._waiting)] or self._waiting[:1]
+        del self._waiting[: len(batch)]
+
+        def written(replies: list[str]) -> None:
+            loop.call_soon_threadsafe(self._answer, loop, batch, replies)
+
+        self._write([waiting.mail for waiting in batch if waiting.mail is not None], written)
+
+    def _answer(
+        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], replies: list[str]
+    ) -> None:
+        for waiting, reply in zip(batch, replies, strict=True):
+            if not waiting.reply.done():  # else the client went away
+                waiting.reply.set_result(reply)
+        self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
+        if self._waiting:
+            self._gather(loop, self._rounds)
+        else:
+            self._is_busy = False
 
 
 class GroupCommit:
-    """Stores messages with *write*, which stores all that it is given or raises OSError.
+    """Stores the messages of any number of event loops, batch by batch.
 
-    *tidy* is called after each reply, for what a client need not wait for; *path* names
-    the store in the log. Where a handler serves several event loops, each has batches of
-    its own, and they take turns.
+    *store* is written by one thread for all loops, or by a child process once there is one.
     """
 
-    def __init__(
-        self, write: Callable[[list[Mail]], None], tidy: Callable[[], None], path: str
-    ) -> None:
-        self._write = write
-        self._tidy = tidy
-        self._path = path
-        self._turn = threading.Lock()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = WriterThread(store)
         self._child: WriterProcess | None = None
-        self._thread: WriterThread | None = None
-        self._job: list[Mail] = []  # the latest for a thread, which empties it in the end
-        self._alone: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
-        self._pending: dict[asyncio.AbstractEventLoop, _Batch] = {}
-        self._rounds = 0
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
-    def start_writers(self) -> None:
-        """Have a thread and, where this process can be forked, a child of it to write."""
-        if sys.platform == "linux" and threading.active_count() == 1:
-            self._child = WriterProcess(self._write, self._tidy)
-        self._thread = WriterThread()
-
-    async def store(self, mail: Mail) -> str:
+    async def commit(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
-        loop = asyncio.get_running_loop()
-        if not (self._rounds or loop in self._alone or loop in self._pending):
-            # A lone message needs no task, which would cost it two rounds of the loop.
-            written = self._alone[loop] = asyncio.Event()
-            try:
-                (said,) = await self._commit([mail])
-            finally:
-                del self._alone[loop]
-                written.set()
-            return said
-        reply: asyncio.Future[str] = loop.create_future()
-        if loop in self._pending:
-            self._pending[loop].append((mail, reply))
+        return await self._queue().put(mail)
+
+    async def commit_reset(self) -> str:
+        """Empty the store after what came before; return the SMTP reply to that."""
+        return await self._queue().put(None)
+
+    async def fork_writer(self) -> None:
+        """Have a child of this process write batches, from now on.
+
+        For a process with one event loop, which has neither threads nor clients yet: the
+        child is a copy of it. Where no process can be had, the thread writes batches, too.
+        """
+        try:
+            self._child = await WriterProcess.fork(self._store, self._thread)
+        except OSError as error:
+            _log.warning("no writer process: %s; the server writes by itself", error.strerror)
+
+    def reset(self) -> None:
+        """Empty the store, and wait until that is done. Raises OSError.
+
+        For other threads than the event loop's. It comes after what the thread was given.
+        """
+        self._thread.run(self._store.empty)
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the thread; the next message starts it."""
+        self._thread.close()
+
+    def write(self, mails: list[Mail], written: Written) -> None:
+        """Have *mails* written, or the store emptied where there are none; then *written*.
+
+        The child is for batches: a thread's system calls each give the interpreter lock
+        away and wait for it behind a busy event loop, and a store of many files would halve
+        the server's speed. A lone message takes the thread, which saves 70 us, and a
+        large one, which would be copied for nothing.
+        """
+        if not mails:
+            self._thread.commit_reset(written)
+        elif self._child is None or len(mails) == 1 or _is_large(mails):
+            self._thread.commit(mails, written)
         else:
-            self._pending[loop] = [(mail, reply)]
-            # The future keeps its callback, and so the task, until it has a result.
-            task = loop.create_task(self._work(loop, self._pending[loop]))
-            reply.add_done_callback(lambda _: task)
-        return await reply
+            self._child.commit(mails, written)
 
-    async def _work(self, loop: asyncio.AbstractEventLoop, pending: _Batch) -> None:
-        """Write what is *pending*, and what arrives meanwhile, until nothing is left."""
-        batch: _Batch = []
-        try:
-            if loop in self._alone:
-                await self._alone[loop].wait()
-            while pending:
-                # Under load, each round of the loop brings further messages into the batch.
-                # To wait for all of them would leave the loop idle while they are written.
-                for _ in range(self._rounds):
-                    await asyncio.sleep(0)
-                batch, pending[:] = pending[:], []
-                self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
-                replies = await self._commit([mail for mail, _ in batch])
-                _answer(batch, replies)
-        finally:
-            # An error nobody foresaw must not leave clients that wait for ever.
-            _answer(batch + pending, [FAILED] * (len(batch) + len(pending)))
-            del self._pending[loop]
-
-    async def _commit(self, mails: list[Mail]) -> list[str]:
-        try:
-            await self._store(mails)
-        except (OSError, MemoryError) as error:
-            # One message that doesn't fit must not refuse those that came with it.
-            if len(mails) > 1 and not isinstance(error, LockTimeoutError):
-                return [reply for mail in mails for reply in await self._commit([mail])]
-            return [self._refuse(mail, error) for mail in mails]
-        return [STORED] * len(mails)
-
-    async def _store(self, mails: list[Mail]) -> None:
-        """Write *mails* off the event loop. Raises OSError."""
-        large = sum(len(mail.content) for mail in mails) > _LARGE
-        # A thread may still write for a client that went away: nobody overtakes it.
-        if self._child and len(mails) > 1 and not large and not self._job:
-            try:
-                await self._child.write(mails)
-                return
-            except WriterGoneError:
-                self._child = None
-                _log.error("the writer process is gone; the server writes by itself now")
+    def _queue(self) -> _Queue:
         loop = asyncio.get_running_loop()
-        written = loop.create_future()
-        job = self._job = list(mails)
-        write = partial(self._in_turn, job, written)
-        try:
-            if self._thread:
-                self._thread.submit(write)
-            else:
-                loop.run_in_executor(None, write)
-        except RuntimeError as error:  # no thread can be had, or no longer
-            job.clear()  # for the next thread, which finds the job still waiting
-            raise OSError(errno.EAGAIN, str(error)) from error
-        await written
-
-    def _in_turn(self, job: list[Mail], written: asyncio.Future[None]) -> None:
-        """Write *job* in this thread, tell *written* so, and tidy up."""
-        with self._turn:
-            if not job:
-                return
-            error: BaseException | None = None
-            try:
-                self._write(job)
-            except BaseException as caught:  # noqa: BLE001 (raised where it is waited for)
-                error = caught
-            job.clear()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                written.get_loop().call_soon_threadsafe(_settle, written, error)
-            self._tidy()
-
-    def _refuse(self, mail: Mail, error: Exception) -> str:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reply = DISK_FULL if full else FAILED
-        path = getattr(error, "filename", None) or self._path
-        cause = getattr(error, "strerror", None) or type(error).__name__
-        _log.error(
-            "%s: %s; refused mail from %a: %s", path, cause, mail.envelope.mail_from, reply
-        )
-        return reply
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue(self.write)
+        return queue
 
 
-def _settle(written: asyncio.Future[None], error: BaseException | None) -> None:
-    if written.done():  # the client went away
-        return
-    if error is None:
-        written.set_result(None)
-    else:
-        written.set_exception(error)
-
-
-def _answer(batch: _Batch, replies: list[str]) -> None:
-    for (_, future), reply in zip(batch, replies, strict=True):
-        if not future.done():  # else the client went away; the mail is stored
-            future.set_result(reply)
+def _is_large(mails: list[Mail]) -> bool:
+    return sum(len(mail.content) for mail in mails) > _LARGE

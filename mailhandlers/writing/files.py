@@ -111,6 +111,32 @@ class Disk:
                 self._point(pointer, undo)
             self.sync_folders([*changed])
 
+    def make_file(self, path: str) -> None:
+        """Make an empty file, for programs that wait for one, where there is none.
+
+        Raises OSError, also for a file that is there and can't be written.
+        """
+        flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK
+        try:
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, self.mode)
+        except FileExistsError:
+            os.close(os.open(path, flags))
+            return
+        try:
+            self.permit(fd)
+        finally:
+            os.close(fd)
+        self.sync_folders([os.path.dirname(path)])
+
+    def make_folders(self, folders: Sequence[str]) -> None:
+        """Make those of *folders* that are missing.
+
+        Raises OSError, also for one that is there and can't be written.
+        """
+        self.add(folders, [])
+        for folder in folders:
+            check_writable(folder)
+
     def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: Undo) -> None:
         """Make new files, and wait for the disk to have all of them."""
         fds = []
@@ -213,6 +239,12 @@ class Disk:
                 fsync_all(fds)
             finally:
                 close_all(fds)
+
+
+def check_writable(folder: str) -> None:
+    """Raise OSError where this process can't make files in *folder*."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
 
 
 def remove(paths: Iterable[str]) -> None:

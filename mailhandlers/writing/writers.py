@@ -1,109 +1,244 @@
-"""Who writes while the event loop goes on: a thread, or a process."""
+"""Who writes while the event loop goes on: a thread, or a child process.
+
+Both take a batch and a callback, which they call with the SMTP reply to each message. The
+callback may be called in any thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
+import json
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, BinaryIO, NoReturn, cast
 
-if TYPE_CHECKING:
-    from ..mail import Mail
+from ..mail import Envelope, Mail
+from .store import Store
 
-    Write = Callable[[list[Mail]], None]
+_log = logging.getLogger("mailhandlers")
+
+Written = Callable[[list[str]], object]
+"""What is called with the replies to a batch; RuntimeError says that its loop is closed."""
+
+IDLE_SECONDS = 2.0
+"""How long a thread waits for its next job before it ends."""
+CHILD_SECONDS = 60.0
+"""How long a child may take for a batch; a lock alone may take 10 seconds."""
 
 _SIZE = 4
 
 
 class WriterThread:
-    """Does one job after the other in a thread of its own, sooner than an executor would.
+    """Does one job after the other, whichever loop it comes from, in a thread of its own.
 
-    The thread starts with the first job; a program that ends waits for the last.
+    The thread starts with a job and ends when it had none for :data:`IDLE_SECONDS`, or by
+    :meth:`close`. A program that ends waits for the jobs that are there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread()
-        atexit.register(self._end)
+        # Held to start the thread, to give it a job and to let it end: a job that comes
+        # while it ends starts the next.
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Do *job* next. Raises RuntimeError where no thread can be had."""
-        if not self._thread.is_alive():
-            thread = threading.Thread(target=self._work, daemon=True)
-            thread.start()
-            self._thread = thread
-        self._jobs.put(job)
+    def commit(self, mails: Sequence[Mail], written: Written) -> None:
+        """Commit *mails* after all that was asked before, then call *written*."""
+        try:
+            self._submit(partial(self._do, partial(self._store.commit, mails), written))
+        except RuntimeError as error:  # no thread can be had
+            full = OSError(errno.EAGAIN, str(error))
+            written([self._store.refusal(mail, full) for mail in mails])
+
+    def commit_reset(self, written: Written) -> None:
+        """Empty the store after all that was asked before, then call *written*."""
+        try:
+            self._submit(partial(self._do, self._store.commit_reset, written))
+        except RuntimeError:
+            written(self._store.commit_reset())  # nobody else is writing
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Do *work* after all that was asked before; return, or raise, when it is done."""
+        done: Future[object] = Future()
+        self._submit(partial(_run, work, done))
+        done.result()
+
+    def close(self) -> None:
+        """Wait for all that was asked, and for the thread to end."""
+        with self._lock:
+            thread = self._thread
+            if thread is not None:
+                self._jobs.put(None)
+        if thread is not None:
+            thread.join()
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            if self._thread is None:
+                # A daemon, for which Python doesn't wait, unless there is a job: see close.
+                thread = threading.Thread(
+                    target=self._work, name="mailhandlers-writer", daemon=True
+                )
+                thread.start()
+                self._thread = thread
+                atexit.register(self.close)
+            self._jobs.put(job)
 
     def _work(self) -> None:
-        while job := self._jobs.get():
+        while job := self._next():
             job()
 
-    def _end(self) -> None:
-        if self._thread.is_alive():
-            self._jobs.put(None)
-            self._thread.join()
+    def _next(self) -> Callable[[], None] | None:
+        job: Callable[[], None] | None = None
+        with suppress(Empty):
+            job = self._jobs.get(timeout=IDLE_SECONDS)
+        if job is None:  # idle, or told to end
+            with self._lock:
+                if self._jobs.empty():
+                    self._thread = None
+                    atexit.unregister(self.close)
+                    return None
+            job = self._next()
+        return job
+
+    def _do(self, work: Callable[[], list[str]], written: Written) -> None:
+        replies = work()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            written(replies)
+        self._store.tidy_up()
 
 
-class WriterGoneError(Exception):
-    """The writer process has ended."""
+def _run(work: Callable[[], object], done: Future[object]) -> None:
+    try:
+        done.set_result(work())
+    except OSError as error:
+        done.set_exception(error)
 
 
-class WriterProcess:
-    """Calls *write* in a child process, whose system calls cost the server nothing.
+class WriterProcess(asyncio.Protocol):
+    """Commits one batch at a time in a child process.
 
-    Each system call of a thread gives the interpreter lock away, and waits for it behind
-    a busy event loop: a store of many files would halve the server's speed. The child
-    ends with its parent, and takes on its user. It is not for a lone message, which a
-    thread gets sooner, nor for large ones, which would be copied for nothing.
+    What goes to the child is data, which can make it run nothing: the length of a JSON
+    object with the envelopes, that object, and the contents. What comes back is the length
+    of a JSON list, and that list: the replies.
+
+    A child that is killed, or that takes longer than :data:`CHILD_SECONDS`, is gone for
+    good, and its batch goes to the thread, as all others from then on. What it wrote of
+    that batch, and could not tell, is then stored twice.
     """
 
-    def __init__(self, write: Write, tidy: Callable[[], None]) -> None:
-        import pickle  # for the command alone
+    def __init__(self, pid: int, connection: socket.socket, thread: WriterThread) -> None:
+        self._pid = pid
+        self._connection = connection
+        self._thread = thread
+        self._transport: asyncio.WriteTransport | None = None
+        self._received = b""
+        self._batch: tuple[Sequence[Mail], Written] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        atexit.register(self._end)
 
-        self._pickle = pickle
-        self._socket, theirs = socket.socketpair()
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        if os.fork() == 0:
-            self._socket.close()
-            try:
-                self._serve(theirs, write, tidy)
-            finally:
-                os._exit(0)
+    @classmethod
+    async def fork(cls, store: Store, thread: WriterThread) -> WriterProcess:
+        """Return the writer that is a copy of this process; *thread* stands in for it."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _serve(theirs, store)
         theirs.close()
+        writer = cls(pid, ours, thread)
+        await asyncio.get_running_loop().create_unix_connection(lambda: writer, sock=ours)
+        return writer
 
-    async def write(self, mails: list[Mail]) -> None:
-        """Store *mails*; raises what *write* raises, and WriterGoneError."""
-        try:
-            if self._streams is None:
-                self._streams = await asyncio.open_unix_connection(sock=self._socket)
-            reader, writer = self._streams
-            writer.write(self._pickle.dumps((os.getuid(), mails)))
-            size = int.from_bytes(await reader.readexactly(_SIZE), "big")
-            error = self._pickle.loads(await reader.readexactly(size))
-        except (OSError, EOFError) as gone:
-            raise WriterGoneError from gone
-        if error is not None:
-            raise error
+    def commit(self, mails: Sequence[Mail], written: Written) -> None:
+        """Commit *mails*, then call *written*."""
+        if self._transport is None:
+            self._thread.commit(mails, written)
+            return
+        self._batch = mails, written
+        self._deadline = asyncio.get_running_loop().call_later(
+            CHILD_SECONDS, self._transport.abort
+        )
+        header = json.dumps([mail.envelope.to_dict() for mail in mails]).encode()
+        contents = (mail.content for mail in mails)
+        self._transport.write(b"".join([len(header).to_bytes(_SIZE, "big"), header, *contents]))
 
-    def _serve(self, connection: socket.socket, write: Write, tidy: Callable[[], None]) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note how to write to the child: asyncio calls this."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Tell the replies when they are all there: asyncio calls this."""
+        self._received += data
+        end = _SIZE + int.from_bytes(self._received[:_SIZE], "big")
+        if len(self._received) >= max(end, _SIZE + 1) and self._batch and self._deadline:
+            _, written = self._batch
+            replies = json.loads(self._received[_SIZE:end])
+            self._deadline.cancel()
+            self._received, self._batch, self._deadline = b"", None, None
+            written(replies)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Have the thread stand in for the child, which ended or hangs: asyncio calls this."""
+        self._transport = None
+        _log.error("the writer process is gone; the server writes by itself now")
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        # One that waits for a disk ends when the disk answers, and nobody waits for that.
+        threading.Thread(target=self._reap, daemon=True).start()
+        if self._deadline:
+            self._deadline.cancel()
+        if self._batch:
+            self._thread.commit(*self._batch)
+
+    def _reap(self) -> None:
+        atexit.unregister(self._end)
+        os.waitpid(self._pid, 0)
+
+    def _end(self) -> None:
+        """Let the child finish its batch and end: the server ends."""
+        self._connection.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+
+def _serve(connection: socket.socket, store: Store) -> NoReturn:
+    """Commit what comes, until the server has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
+    try:
         pipe = connection.makefile("rb")
-        with suppress(EOFError, ConnectionError):  # the server has ended
-            while True:
-                user, mails = self._pickle.load(pipe)
-                if user != os.getuid():  # it dropped its privileges, after from_cli
-                    os.setuid(user)
-                error: Exception | None = None
-                try:
-                    write(mails)
-                except (OSError, MemoryError) as caught:
-                    error = caught
-                reply = self._pickle.dumps(error)
-                connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
-                tidy()
+        while mails := _read_batch(pipe):
+            reply = json.dumps(store.commit(mails)).encode()
+            connection.sendall(len(reply).to_bytes(_SIZE, "big") + reply)
+            store.tidy_up()
+    except (EOFError, ConnectionError):
+        pass
+    except Exception:  # noqa: BLE001 - without this, nobody would ever see it
+        _log.exception("the writer process ends")
+    finally:
+        os._exit(0)
+
+
+def _read_batch(pipe: BinaryIO) -> list[Mail]:
+    size = int.from_bytes(_read(pipe, _SIZE), "big")
+    records: list[dict[str, Any]] = json.loads(_read(pipe, size))
+    envelopes = map(Envelope.from_dict, records)
+    return [Mail(envelope, _read(pipe, envelope.size)) for envelope in envelopes]
+
+
+def _read(pipe: BinaryIO, size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
