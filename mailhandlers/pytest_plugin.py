@@ -85,6 +85,7 @@ class MailCatcher(Inbox):
     def stop(self) -> None:
         """Stop the server and end its threads."""
         self._server.stop()
+        self.handler.close()
 
 
 class _Server(Controller):
@@ -102,12 +103,6 @@ class _Server(Controller):
         # The port is bound already, so there is no need to try it with a connection.
         self.port = cast("asyncio.Server", self.server).sockets[0].getsockname()[1]
         self._factory_invoker()
-
-    def stop(self, no_assert: bool = False) -> None:
-        # Closing the loop would leave the writer's thread to end by itself.
-        idle = self.loop.shutdown_default_executor()
-        asyncio.run_coroutine_threadsafe(idle, self.loop).result()
-        super().stop(no_assert)
 
 
 @pytest.fixture

@@ -511,7 +511,7 @@ def test_a_reset_that_fails_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mail.jsonl"
     with Server("JsonLines", path, "rset=clear") as server, server.client() as client:
         path.unlink()
-            path.mkdir()
+        path.mkdir()
         assert client.command("RSET")[:9] == "451 4.3.0"
         path.rmdir()
         assert client.command("RSET") == "250 OK"
