@@ -9,15 +9,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
-from .mail import Envelope
-from .smtp.script import Reply
-
 if TYPE_CHECKING:
+    from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
+    from .mail import Envelope
     from .reading.inbox import Inbox, read_latest, read_messages
     from .reading.message import StoredMessage
     from .reading.search import NoMessageError
     from .reading.store import StoreError
+    from .smtp.script import Reply
 
 __all__ = [
     "Envelope",
@@ -37,9 +36,17 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-_READING = {
+# Each name is imported when it is first used: a reader needs no server, and no asyncio.
+_MODULES = {
+    "Envelope": "mail",
     "Inbox": "reading.inbox",
+    "JsonLines": "handlers",
+    "MailFile": "handlers",
+    "MaildirSink": "handlers",
+    "MboxSink": "handlers",
     "NoMessageError": "reading.search",
+    "PerRecipientDir": "handlers",
+    "Reply": "smtp.script",
     "StoreError": "reading.store",
     "StoredMessage": "reading.message",
     "read_latest": "reading.inbox",
@@ -48,7 +55,11 @@ _READING = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what reads when it is first used: a server starts faster without."""
-    if name not in _READING:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_READING[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

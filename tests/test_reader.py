@@ -87,10 +87,10 @@ def while_waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obj
         # The third time: the second look is for the folders that the first one found.
         pending: list[Callable[[], object]] = [action, int, int]
 
-        def act(self: watch.Watch, cost: float, until: float) -> None:
+        def act(self: watch.Watch, cost: float) -> float:
             if pending:
                 pending.pop()()
-            pause(self, cost, until)
+            return pause(self, cost)
 
         monkeypatch.setattr(watch.Watch, "pause", act)
 
@@ -395,7 +395,7 @@ def test_waiting_looks_only_where_something_changed(
         return find(*args)
 
     monkeypatch.setattr(search, "find", counting)
-    monkeypatch.setattr(watch.Watch, "pause", lambda *_: None)
+    monkeypatch.setattr(watch.Watch, "pause", lambda *_: 0)
     with pytest.raises(NoMessageError):
         inbox.latest(timeout=0.05, to="nobody@example.com")
     assert len(looks) <= 3  # the first, one for its folders, one for the error

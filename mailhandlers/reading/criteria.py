@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..mail import Mail
 from .message import StoredMessage
+
+__all__ = ["Criteria", "Unpack", "Wanted"]
+
+if TYPE_CHECKING or sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+
+    class Unpack:
+        """For Python 3.10: something that :func:`typing.get_type_hints` can look up."""
+
+        def __class_getitem__(cls, item: object) -> object:
+            return item
 
 
 class Wanted(TypedDict, total=False):

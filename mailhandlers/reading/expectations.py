@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
-from functools import cached_property
 from types import TracebackType
 from typing import TypeVar
 
 from .criteria import Criteria
+from .cursor import Cursor
+from .find import find
+from .found import line_of
 from .message import StoredMessage
-from .search import NoMessageError, Search, line_of
+from .search import no_message
+from .store import Seen
+from .waiting import loop_is_running, wait, wait_in_loop
 
 _E = TypeVar("_E", bound="_Expectation")
 
@@ -18,17 +23,19 @@ _E = TypeVar("_E", bound="_Expectation")
 class _Expectation:
     """Mail that arrives after the ``with`` line, and until some time after its block."""
 
-    _entered = False
+    _was_entered = False
 
     def __init__(
         self, path: str | os.PathLike[str], seconds: float, criteria: Criteria
     ) -> None:
+        self._path = path
         self._seconds = seconds
-        self._search = Search(path, criteria)
+        self._criteria = criteria
+        self._before: Seen = None
+        self._cursor: Cursor | None = None
 
     def __enter__(self: _E) -> _E:
-        self._entered = True
-        self._search.skip_present()
+        self._begin()
         return self
 
     def __exit__(
@@ -40,34 +47,120 @@ class _Expectation:
         if error is None:
             self._finish()
 
+    async def __aenter__(self: _E) -> _E:
+        import asyncio
+
+        await asyncio.to_thread(self._begin)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self._finish_in_loop()
+
     def __del__(self) -> None:
-        if not self._entered:
+        if not self._was_entered:
             warnings.warn("expect() and expect_none() need a 'with'", stacklevel=2)
+
+    def _begin(self) -> None:
+        self._was_entered = True
+        self._before = find(self._path).now()
+        self._cursor = Cursor(self._path, self._criteria)
+
+    @property
+    def _begun(self) -> Cursor:
+        if self._cursor is None:
+            raise RuntimeError("expect() needs a 'with', or it can't tell what is new")
+        return self._cursor
 
     def _finish(self) -> None:
         raise NotImplementedError
 
+    async def _finish_in_loop(self) -> None:
+        raise NotImplementedError
+
 
 class Expected(_Expectation):
-    """The context of :meth:`Inbox.expect`."""
+    """The context of :meth:`.inbox.Inbox.expect`."""
 
-    @cached_property
+    def __init__(
+        self, path: str | os.PathLike[str], seconds: float, criteria: Criteria, count: int = 1
+    ) -> None:
+        super().__init__(path, seconds, criteria)
+        self._count = count
+        self._messages: list[StoredMessage] = []
+
+    @property
     def message(self) -> StoredMessage:
-        """The first message that came; asking within the block waits for it there."""
-        if not self._entered:
-            raise RuntimeError("expect() needs a 'with', or it can't tell what is new")
-        return self._search.wait(self._seconds)
+        """The first message that came; asking within the block waits for it there.
+
+        Raises NoMessageError.
+        """
+        self._collect(1)
+        return self._messages[0]
+
+    @property
+    def messages(self) -> list[StoredMessage]:
+        """The messages that came, in order of arrival, as many as were asked for.
+
+        Asking within the block waits for them there. Raises NoMessageError.
+        """
+        self._collect(self._count)
+        return list(self._messages)
 
     def _finish(self) -> None:
-        _ = self.message
+        self._collect(self._count)
+
+    def _collect(self, count: int) -> None:
+        deadline = time.monotonic() + self._seconds
+        while len(self._messages) < count:
+            self._note(wait(self._begun.wait(deadline - time.monotonic())))
+
+    async def _finish_in_loop(self) -> None:
+        deadline = time.monotonic() + self._seconds
+        while len(self._messages) < self._count:
+            waiting = self._begun.wait(deadline - time.monotonic())
+            message = await wait_in_loop(waiting)
+            self._note(message)
+
+    def _note(self, message: StoredMessage | None) -> None:
+        if message is None:
+            arrived, _ = find(self._path).since(self._before)
+            raise no_message(
+                self._begun.path,
+                self._criteria,
+                self._seconds,
+                reversed([*arrived]),
+                only_new=True,
+            )
+        self._messages.append(message)
 
 
 class ExpectedNone(_Expectation):
-    """The context of :meth:`Inbox.expect_none`."""
+    """The context of :meth:`.inbox.Inbox.expect_none`."""
+
+    def __enter__(self: _E) -> _E:
+        if loop_is_running():
+            self._was_entered = True
+            raise RuntimeError(
+                "expect_none() would stop the event loop of this thread, where nothing can "
+                "be sent meanwhile: write 'async with inbox.expect_none(...)'"
+            )
+        return super().__enter__()
 
     def _finish(self) -> None:
-        try:
-            message = self._search.wait(self._seconds)
-        except NoMessageError:
-            return
-        raise AssertionError(f"a message came where none was expected: {line_of(message)}")
+        self._judge(wait(self._begun.wait(self._seconds)))
+
+    async def _finish_in_loop(self) -> None:
+        waiting = self._begun.wait(self._seconds)
+        message = await wait_in_loop(waiting)
+        self._judge(message)
+
+    @staticmethod
+    def _judge(message: StoredMessage | None) -> None:
+        if message is not None:
+            raise AssertionError(f"a message came where none was expected: {line_of(message)}")

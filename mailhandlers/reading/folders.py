@@ -10,7 +10,7 @@ from ..formats.folder_names import folder_name
 from ..mail import Mail
 from ..writing import files
 from .one_mail import read_mail
-from .store import Entry, GoneError, IsNew, Store, StoreError
+from .store import Entry, GoneError, Seen, Store, StoreError
 
 
 class FolderStore(Store):
@@ -25,12 +25,13 @@ class FolderStore(Store):
     def newest_first(self) -> Iterator[Entry]:
         return self._entries(self._places)
 
-    def mark(self) -> IsNew:
-        old = self._places.keys()
-        return lambda key: key not in old
+    def now(self) -> Seen:
+        return self._places.keys()
 
-    def only(self, is_new: IsNew) -> Iterator[Entry]:
-        return self._entries(filter(is_new, self._places))
+    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
+        names = self._places.keys()
+        new = names - seen if isinstance(seen, type(names)) else names
+        return reversed([*self._entries(new)]), names
 
     def clear(self) -> None:
         files.empty_folders(self.folders)

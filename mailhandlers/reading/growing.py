@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..formats import FormatError
 from ..formats.growing import backwards
 from ..mail import Mail
 from ..writing.appending import GrowingFile
-from .store import Entry, GoneError, IsNew, Store
+from .store import Entry, GoneError, Seen, Store
 
 _ANCHOR = 1 << 12
 
-_Key = tuple[int, int, int]  # device, inode, offset
+
+class _Seen(NamedTuple):
+    """The last entry that was seen: where it begins, and its first octets."""
+
+    device: int
+    inode: int
+    start: int
+    head: bytes
 
 
 class GrowingStore(Store):
@@ -37,27 +43,61 @@ class GrowingStore(Store):
             yield self._entry(status, start, end)
 
     def oldest_first(self) -> Iterator[Entry]:
-        # The offsets are all that is kept of a large file.
-        starts = array("q")
+        status, starts = self._starts()
+        return self._entries(status, starts, status.st_size) if status else iter(())
+
+    def now(self) -> Seen:
+        for span in self._spans():
+            if (seen := self._seen_if_whole(*span)) is not None:
+                return seen
+        return None
+
+    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
+        if not (isinstance(seen, _Seen) and self._holds(seen)):
+            seen = None
+        status, starts = self._starts(seen)
+        end = status.st_size if status else 0
+        # Only the last entry may be not whole yet.
+        while status and starts:
+            last = self._seen_if_whole(status, starts[0], end)
+            if last is not None:
+                return self._entries(status, starts, end), last
+            end = starts.pop(0)
+        return iter(()), seen
+
+    def _starts(self, seen: _Seen | None = None) -> tuple[os.stat_result | None, array[int]]:
+        """Return where the entries behind the one that was *seen* begin, the last first."""
+        starts = array("q")  # all that is kept of a large file
         status = None
         for status, start, _ in self._spans():  # noqa: B007
+            if seen is not None and start <= seen.start:
+                break
             starts.append(start)
-        while starts and status:
+        return status, starts
+
+    def _entries(self, status: os.stat_result, starts: array[int], end: int) -> Iterator[Entry]:
+        while starts:
             start = starts.pop()
-            yield self._entry(status, start, starts[-1] if starts else status.st_size)
+            yield self._entry(status, start, starts[-1] if starts else end)
 
-    def only(self, is_new: IsNew) -> Iterator[Entry]:
-        return itertools.takewhile(lambda entry: is_new(entry.key), self.newest_first())
+    def _seen_if_whole(self, status: os.stat_result, start: int, end: int) -> _Seen | None:
+        try:
+            with contextlib.suppress(FormatError):  # whole, but no message
+                self._entry(status, start, end).read()
+            head = self._octets(start, min(end, start + _ANCHOR))
+        except GoneError:
+            return None
+        return _Seen(status.st_dev, status.st_ino, start, head)
 
-    def mark(self) -> IsNew:
-        for status, start, end in self._spans():
-            entry = self._entry(status, start, end)
-            # An entry that is not whole yet counts as new when it is.
-            with contextlib.suppress(GoneError, FormatError):
-                entry.read()
-                head = self._octets(start, min(end, start + _ANCHOR))
-                return functools.partial(self._is_behind, entry.key, head)
-        return lambda key: True
+    def _holds(self, seen: _Seen) -> bool:
+        """Tell whether *seen* is still there: the file may be emptied and grow again."""
+        try:
+            with self._open() as file:
+                status = os.fstat(file.fileno())
+                head = os.pread(file.fileno(), len(seen.head), seen.start)
+        except GoneError:
+            return False
+        return (status.st_dev, status.st_ino, head) == (seen.device, seen.inode, seen.head)
 
     def clear(self) -> None:
         self.growing_file(self.path).truncate()
@@ -102,13 +142,3 @@ class GrowingStore(Store):
     def _octets(self, start: int, end: int) -> bytes:
         with self._open() as file:
             return os.pread(file.fileno(), end - start, start)
-
-    def _is_behind(self, old: _Key, head: bytes, key: _Key) -> bool:
-        """Tell whether *key* follows the entry that stood at *old*, if that is still there."""
-        if key[:2] != old[:2] or key[2] > old[2]:
-            return True
-        # The file may have been emptied and have grown again.
-        try:
-            return self._octets(old[2], old[2] + len(head)) != head
-        except GoneError:
-            return True

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from .criteria import Criteria, Wanted
+from .criteria import Criteria, Unpack, Wanted
 from .expectations import Expected, ExpectedNone
 from .find import find
+from .follow import Follow
+from .found import Found
 from .message import StoredMessage
-from .search import Found, Search
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from .search import Search
+from .waiting import wait, wait_in_loop
 
 
 def read_latest(
@@ -29,7 +28,11 @@ def read_latest(
     ``matching`` (a pattern to search in headers and text) and ``where`` (a function of
     the message). Raises NoMessageError, and StoreError where *path* holds no store.
     """
-    return Search(path, Criteria.of(criteria)).wait(timeout)
+    search = Search(path, Criteria.of(criteria))
+    message = wait(search.wait(timeout))
+    if message is None:
+        raise search.miss(timeout)
+    return message
 
 
 def read_messages(
@@ -66,21 +69,53 @@ class Inbox:
         """Return the newest message, as :func:`read_latest` does."""
         return read_latest(self.path, timeout=timeout, **criteria)
 
+    async def alatest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
+        """Return the newest message, as :meth:`latest` does; the event loop runs on.
+
+        For asyncio, and for anyio on top of it.
+        """
+        search = Search(self.path, Criteria.of(criteria))
+        message = await wait_in_loop(search.wait(timeout))
+        if message is None:
+            raise search.miss(timeout)
+        return message
+
     def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
         """Return the messages that meet the *criteria*, oldest first."""
         return list(read_messages(self.path, **criteria))
 
-    def expect(self, *, timeout: float = 30, **criteria: Unpack[Wanted]) -> Expected:
-        """Return a context whose ``message`` is the first that arrives from its start on.
+    def follow(
+        self,
+        *,
+        timeout: float | None = None,
+        from_start: bool = False,
+        **criteria: Unpack[Wanted],
+    ) -> Follow:
+        """Return an iterator of each message once, in order of arrival, as they arrive.
 
-        Its end waits for it, up to *timeout* seconds, and raises NoMessageError.
+        It begins with what arrives after this call; *from_start*, with what is there. It
+        ends when none came for *timeout* seconds; None goes on for ever. It is an async
+        iterator as well: ``async for message in inbox.follow()``. Of messages that
+        MailFile replaces within a few milliseconds, only the last is seen.
         """
-        return Expected(self.path, timeout, Criteria.of(criteria))
+        return Follow(self.path, Criteria.of(criteria), timeout=timeout, from_start=from_start)
+
+    def expect(
+        self, *, timeout: float = 30, count: int = 1, **criteria: Unpack[Wanted]
+    ) -> Expected:
+        """Return a context for ``with`` or ``async with``: mail that arrives from its start on.
+
+        Its ``message`` is the first, its ``messages`` are *count*. Its end waits for them,
+        up to *timeout* seconds, and raises NoMessageError. Under a running event
+        loop, ``async with`` lets that run on, and ``with`` stops it.
+        """
+        return Expected(self.path, timeout, Criteria.of(criteria), count)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context in which, and *within* seconds after which, no mail may come.
 
-        Its end raises AssertionError as soon as one does.
+        Its end raises AssertionError as soon as one does. Under a running event loop it is
+        for ``async with``; ``with`` raises RuntimeError.
         """
         return ExpectedNone(self.path, within, Criteria.of(criteria))
 

@@ -11,7 +11,7 @@ from ..formats import FormatError, eml
 from ..mail import Mail
 from ..writing import files
 from . import other_programs
-from .store import Entry, GoneError, IsNew, Store
+from .store import Entry, GoneError, Seen, Store
 
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
 
@@ -28,8 +28,11 @@ class MailFileStore(Store):
     def newest_first(self) -> Iterator[Entry]:
         yield Entry(self._key, self.path, functools.partial(read_mail, self.path))
 
-    def mark(self) -> IsNew:
-        return lambda key: key != self._key
+    def now(self) -> Seen:
+        return self._key
+
+    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
+        return iter(()) if seen == self._key else self.newest_first(), self._key
 
     def clear(self) -> None:
         files.remove([self.path])

@@ -31,7 +31,8 @@ class Entry(NamedTuple):
     """Return what it holds; raises GoneError, or FormatError for what is no message."""
 
 
-IsNew = Callable[[Any], bool]  # of an entry's key
+Seen = Any
+"""What a store holds at some moment, for :meth:`Store.since`; None is nothing."""
 
 
 class Store(ABC):
@@ -48,8 +49,16 @@ class Store(ABC):
         """Yield the entries, the latest by arrival first."""
 
     @abstractmethod
-    def mark(self) -> IsNew:
-        """Return a test that tells the entries that come after this look."""
+    def now(self) -> Seen:
+        """Return what is there now, which is then not new to :meth:`since`."""
+
+    @abstractmethod
+    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
+        """Return the entries that arrived since, the first first, and what is there now.
+
+        An entry that is not whole yet is for a later call. What another kind of store
+        saw counts as None: the store was replaced.
+        """
 
     @abstractmethod
     def clear(self) -> None:
@@ -59,10 +68,6 @@ class Store(ABC):
         """Yield the entries in order of arrival."""
         yield from reversed(list(self.newest_first()))
 
-    def only(self, is_new: IsNew) -> Iterator[Entry]:
-        """Yield the entries that come after a mark, the latest first."""
-        return (entry for entry in self.newest_first() if is_new(entry.key))
-
 
 class NothingYet(Store):
     """A store that no message has made yet, or that somebody removed."""
@@ -70,8 +75,11 @@ class NothingYet(Store):
     def newest_first(self) -> Iterator[Entry]:
         return iter(())
 
-    def mark(self) -> IsNew:
-        return lambda key: True
+    def now(self) -> Seen:
+        return None
+
+    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
+        return iter(()), None
 
     def clear(self) -> None:
         pass

@@ -46,11 +46,10 @@ class Watch:
             self._due = started + (time.monotonic() - started) / _POLL_SHARE
         return (self._status, self._statuses) != before or self._is_fresh()
 
-    def pause(self, cost: float, until: float) -> None:
-        """Sleep after a look that took *cost* seconds, at most *until* a moment."""
+    def pause(self, cost: float) -> float:
+        """Return how long to pause, in seconds, after a look that took *cost* seconds."""
         self._pause = min(self._pause * 1.05, _STEADY_PAUSE)
-        pause = min(max(cost / _LOOK_SHARE, self._pause), _LONGEST_PAUSE)
-        time.sleep(max(0, min(pause, until - time.monotonic())))
+        return min(max(cost / _LOOK_SHARE, self._pause), _LONGEST_PAUSE)
 
     def _is_fresh(self) -> bool:
         now = time.time_ns()
