@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
 from .mail import Envelope
-from .smtp.script import Reply
+from .smtp.replies import Reply
 
 if TYPE_CHECKING:
     from .reading.inbox import Inbox, read_latest, read_messages
