@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .reading.message import StoredMessage
     from .reading.search import NoMessageError
     from .reading.store import StoreError
-    from .smtp.script import Reply
+    from .smtp.replies import Reply
 
 __all__ = [
     "Envelope",
@@ -46,7 +46,7 @@ _MODULES = {
     "MboxSink": "handlers",
     "NoMessageError": "reading.search",
     "PerRecipientDir": "handlers",
-    "Reply": "smtp.script",
+    "Reply": "smtp.replies",
     "StoreError": "reading.store",
     "StoredMessage": "reading.message",
     "read_latest": "reading.inbox",

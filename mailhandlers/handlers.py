@@ -10,19 +10,18 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from . import command
-from . import options as arguments
+from . import command, options
 from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
 from .mail import Mail
 from .reading.message import StoredMessage
 from .smtp.facts import envelope_of
-from .smtp.script import Reply, Script
+from .smtp.replies import Reply
+from .smtp.script import Script
 from .writing import appending, descriptors, files
 from .writing.commit import GroupCommit
 from .writing.store import FAILED, Store
@@ -46,45 +45,22 @@ class Handler(ABC):
 
     _is_folder: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        sync: bool = True,
-        mode: int = 0o600,
-        auth: str | None = None,
-        replies: Iterable[Reply] = (),
-        delay: float = 0,
-        rset: str | None = None,
-        max_line: int | None = None,
-        loop: str | None = None,
-    ) -> None:
+    @options.as_keywords(options.Options)
+    def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
         """Check that *path* can be a store; the first message makes it.
 
-        *sync* is whether a reply waits until the disk has the message; *mode* gives the
-        permissions of files, and folders get the search permission with each read
-        permission. *loop* may be ``uvloop``, which is for the command: a Controller has
-        a ``loop`` of its own. The rest is for the session: see :class:`.session.Script`.
-        Raises ValueError in one sentence for the user.
+        The keywords are the fields of :class:`.options.Options`. Raises TypeError or
+        ValueError in one sentence for the user.
         """
-        if loop not in (None, "uvloop"):
-            raise ValueError(f"loop={loop} is unknown: loop=uvloop is the one choice")
-        if loop and not find_spec(loop):
-            raise ValueError("loop=uvloop needs uvloop: pip install 'mailhandlers[uvloop]'")
-        if mode & 0o600 != 0o600 or mode > 0o777:
-            raise ValueError(
-                f"mode={mode:04o} must let the owner read and write: try mode=0600"
-            )
+        chosen = options.check(**keywords)
         self.path = os.path.abspath(path)
         self._check_path()
-        self._disk = files.Disk(sync=sync, mode=mode)
+        self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
         self._commits = GroupCommit(
             Store(self.path, self._write, self._empty, self._disk.free_replaced)
         )
-        self._loop = loop
-        self._script = Script(
-            self, auth=auth, replies=replies, delay=delay, rset=rset, max_line=max_line
-        )
+        self._loop = chosen.loop
+        self._script = Script(self, chosen, self._commits.commit_reset)
 
     @property
     def unused_replies(self) -> list[Reply]:
@@ -109,13 +85,13 @@ class Handler(ABC):
         return handler
 
     @classmethod
-    def from_args(cls: type[_H], *args: str, **options: Any) -> _H:
-        """Return the handler for a command line's arguments; raises ValueError.
+    def from_args(cls: type[_H], *args: str, **keywords: Any) -> _H:
+        """Return the handler for a command line's arguments, which *keywords* override.
 
-        The keywords *options* are those of the class, and override.
+        Raises ValueError, and for keywords TypeError, in one sentence for the user.
         """
-        path, given = arguments.parse(args)
-        return cls(path, **(given | options))
+        path, given = options.parse(args)
+        return cls(path, **(given | keywords))
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
         """Store the message, then return the reply: the hook of aiosmtpd."""
@@ -144,10 +120,6 @@ class Handler(ABC):
         A message that comes later starts it again. Without, it ends by itself when idle.
         """
         self._commits.close()
-
-    async def _empty_store(self) -> str:
-        """Empty the store in its turn; return the SMTP reply."""
-        return await self._commits.commit_reset()
 
     async def _before_listening(self) -> None:
         """Do what the command does as its final user, before the port is open."""
@@ -252,8 +224,9 @@ class MaildirSink(Handler):
 class MboxSink(Handler):
     """One mboxrd file, appended to under the locks that mail clients honour."""
 
-    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
-        super().__init__(path, **options)
+    @options.as_keywords(options.Options)
+    def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
+        super().__init__(path, **keywords)
         self._file = appending.mbox_file(self.path, self._disk)
 
     def _prepare(self) -> None:
@@ -270,9 +243,10 @@ class MboxSink(Handler):
 class JsonLines(Handler):
     """One JSON object a line, in a file or, for the path ``-``, on standard output."""
 
-    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+    @options.as_keywords(options.Options)
+    def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
         self._is_output = os.fspath(path) == "-"
-        super().__init__(path, **options)
+        super().__init__(path, **keywords)
         self._file = appending.json_lines_file(self.path, self._disk)
 
     def _prepare(self) -> None:

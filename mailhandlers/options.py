@@ -1,66 +1,336 @@
-"""The arguments of the command line: a path, then options as ``key=value``.
+"""The options of a handler, in one table: for the command line, for Python and for help.
 
-argparse leaves a handler of aiosmtpd nothing but positional arguments.
+Each field of :class:`Options` is an option, with all that is known of it: to add one, add a
+field. argparse leaves a handler of aiosmtpd nothing but positional arguments, so that the
+command line has a path, then options as ``key=value``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
-from .smtp import script as session
+from .smtp.replies import Reply
+from .smtp.users import read_users
 
 _USAGE = "PATH [key=value ...]"
+_SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
+_P = ParamSpec("_P")
+
+
+class Option(NamedTuple):
+    """What is known of one option beside its type and its default."""
+
+    name: str
+    """On the command line."""
+    values: str
+    """What may follow the equals sign, as in a usage line."""
+    help: str
+    """What it does, in one line."""
+    read: Callable[[str], Any]
+    """Make a value of text. Raises ValueError; the message follows the option's name."""
+    check: Callable[[str, Any], Any]
+    """Return the value to use, given the keyword and what came with it.
+
+    Raises TypeError or ValueError in one sentence that says what to do.
+    """
+    is_repeatable: bool = False
+    """Whether each use on the command line adds to a list."""
 
 
 def parse(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the path, and the options as keywords of a handler.
+    """Return the path, and the options as keywords of a handler, not checked yet.
 
     Raises ValueError in one sentence that says what to do.
     """
-    if not args or not args[0] or _option(args[0])[0] in OPTIONS:
+    if not args or not args[0] or _split(args[0])[0] in OPTIONS:
         raise ValueError(f"name the path of the store first: {_USAGE}")
     values: dict[str, Any] = {}
     for arg in args[1:]:
-        key, value = _option(arg)
-        if key is None:
+        name, text = _split(arg)
+        if name is None:
             raise ValueError(f"one path is enough, {arg!r} is too many: {_USAGE}")
-        if key not in OPTIONS:
-            raise ValueError(f"there is no option {key!r}: choose from {', '.join(OPTIONS)}")
+        if name not in OPTIONS:
+            raise ValueError(f"there is no option {name!r}: choose from {', '.join(OPTIONS)}")
+        keyword, option = OPTIONS[name]
         try:
-            read = OPTIONS[key](value)
+            value = option.read(text)
         except ValueError as error:
-            raise ValueError(f"{arg!r}: {key} {error}") from None
-        if key == "reply":  # the one that may be repeated
-            values.setdefault("replies", []).append(read)
+            raise ValueError(f"{arg!r}: {name} {error}") from None
+        if option.is_repeatable:
+            values.setdefault(keyword, []).append(value)
         else:
-            values[key] = read
+            values[keyword] = value
     return args[0], values
 
 
-def _option(arg: str) -> tuple[str | None, str]:
-    key, equals, value = arg.partition("=")
-    return (key, value) if equals else (None, "")
+def check(**keywords: Any) -> Options:
+    """Return the options that *keywords* choose, and the defaults of all others.
+
+    Raises TypeError or ValueError in one sentence that says what to do.
+    """
+    choices = [field.name for field in fields(Options)]
+    for keyword in keywords:
+        if keyword not in choices:
+            raise TypeError(f"there is no option {keyword!r}: choose from {', '.join(choices)}")
+    return Options(**keywords)
 
 
-def _yes_or_no(value: str) -> bool:
+def as_keywords(
+    table: Callable[_P, object],
+) -> Callable[
+    [Callable[..., None]], Callable[Concatenate[Any, str | os.PathLike[str], _P], None]
+]:
+    """Return a decorator for an ``__init__(self, path, **keywords)``.
+
+    ``help()`` and type checkers then see the options of *table* in its signature.
+    """
+
+    def decorate(init: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(init)
+        named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        keywords = inspect.signature(table).parameters.values()
+        init.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[*named, *keywords]
+        )
+        return init
+
+    return decorate
+
+
+# How text is read
+
+
+def _split(arg: str) -> tuple[str | None, str]:
+    name, equals, text = arg.partition("=")
+    return (name, text) if equals else (None, "")
+
+
+def _yes_or_no(text: str) -> bool:
     try:
-        return {"yes": True, "no": False}[value]
+        return {"yes": True, "no": False}[text]
     except KeyError:
         raise ValueError("is yes or no") from None
 
 
-def _permissions(value: str) -> int:
+def _octal(text: str) -> int:
     try:
-        return int(value, 8)
+        return int(text, 8)
     except ValueError:
         raise ValueError("is octal, such as 0600 or 0644") from None
 
 
-OPTIONS: dict[str, Callable[[str], Any]] = {
-    "sync": _yes_or_no,
-    "mode": _permissions,
-    **session.OPTIONS,
-    "loop": str,
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("is a number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("is a number") from None
+
+
+# What a value may be. A bool is an int to Python, and here a mistake.
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_bool(keyword: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{keyword} is True or False, not {value!r}")
+    return value
+
+
+def _check_mode(keyword: str, value: Any) -> int:
+    if not _is_int(value):
+        raise TypeError(f"{keyword} is a number such as 0o600, not {value!r}")
+    mode: int = value
+    if mode & 0o600 != 0o600 or mode > 0o777:
+        raise ValueError(
+            f"{keyword}={mode:04o} must let the owner read and write: try {keyword}=0600"
+        )
+    return mode
+
+
+def _check_auth(keyword: str, value: Any) -> str | None:
+    return value if value is None else read_users(value)
+
+
+def _check_replies(keyword: str, value: Any) -> tuple[Reply, ...]:
+    example = f'{keyword}=[Reply("RCPT", "550 5.1.1 No such user")]'
+    if isinstance(value, (str, Reply)) or not isinstance(value, Iterable):
+        raise TypeError(f"{keyword} is a list of Reply, not {value!r}: try {example}")
+    replies = tuple(value)
+    for reply in replies:
+        if not isinstance(reply, Reply):
+            raise TypeError(f"{keyword} has {reply!r}, which is no Reply: try {example}")
+    return replies
+
+
+def _check_delay(keyword: str, value: Any) -> float:
+    if not (_is_int(value) or isinstance(value, float)):
+        raise TypeError(f"{keyword} is a number of seconds such as 0.5, not {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{keyword}={value} is no number of seconds: try {keyword}=0.5")
+    return float(value)
+
+
+def _check_max_line(keyword: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if not _is_int(value):
+        raise TypeError(f"{keyword} is a number of octets such as 10000, not {value!r}")
+    if value < _SHORTEST_LINE:
+        raise ValueError(
+            f"{keyword}={value} is too short: RFC 5321 wants {_SHORTEST_LINE} octets"
+        )
+    return int(value)
+
+
+def _check_rset(keyword: str, value: Any) -> str | None:
+    return _one_choice(keyword, value, "clear")
+
+
+def _check_loop(keyword: str, value: Any) -> str | None:
+    loop = _one_choice(keyword, value, "uvloop")
+    if loop is not None and not find_spec(loop):
+        raise ValueError("loop=uvloop needs uvloop: pip install 'mailhandlers[uvloop]'")
+    return loop
+
+
+def _one_choice(keyword: str, value: Any, choice: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{keyword} is {choice!r} or None, not {value!r}")
+    if value not in (None, choice):
+        raise ValueError(f"{keyword}={value} is unknown: {keyword}={choice} is the one choice")
+    return value
+
+
+# The table
+
+
+def _option(default: Any, option: Option, *, is_secret: bool = False) -> Any:
+    return field(default=default, repr=not is_secret, metadata={"option": option})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a handler is told beside its path; checked when made, and never changed.
+
+    Raises TypeError or ValueError in one sentence that says what to do.
+    """
+
+    sync: bool = _option(
+        True,
+        Option(
+            "sync",
+            "yes|no",
+            "whether a reply waits until the disk has the message",
+            _yes_or_no,
+            _check_bool,
+        ),
+    )
+    mode: int = _option(
+        0o600,
+        Option(
+            "mode",
+            "OCTAL",
+            "permissions of files; folders get the search permission with each read permission",
+            _octal,
+            _check_mode,
+        ),
+    )
+    auth: str | None = _option(
+        None,
+        Option(
+            "auth",
+            "any|USER:PASSWORD|@FILE|$NAME",
+            "offer AUTH, to everybody or to one user, also named by a file's first line or an "
+            "environment variable",
+            str,
+            _check_auth,
+        ),
+        is_secret=True,
+    )
+    auth_required: bool = _option(
+        False,
+        Option(
+            "auth_required",
+            "yes|no",
+            "whether MAIL gets 530 before a login; needs auth=",
+            _yes_or_no,
+            _check_bool,
+        ),
+    )
+    replies: Iterable[Reply] = _option(
+        (),
+        Option(
+            "reply",
+            "VERB[ GLOB][ xN]: CODE TEXT",
+            "what to answer a command; may be repeated, and the first that matches is said",
+            Reply.parse,
+            _check_replies,
+            is_repeatable=True,
+        ),
+    )
+    delay: float = _option(
+        0.0,
+        Option(
+            "delay",
+            "SECONDS",
+            "how long to wait before each reply to a message",
+            _number,
+            _check_delay,
+        ),
+    )
+    rset: str | None = _option(
+        None,
+        Option(
+            "rset", "clear", "an RSET outside a transaction empties the store", str, _check_rset
+        ),
+    )
+    max_line: int | None = _option(
+        None,
+        Option(
+            "max_line",
+            "OCTETS",
+            "the longest line let in, with its end (aiosmtpd: 1001)",
+            _whole_number,
+            _check_max_line,
+        ),
+    )
+    loop: str | None = _option(
+        None,
+        Option(
+            "loop",
+            "uvloop",
+            "the command's event loop; a Controller has one of its own",
+            str,
+            _check_loop,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for keyword, option in OPTIONS.values():
+            object.__setattr__(self, keyword, option.check(keyword, getattr(self, keyword)))
+        if self.auth_required and self.auth is None:
+            raise ValueError("auth_required=yes needs auth=any or auth=USER:PASSWORD")
+
+
+OPTIONS: dict[str, tuple[str, Option]] = {
+    option.name: (field.name, option)
+    for field in fields(Options)
+    for option in [field.metadata["option"]]
 }
-"""How each option is read from its text."""
+"""The keyword in Python and the rest, by the name on the command line."""

@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP
 from . import handlers
 from .reading.inbox import Inbox
 from .smtp.dialogue import Recorder
-from .smtp.script import Reply
+from .smtp.replies import Reply
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
     kind.__name__: kind
@@ -115,7 +115,6 @@ def mailcatcher_tls() -> ssl.SSLContext | None:
 def mailcatcher(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     mailcatcher_tls: ssl.SSLContext | None,
 ) -> Iterator[MailCatcher]:
     """Run an SMTP server for the test; the fixture is its inbox, with ``host`` and ``port``."""
@@ -123,11 +122,9 @@ def mailcatcher(
     marker = request.node.get_closest_marker("mailcatcher") or pytest.mark.mailcatcher.mark
     # Without a name, the marker adds options to the handler of the ini file.
     args = [*marker.args] if _names_handler(marker.args) else [*chosen, *marker.args]
-    # The option max_line sets this for the process; the next test has its own.
-    monkeypatch.setattr(SMTP, "line_length_limit", SMTP.line_length_limit)
     try:
         handler = _handler(tmp_path, *args, **marker.kwargs)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         pytest.fail(f"mailcatcher: {error}", pytrace=False)
     catcher = MailCatcher(handler, mailcatcher_tls)
     catcher.start()

@@ -19,7 +19,7 @@ from support import HELLO, HOST, PATIENCE, Client, Kind, Server, controlled, tre
 
 from mailhandlers import Envelope, MailFile, Reply, read_latest, read_messages
 from mailhandlers.pytest_plugin import MailCatcher
-from mailhandlers.smtp.script import VERBS
+from mailhandlers.smtp.replies import VERBS
 
 BOUNCE = "reply=RCPT *@bounce.test: 550 5.1.1 No such user"
 

@@ -10,6 +10,7 @@ from typing import Any, AnyStr, NamedTuple
 
 from aiosmtpd.smtp import SMTP, sanitize
 
+from . import private
 from .facts import SessionFacts, session_facts
 
 
@@ -106,24 +107,12 @@ class _RecordedSMTP(SMTP):
         self._recorder = recorder
         self._dialogue = Dialogue()
 
-    def _cb_client_connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        super()._cb_client_connected(reader, writer)
-        self._recorder.append(self._dialogue)
-        read = reader.readuntil
-
-        async def readuntil(separator: bytes = b"\n") -> bytes:
-            try:
-                line = await read(separator)
-            except asyncio.LimitOverrunError:
-                self._dialogue.hear(None)
-                raise
-            self._dialogue.hear(line)
-            return line
-
-        # Each line comes through here, those too that are refused before any command.
-        reader.readuntil = readuntil  # type: ignore[assignment]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        is_new = self.transport is None  # STARTTLS makes the connection once more
+        super().connection_made(transport)
+        if is_new:
+            self._recorder.append(self._dialogue)
+            private.overhear(self, self._dialogue.hear)
 
     async def push(self, status: AnyStr) -> None:
         # First, so that a client that has a reply finds it recorded.
