@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catcher import MailCatcher
     from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
     from .mail import Envelope
     from .reading.inbox import Inbox, read_latest, read_messages
@@ -22,6 +23,7 @@ __all__ = [
     "Envelope",
     "Inbox",
     "JsonLines",
+    "MailCatcher",
     "MailFile",
     "MaildirSink",
     "MboxSink",
@@ -41,6 +43,7 @@ _MODULES = {
     "Envelope": "mail",
     "Inbox": "reading.inbox",
     "JsonLines": "handlers",
+    "MailCatcher": "catcher",
     "MailFile": "handlers",
     "MaildirSink": "handlers",
     "MboxSink": "handlers",

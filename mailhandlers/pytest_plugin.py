@@ -1,46 +1,78 @@
-"""The fixture ``mailcatcher``: an SMTP server for one test, and its inbox.
+"""The fixtures ``mailcatcher`` and ``mailserver``: an SMTP server for tests, and its inbox.
 
-pytest finds this module by its entry point; ``mailhandlers`` itself never imports it.
+pytest finds this module by its entry point, in every run on this machine: nothing of ours is
+imported before a test uses a fixture, not even asyncio.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
+import os
+import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP
 
-from . import handlers
-from .reading.inbox import Inbox
-from .smtp.dialogue import Recorder
-from .smtp.replies import Reply
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
 
-_HANDLERS: dict[str, type[handlers.Handler]] = {
-    kind.__name__: kind
-    for kind in (
-        handlers.MailFile,
-        handlers.MaildirSink,
-        handlers.MboxSink,
-        handlers.JsonLines,
-        handlers.PerRecipientDir,
-    )
-}
+    from .catcher import MailCatcher
+    from .smtp.address import Address
+
+_HANDLERS = ("MailFile", "MaildirSink", "MboxSink", "JsonLines", "PerRecipientDir")
+_HOST = "127.0.0.1"
+_MOST_SHOWN = 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the ini option ``mailcatcher``."""
+    """Add the ini options ``mailcatcher`` and ``mailcatcher_env``."""
     parser.addini(
         "mailcatcher",
         "The handler of the mailcatcher fixture and its options, as on aiosmtpd's command "
-        "line but without the path: MaildirSink, or JsonLines auth=any",
+        "line but without the path: MaildirSink, or JsonLines auth=any tls=starttls",
         type="args",
         default=["MaildirSink"],
     )
+    parser.addini(
+        "mailcatcher_env",
+        "Lines NAME=text with {host} and {port}: environment variables, for programs that "
+        "read their settings when they are imported",
+        type="linelist",
+        default=[],
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Set the variables of ``mailcatcher_env``, before any conftest imports a program.
+
+    The port is kept from others by a socket that is bound and does not listen yet.
+    """
+    lines: list[str] = early_config.getini("mailcatcher_env")
+    if not lines:
+        return
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind((_HOST, 0))
+    early_config.stash[_RESERVED] = reserved
+    early_config.add_cleanup(reserved.close)
+    before = dict(os.environ)
+    for line in lines:
+        name, equals, text = line.partition("=")
+        if not equals or not name.strip():
+            raise pytest.UsageError(
+                f"mailcatcher_env: {line!r} is not NAME=text, such as SMTP_PORT={{port}}"
+            )
+        port = str(reserved.getsockname()[1])
+        value = text.strip().replace("{host}", _HOST).replace("{port}", port)
+        os.environ[name.strip()] = value
+    early_config.add_cleanup(lambda: _restore(before))
+
+
+def _restore(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,61 +80,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "mailcatcher(*args, **options): the handler of the mailcatcher fixture, with options "
-        'as strings of the command line or as keywords: mailcatcher("JsonLines", auth="any")',
+        "as strings of the command line or as keywords, tls among them: "
+        'mailcatcher("JsonLines", auth="any", tls="starttls")',
     )
 
 
-class MailCatcher(Inbox):
-    """A running server on a free port of 127.0.0.1, and the inbox of what it stored."""
+@pytest.fixture(scope="session")
+def _mailcatcher_loop() -> Iterator[None]:
+    """Keep the thread of all servers from one test to the next."""
+    from .smtp.serving import LOOP
 
-    host: str = "127.0.0.1"
-    """Where the server listens."""
-    port: int
-    """The free port that it found."""
-    handler: handlers.Handler
-    """The handler that stores; its ``reset()`` empties the store."""
-    sessions: Recorder
-    """A :class:`.dialogue.Dialogue` for each connection, oldest first, as it is so far."""
-
-    def __init__(self, handler: handlers.Handler, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(handler.path)
-        self.handler = handler
-        self._server = _Server(
-            handler, self.host, 0, server_hostname="mailcatcher", tls_context=tls
-        )
-        self.sessions = self._server.sessions
-
-    @property
-    def unused_replies(self) -> list[Reply]:
-        """The scripted replies that were never said."""
-        return self.handler.unused_replies
-
-    def start(self) -> None:
-        """Start the server; on return its port is open."""
-        self._server.start()
-        self.port = self._server.port
-
-    def stop(self) -> None:
-        """Stop the server and end its threads."""
-        self._server.stop()
-        self.handler.close()
+    LOOP.hold()
+    yield
+    LOOP.release()
 
 
-class _Server(Controller):
-    """A controller that finds a free port, records its sessions and leaves nothing behind."""
+@pytest.fixture(scope="session")
+def mailserver(request: pytest.FixtureRequest, _mailcatcher_loop: None) -> Iterator[Address]:
+    """Keep one ``host`` and ``port`` as long as the session, for each xdist worker its own.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.sessions = Recorder()
+    The ``mailcatcher`` of each test listens there, with a store of its own. Mail that
+    comes when none does gets 451.
+    """
+    from .smtp.address import Address
 
-    def factory(self) -> SMTP:
-        # Without the loop, SMTP makes one for the thread of the test, and leaves it open.
-        return self.sessions.smtp(self.handler, loop=self.loop, **self.SMTP_kwargs)
-
-    def _trigger_server(self) -> None:
-        # The port is bound already, so there is no need to try it with a connection.
-        self.port = cast("asyncio.Server", self.server).sockets[0].getsockname()[1]
-        self._factory_invoker()
+    reserved = request.config.stash.get(_RESERVED, None)
+    with Address(reserved or socket.create_server((_HOST, 0))) as address:
+        yield address
 
 
 @pytest.fixture
@@ -116,6 +120,7 @@ def mailcatcher(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     mailcatcher_tls: ssl.SSLContext | None,
+    _mailcatcher_loop: None,
 ) -> Iterator[MailCatcher]:
     """Run an SMTP server for the test; the fixture is its inbox, with ``host`` and ``port``."""
     chosen: list[str] = request.config.getini("mailcatcher")
@@ -123,25 +128,70 @@ def mailcatcher(
     # Without a name, the marker adds options to the handler of the ini file.
     args = [*marker.args] if _names_handler(marker.args) else [*chosen, *marker.args]
     try:
-        handler = _handler(tmp_path, *args, **marker.kwargs)
+        catcher = _catcher(tmp_path, *args, **{"tls": mailcatcher_tls, **marker.kwargs})
     except (TypeError, ValueError) as error:
         pytest.fail(f"mailcatcher: {error}", pytrace=False)
-    catcher = MailCatcher(handler, mailcatcher_tls)
-    catcher.start()
-    try:
+    if "mailserver" in request.fixturenames or _RESERVED in request.config.stash:
+        address: Address = request.getfixturevalue("mailserver")
+        catcher.listen_at(address)
+    with catcher:
         yield catcher
-    finally:
-        catcher.stop()
 
 
 def _names_handler(args: Sequence[str]) -> bool:
     return bool(args) and "=" not in args[0]
 
 
-def _handler(
-    folder: Path, name: str = "MaildirSink", *args: str, **options: Any
-) -> handlers.Handler:
+def _catcher(
+    folder: Path, name: str = "MaildirSink", *args: str, tls: Any, **options: Any
+) -> MailCatcher:
+    import mailhandlers
+
     if name not in _HANDLERS:
         raise ValueError(f"there is no handler {name!r}: choose from {', '.join(_HANDLERS)}")
-    path = str(folder / "mailcatcher")
-    return _HANDLERS[name].from_args(path, "sync=no", *args, **options)
+    for arg in args:  # an option of the catcher, not of the handler
+        if arg.startswith("tls="):
+            tls = arg.removeprefix("tls=")
+    others = [arg for arg in args if not arg.startswith("tls=")]
+    make = getattr(mailhandlers, name).from_args
+    handler = make(str(folder / "mailcatcher"), "sync=no", *others, **options)
+    return mailhandlers.MailCatcher(handler, tls=tls)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Add to the report of a test that failed what its mailcatcher caught."""
+    outcome: Any = yield
+    report: pytest.TestReport = outcome.get_result()
+    catcher = getattr(item, "funcargs", {}).get("mailcatcher")
+    if report.when == "call" and report.failed and catcher is not None:
+        report.sections.append(("mail caught", _caught(catcher)))
+
+
+def _caught(catcher: MailCatcher) -> str:
+    from .reading.found import line_of
+    from .reading.store import StoreError
+
+    try:
+        lines = [
+            f"from {ascii(message.envelope.mail_from)[1:-1]} {line_of(message)}"
+            for message in catcher
+        ]
+    except StoreError as error:
+        return str(error)
+    if not lines:
+        return f"none; {catcher.explain()}"
+    if len(lines) > _MOST_SHOWN:
+        lines = [f"... {len(lines) - _MOST_SHOWN} before these", *lines[-_MOST_SHOWN:]]
+    return "\n".join([*lines, f"kept in {catcher.path}"])
+
+
+_RESERVED = pytest.StashKey[socket.socket]()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MailCatcher":  # where it was in 1.0
+        from .catcher import MailCatcher
+
+        return MailCatcher
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

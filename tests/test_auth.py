@@ -32,8 +32,7 @@ from support import (
     wait_until,
 )
 
-from mailhandlers import Envelope, MailFile, read_latest, read_messages
-from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers import Envelope, MailCatcher, MailFile, read_latest, read_messages
 from mailhandlers.smtp.auth import _is_loopback
 from mailhandlers.smtp.private import NEEDS
 

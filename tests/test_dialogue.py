@@ -17,8 +17,7 @@ from aiosmtpd.smtp import SMTP
 from conftest import Certificate
 from support import HELLO, HOST, Client, controlled, reserved_port, wait_until
 
-from mailhandlers import MailFile, Reply
-from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers import MailCatcher, MailFile, Reply
 from mailhandlers.smtp.dialogue import Dialogue, Recorder
 
 PASSWORD = "s3cret-of-eva"

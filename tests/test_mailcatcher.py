@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from support import KINDS, PATIENCE
 
-from mailhandlers import Inbox, MaildirSink
-from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers import Inbox, MailCatcher, MaildirSink
 
 SEND = """
 import gc, os, smtplib, socket, threading, warnings

@@ -17,8 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import HELLO, HOST, PATIENCE, Client, Kind, Server, controlled, tree, wait_until
 
-from mailhandlers import Envelope, MailFile, Reply, read_latest, read_messages
-from mailhandlers.pytest_plugin import MailCatcher
+from mailhandlers import Envelope, MailCatcher, MailFile, Reply, read_latest, read_messages
 from mailhandlers.smtp.replies import VERBS
 
 BOUNCE = "reply=RCPT *@bounce.test: 550 5.1.1 No such user"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -26,8 +27,13 @@ class _Expectation:
     _was_entered = False
 
     def __init__(
-        self, path: str | os.PathLike[str], seconds: float, criteria: Criteria
+        self,
+        path: str | os.PathLike[str],
+        seconds: float,
+        criteria: Criteria,
+        explain: Callable[[], str],
     ) -> None:
+        self._explain = explain
         self._path = path
         self._seconds = seconds
         self._criteria = criteria
@@ -88,9 +94,14 @@ class Expected(_Expectation):
     """The context of :meth:`.inbox.Inbox.expect`."""
 
     def __init__(
-        self, path: str | os.PathLike[str], seconds: float, criteria: Criteria, count: int = 1
+        self,
+        path: str | os.PathLike[str],
+        seconds: float,
+        criteria: Criteria,
+        explain: Callable[[], str],
+        count: int,
     ) -> None:
-        super().__init__(path, seconds, criteria)
+        super().__init__(path, seconds, criteria, explain)
         self._count = count
         self._messages: list[StoredMessage] = []
 
@@ -135,6 +146,7 @@ class Expected(_Expectation):
                 self._criteria,
                 self._seconds,
                 reversed([*arrived]),
+                self._explain(),
                 only_new=True,
             )
         self._messages.append(message)

@@ -28,11 +28,7 @@ def read_latest(
     ``matching`` (a pattern to search in headers and text) and ``where`` (a function of
     the message). Raises NoMessageError, and StoreError where *path* holds no store.
     """
-    search = Search(path, Criteria.of(criteria))
-    message = wait(search.wait(timeout))
-    if message is None:
-        raise search.miss(timeout)
-    return message
+    return Inbox(path).latest(timeout=timeout, **criteria)
 
 
 def read_messages(
@@ -67,7 +63,11 @@ class Inbox:
 
     def latest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
         """Return the newest message, as :func:`read_latest` does."""
-        return read_latest(self.path, timeout=timeout, **criteria)
+        search = Search(self.path, Criteria.of(criteria))
+        message = wait(search.wait(timeout))
+        if message is None:
+            raise search.miss(timeout, self.explain())
+        return message
 
     async def alatest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
         """Return the newest message, as :meth:`latest` does; the event loop runs on.
@@ -77,7 +77,7 @@ class Inbox:
         search = Search(self.path, Criteria.of(criteria))
         message = await wait_in_loop(search.wait(timeout))
         if message is None:
-            raise search.miss(timeout)
+            raise search.miss(timeout, self.explain())
         return message
 
     def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
@@ -109,7 +109,7 @@ class Inbox:
         up to *timeout* seconds, and raises NoMessageError. Under a running event
         loop, ``async with`` lets that run on, and ``with`` stops it.
         """
-        return Expected(self.path, timeout, Criteria.of(criteria), count)
+        return Expected(self.path, timeout, Criteria.of(criteria), self.explain, count)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context in which, and *within* seconds after which, no mail may come.
@@ -117,8 +117,12 @@ class Inbox:
         Its end raises AssertionError as soon as one does. Under a running event loop it is
         for ``async with``; ``with`` raises RuntimeError.
         """
-        return ExpectedNone(self.path, within, Criteria.of(criteria))
+        return ExpectedNone(self.path, within, Criteria.of(criteria), self.explain)
 
     def clear(self) -> None:
         """Remove all messages; the server may run on."""
         find(self.path).clear()
+
+    def explain(self) -> str:
+        """Return what else is known where no message came, or nothing."""
+        return ""

@@ -48,9 +48,10 @@ class Search:
         entries, self._seen = store.since(self._seen)
         return next(Found(self._criteria).messages(reversed([*entries])), None)
 
-    def miss(self, timeout: float) -> NoMessageError:
+    def miss(self, timeout: float, explanation: str) -> NoMessageError:
         """Return the error that tells why there is no message."""
-        return no_message(self.path, self._criteria, timeout, find(self.path).newest_first())
+        entries = find(self.path).newest_first()
+        return no_message(self.path, self._criteria, timeout, entries, explanation)
 
 
 def no_message(
@@ -58,13 +59,14 @@ def no_message(
     criteria: Criteria,
     timeout: float,
     newest_first: Iterable[Entry],
+    explanation: str,
     *,
     only_new: bool = False,
 ) -> NoMessageError:
     """Return the error for somebody who has only its text.
 
     *newest_first* are the entries that were not the message; *only_new* tells that no
-    others counted.
+    others counted; *explanation* is what else is known, or empty.
     """
     found = Found(Criteria())
     others = (
@@ -89,6 +91,8 @@ def no_message(
         text += "; no other came" if only_new else "; it is empty"
     if found.first_bad:
         text += f"\nand no message at all: {found.first_bad}"
+    if explanation:
+        text += f"\n{explanation}"
     if timeout and loop_is_running():
         text += (
             "\nThe event loop of this thread stood still meanwhile, and so did all that runs "

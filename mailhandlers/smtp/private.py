@@ -18,6 +18,7 @@ NEEDS = {
     "_auth_methods": "the names of AUTH's mechanisms in any case, and CRAM-MD5",
     "_reader": "AUTH without a password in the log, max_line, and recorded sessions",
     "_reader._limit": "max_line",
+    "_handler_coroutine": "a MailCatcher that stops and leaves no task",
 }
 """What a server keeps for itself, and what is lost without."""
 
@@ -76,6 +77,14 @@ def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
         return line
 
     reader.readuntil = readuntil  # type: ignore[assignment]
+
+
+def session_task(server: SMTP) -> asyncio.Task[None] | None:
+    """Return the task that carries out the commands of the client of *server*.
+
+    It is waited for where a server stops. Without this a stop may leave a task behind.
+    """
+    return server._handler_coroutine
 
 
 class _AnyCase(dict[str, Any]):

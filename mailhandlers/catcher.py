@@ -1,0 +1,185 @@
+"""A server in a with block, and its inbox: for tests, scripts and notebooks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from weakref import finalize
+
+from aiosmtpd.smtp import SMTP
+
+from . import options
+from .handlers import Handler, MaildirSink
+from .reading.inbox import Inbox
+from .smtp.address import Address
+from .smtp.certificates import make_certificate
+from .smtp.dialogue import Dialogue, Recorder
+from .smtp.replies import Reply
+from .smtp.serving import Server, listening_socket
+
+_TLS_WORDS = ("starttls", "required", "smtps")
+
+
+class MailCatcher(Inbox):
+    """An SMTP server while a ``with`` block runs, and the inbox of what it stored.
+
+    ``with MailCatcher() as mail:`` listens at a free port of 127.0.0.1 and keeps a Maildir
+    in a temporary folder, without fsync. All of :class:`.reading.inbox.Inbox` works on it.
+
+    *handler* stores instead, ``MailCatcher(MboxSink("mail.mbox"))``; without one, *options*
+    are those of a handler: ``MailCatcher(auth="eva:secret", auth_required=True)``. *port*
+    0 finds a free port. *tls* is ``"starttls"``, which is offered, ``"required"``, without
+    which no mail is taken, or ``"smtps"``, TLS from the first octet: each with a
+    certificate that trustme makes, for clients that trust :attr:`ca_file`. Or it is an
+    :class:`ssl.SSLContext`, which STARTTLS offers.
+
+    Raises TypeError or ValueError in one sentence for what can't be, and OSError from
+    :meth:`start` where it can't listen.
+    """
+
+    handler: Handler
+    """The handler that stores."""
+    host: str
+    """Where it listens."""
+    port: int
+    """Where it listens; 0 before the first start, if no port was given."""
+    sessions: Recorder
+    """A :class:`.smtp.dialogue.Dialogue` for each connection, oldest first, as it is so far."""
+    ca_file: str | None
+    """The file with the authority's certificate, for clients, or None without one of ours."""
+
+    def __init__(
+        self,
+        handler: Handler | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: str | ssl.SSLContext | None = None,
+        **handler_options: Any,
+    ) -> None:
+        if not (handler is None or isinstance(handler, Handler)):
+            raise TypeError(
+                f"MailCatcher takes a handler, such as MaildirSink('inbox'), not {handler!r}"
+            )
+        if handler is not None and handler_options:
+            raise TypeError(
+                f"give {', '.join(handler_options)} to the handler that you made, "
+                "or leave the handler out"
+            )
+        if not isinstance(host, str) or not host:
+            raise TypeError(f"host is a name or an address such as '127.0.0.1', not {host!r}")
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port < 1 << 16:
+            raise ValueError(f"port is a number from 0 (any free one) to 65535, not {port!r}")
+        if not (tls is None or isinstance(tls, ssl.SSLContext) or tls in _TLS_WORDS):
+            words = ", ".join(map(repr, _TLS_WORDS))
+            raise ValueError(f"tls is {words} or an ssl.SSLContext, not {tls!r}")
+        options.check(**handler_options)
+        certificate = make_certificate(host) if isinstance(tls, str) else None
+        # Its own folder, which goes with the object: the store outlives a stop.
+        folder = tempfile.mkdtemp(prefix="mailcatcher-")
+        self._remove_folder = finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        if handler is None:
+            path = os.path.join(folder, "inbox")
+            handler = MaildirSink(path, **{"sync": False, **handler_options})
+        super().__init__(handler.path)
+        self.handler = handler
+        self.host = host
+        self.port = port
+        self.sessions = Recorder()
+        self.ca_file = None
+        self._tls = tls if isinstance(tls, str) else "starttls"
+        self._context = tls if isinstance(tls, ssl.SSLContext) else None
+        if certificate is not None:
+            self._context = certificate.context
+            self.ca_file = os.path.join(folder, "ca.pem")
+            Path(self.ca_file).write_bytes(certificate.ca_pem)
+        self._server: Server | None = None
+        self._address: Address | None = None
+
+    def __enter__(self) -> MailCatcher:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self._remove_folder()
+
+    def start(self) -> None:
+        """Open the port: on return, clients can connect.
+
+        After :meth:`stop` it opens the same port again. Raises OSError where it can't.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"it runs already, at {self.host}:{self.port}")
+        if self._address is not None:
+            listening = self._address.lend()
+        else:
+            listening = listening_socket(self.host, self.port)
+        self.port = listening.getsockname()[1]
+        smtps = self._context if self._tls == "smtps" else None
+        self._server = Server(self._make_smtp, listening, smtps)
+
+    def stop(self) -> None:
+        """Close the port and all connections, after what is being written; keep the store."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+            if self._address is not None:
+                self._address.give_back()
+        self.handler.close()
+
+    def listen_at(self, address: Address) -> None:
+        """Listen at *address*, which others use before and after, from the next start on."""
+        self._address = address
+        self.host, self.port = address.host, address.port
+
+    @property
+    def unused_replies(self) -> list[Reply]:
+        """The scripted replies that were never said."""
+        return self.handler.unused_replies
+
+    def replying(self, *replies: Reply) -> AbstractContextManager[None]:
+        """Return a context in which *replies* are said, before any others."""
+        return self.handler.replying(*replies)
+
+    def _make_smtp(self) -> SMTP:
+        starttls = None if self._tls == "smtps" else self._context
+        return self.sessions.smtp(
+            self.handler,
+            hostname="mailcatcher",  # else each connection asks for this host's name
+            tls_context=starttls,
+            require_starttls=self._tls == "required",
+        )
+
+    def explain(self) -> str:
+        """Return who connected meanwhile, for the error of mail that did not come."""
+        where = f"{self.host}:{self.port}"
+        if not self.sessions:
+            return (
+                f"nobody connected to {where}: does the program send there, or does its "
+                "framework's test backend keep the mail (as Django's locmem does)?"
+            )
+        count = len(self.sessions)
+        clients = "one client" if count == 1 else f"{count} clients"
+        return (
+            f"{clients} connected to {where}; the last said: {_last_words(self.sessions[-1])}"
+        )
+
+
+def _last_words(dialogue: Dialogue) -> str:
+    said = [
+        f"{command.verb} {command.argument}".strip() + f" -> {command.reply}"
+        for command in dialogue.commands
+    ]
+    return ascii("; ".join(said) or "nothing")[1:-1]

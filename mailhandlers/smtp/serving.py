@@ -1,0 +1,115 @@
+"""Servers in a thread: one event loop for all of this process, as long as one runs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from aiosmtpd.smtp import SMTP
+
+from . import private
+
+_T = TypeVar("_T")
+
+
+class LoopThread:
+    """An event loop in a thread of its own, from the first :meth:`hold` to the last release.
+
+    To start a thread and a loop takes 0.3 ms: tests that hold it for a session save that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def hold(self) -> None:
+        """Have the loop run until it is released as often as it was held."""
+        with self._lock:
+            self._holders += 1
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                # A daemon: a program that forgets to stop its server can end.
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="mailhandlers-server", daemon=True
+                )
+                self._thread.start()
+
+    def release(self) -> None:
+        """Let the loop end, and wait for that, if nobody else holds it."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0 and self._loop is not None and self._thread is not None:
+                self.run(self._loop.shutdown_default_executor())
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+                self._loop = self._thread = None
+
+    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run *coroutine* in the loop, and return or raise what it does."""
+        assert self._loop is not None, "hold the loop first"
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+LOOP = LoopThread()
+"""The loop of all servers of this process."""
+
+
+class Server:
+    """A server of connections that *make_smtp* makes, on a socket that listens already.
+
+    *tls* is for servers that speak it from the first octet (RFC 8314 section 3.3).
+    """
+
+    def __init__(
+        self,
+        make_smtp: Callable[[], SMTP],
+        listening: socket.socket,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._make_smtp = make_smtp
+        self._connections: WeakSet[SMTP] = WeakSet()
+        LOOP.hold()
+        self._server = LOOP.run(self._listen(listening, tls))
+
+    def stop(self) -> None:
+        """Close the port and all connections, and wait for their sessions to end."""
+        LOOP.run(self._close())
+        LOOP.release()
+
+    async def _listen(
+        self, listening: socket.socket, tls: ssl.SSLContext | None
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            self._connected, sock=listening, ssl=tls
+        )
+
+    def _connected(self) -> SMTP:
+        connection = self._make_smtp()
+        self._connections.add(connection)
+        return connection
+
+    async def _close(self) -> None:
+        self._server.close()
+        sessions = [task for c in self._connections if (task := private.session_task(c))]
+        for connection in self._connections:
+            if connection.transport is not None:
+                connection.transport.abort()  # type: ignore[attr-defined]
+        # aiosmtpd cancels the session of a connection that is lost.
+        await asyncio.gather(*sessions, return_exceptions=True)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at *host* and *port*, 0 for any free one.
+
+    Raises OSError.
+    """
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address, family=family, backlog=100)
