@@ -89,6 +89,7 @@ class MailCatcher(Inbox):
             handler = MaildirSink(path, **{"sync": False, **handler_options})
         super().__init__(handler.path)
         self.handler = handler
+        handler.hook_all()
         self.host = host
         self.port = port
         self.sessions = Recorder()

@@ -11,7 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
@@ -66,6 +66,17 @@ class Handler(ABC):
     def unused_replies(self) -> list[Reply]:
         """The scripted replies that were never said, which a test may want to be none."""
         return self._script.unused_replies
+
+    def replying(self, *replies: Reply) -> AbstractContextManager[None]:
+        """Return a context in which *replies* are said, before any others.
+
+        On connections that are made within it, and on those made after :meth:`hook_all`.
+        """
+        return self._script.replying(*replies)
+
+    def hook_all(self) -> None:
+        """Have :meth:`replying` reach all connections made from now on, at 2 us a command."""
+        self._script.hook()
 
     @classmethod
     def from_cli(cls: type[_H], parser: ArgumentParser, *args: str) -> _H:

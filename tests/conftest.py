@@ -65,3 +65,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     made.client.check_hostname = False
     made.client.verify_mode = ssl.CERT_NONE
     return made
+
+
+def server_side(certificate: Certificate) -> ssl.SSLContext:
+    """Return what a server needs to offer TLS with *certificate*."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    return context

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiosmtpd.main import parseargs
 from support import KINDS, Kind, Server, tree
+
+import mailhandlers
+from mailhandlers import Reply, options
 
 MISUSES = {
     "no path": ([], "PATH"),
@@ -84,6 +89,80 @@ def test_a_misuse_ends_in_one_sentence(
     check_complaint(capsys.readouterr().err, kind.handler, told)
     assert sorted(os.listdir(place)) == before
     assert (place / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "told"),
+    [
+        ({"sync": "no"}, TypeError, "sync is True or False, not 'no'"),
+        ({"sync": 1}, TypeError, "sync is True or False, not 1"),
+        ({"sync": None}, TypeError, "sync is True or False"),
+        ({"mode": "0644"}, TypeError, "mode is a number such as 0o600, not '0644'"),
+        ({"mode": True}, TypeError, "0o600"),
+        ({"mode": 0o200}, ValueError, "try mode=0600"),
+        ({"auth": True}, TypeError, "auth is any, or user:password"),
+        ({"auth_required": "yes"}, TypeError, "auth_required is True or False"),
+        ({"auth_required": True}, ValueError, "needs auth=any"),
+        ({"replies": "RCPT: 550 No"}, TypeError, 'try replies=\\[Reply\\("RCPT"'),
+        ({"replies": Reply("RCPT", "550 No")}, TypeError, "is a list of Reply"),
+        ({"replies": ["RCPT: 550 No"]}, TypeError, "has 'RCPT: 550 No', which is no Reply"),
+        ({"replies": None}, TypeError, "is a list of Reply"),
+        ({"delay": "0.5"}, TypeError, "delay is a number of seconds such as 0.5"),
+        ({"delay": True}, TypeError, "such as 0.5"),
+        ({"delay": float("inf")}, ValueError, "try delay=0.5"),
+        ({"rset": True}, TypeError, "rset is 'clear' or None"),
+        ({"rset": "yes"}, ValueError, "rset=clear is the one choice"),
+        ({"max_line": "10000"}, TypeError, "max_line is a number of octets"),
+        ({"max_line": 1000}, ValueError, "1001"),
+        ({"loop": 5}, TypeError, "loop is 'uvloop' or None"),
+        ({"loop": "trio"}, ValueError, "loop=uvloop is the one choice"),
+        ({"colour": "red"}, TypeError, "no option 'colour': choose from sync, mode, .*replies"),
+        ({"reply": "x"}, TypeError, "choose from .*replies"),
+    ],
+)
+def test_keywords_are_checked_as_strictly_as_text(
+    kind: Kind, place: Path, keywords: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    before = sorted(os.listdir(place))
+    with pytest.raises(error, match=told) as caught:
+        getattr(mailhandlers, kind.handler)("mail", **keywords)
+    assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(place)) == before
+
+
+def test_help_shows_every_option(kind: Kind) -> None:
+    shown = inspect.signature(getattr(mailhandlers, kind.handler)).parameters
+    keywords = dict(options.OPTIONS.values())
+    assert list(shown) == ["path", *keywords]
+    defaults = options.check()
+    for keyword, option in keywords.items():
+        assert shown[keyword].kind is inspect.Parameter.KEYWORD_ONLY
+        value = getattr(defaults, keyword)
+        assert shown[keyword].default == value == option.check(keyword, value)
+
+
+MISTYPED = """
+from mailhandlers import JsonLines, MailFile, MboxSink, Reply
+
+MailFile("x", sync=False, auth="any", replies=[Reply("RCPT", "550 No")], delay=1)
+MboxSink("x", sync="no")
+JsonLines("x", colour=1)
+MailFile("x", True)
+"""
+
+
+def test_type_checkers_know_every_option(tmp_path: Path) -> None:
+    (tmp_path / "mistyped.py").write_text(MISTYPED)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "mistyped.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(Path(mailhandlers.__path__[0]).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = re.findall(r"^mistyped.py:(\d+): error", done.stdout, re.MULTILINE)
+    assert lines == ["5", "6", "7"], done.stdout + done.stderr
 
 
 def test_the_command_ends_before_the_port_opens(kind: Kind, place: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
-from conftest import Certificate
+from conftest import Certificate, server_side
 from support import HELLO, HOST, Client, controlled, reserved_port, wait_until
 
 from mailhandlers import MailCatcher, MailFile, Reply
@@ -201,12 +201,6 @@ def test_smtps_is_told(tmp_path: Path, certificate: Certificate) -> None:
     (session,) = recorder
     assert session.protocol == "ESMTPSA"
     assert session.tls is not None
-
-
-def server_side(certificate: Certificate) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.certificate, certificate.key)
-    return context
 
 
 class TestTLS:

@@ -7,18 +7,22 @@ import select
 import shutil
 import smtplib
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from aiosmtpd.main import parseargs
 from aiosmtpd.smtp import MISSING, SMTP
+from conftest import Certificate, server_side
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import HELLO, HOST, PATIENCE, Client, Kind, Server, controlled, tree, wait_until
 
 from mailhandlers import Envelope, MailCatcher, MailFile, Reply, read_latest, read_messages
-from mailhandlers.smtp.replies import VERBS
+from mailhandlers.handlers import Handler
+from mailhandlers.smtp.replies import VERBS, Replies
+from mailhandlers.smtp.script import Script
 
 BOUNCE = "reply=RCPT *@bounce.test: 550 5.1.1 No such user"
 
@@ -29,21 +33,26 @@ def envelope_of(path: Path) -> Envelope:
     return envelope
 
 
+def script_of(handler: Handler) -> Script:
+    """What *handler* says in its sessions."""
+    return handler._script
+
+
 def hang_up_follows(client: Client) -> bool:
     """Whether the server closes the connection without another word."""
     client.socket.settimeout(PATIENCE)
     return client.socket.recv(1) == b""
 
 
-# No option, no hook
+# An option adds the hooks that it needs
 
 
-def test_a_handler_without_options_has_no_other_hooks(kind: Kind, store: Path) -> None:
+def test_a_handler_without_options_has_the_hooks_that_all_have(kind: Kind, store: Path) -> None:
     import mailhandlers
 
     handler = getattr(mailhandlers, kind.handler)(store)
     hooks = [name for name in dir(handler) if name.startswith(("handle_", "auth_"))]
-    assert hooks == ["handle_DATA", "handle_exception"]
+    assert hooks == ["handle_DATA", "handle_EHLO", "handle_HELO", "handle_exception"]
     assert handler.handle_DATA.__func__ is mailhandlers.handlers.Handler.handle_DATA
     assert handler.unused_replies == []
 
@@ -53,9 +62,10 @@ def test_an_option_adds_the_hooks_that_it_needs(tmp_path: Path) -> None:
         handler = MailFile(tmp_path / "latest.mail", **options)  # type: ignore[arg-type]
         return {name[7:] for name in dir(handler) if name.startswith("handle_")}
 
-    assert hooks(replies=[Reply("RCPT", "550 No")]) == {"DATA", "exception", "RCPT"}
-    assert hooks(auth="any") == {"DATA", "exception", "EHLO", "AUTH"}
-    assert hooks(rset="clear") == {"DATA", "exception", "EHLO", "HELO", "MAIL", "RSET"}
+    always = {"DATA", "exception", "EHLO", "HELO"}
+    assert hooks(replies=[Reply("RCPT", "550 No")]) == {*always, "RCPT"}
+    assert hooks(auth="any") == {*always, "AUTH"}
+    assert hooks(rset="clear") == {*always, "MAIL", "RSET"}
 
 
 # Replies as text
@@ -115,17 +125,19 @@ def test_misuse_ends_in_an_example(
         ("max_line=x", "is a number"),
         ("max_line=1000", "1001"),
         ("auth=eva", "user:password"),
+        ("auth=@missing", "first line is user:password"),
+        ("auth=$MISSING", "export it as user:password"),
+        ("auth_required=1", "yes or no"),
+        ("auth_required=yes", "needs auth="),
     ],
 )
 def test_a_bad_value_is_told(
     option: str, advice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    limit = SMTP.line_length_limit
     with pytest.raises(SystemExit) as caught:
         parseargs(["-c", "mailhandlers.MailFile", str(tmp_path / "latest.mail"), option])
     assert caught.value.code == 2
     assert advice in capsys.readouterr().err
-    assert limit == SMTP.line_length_limit
 
 
 @given(
@@ -250,6 +262,66 @@ def test_the_first_match_wins_and_xn_ends(tmp_path: Path) -> None:
         replies = [server.send()[:3] for _ in range(5)]
         assert replies == ["450", "450", "451", "550", "550"]
         assert server.send(to=["carol@example.com"]) == "250 OK"
+
+
+def test_an_allow_list_is_a_matter_of_order(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    options = ["reply=RCPT *@course.example: 250 OK", "reply=RCPT *: 550 5.1.1 No such user"]
+    with Server("MailFile", path, *options) as server:
+        assert server.send(to=["a@course.example", "b@Course.EXAMPLE"]) == "250 OK"
+        assert server.send(to=["a@example.com"]) == "550 5.1.1 No such user"
+        assert server.send(to=["a@course.example.com"]) == "550 5.1.1 No such user"
+    assert envelope_of(path).rcpt_tos == ["a@course.example", "b@Course.EXAMPLE"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_replies_may_be_added_for_a_while(verb: str, tmp_path: Path) -> None:
+    down = Reply(verb, "454 4.7.0 Later")
+    handler = MailFile(tmp_path / "latest.mail", replies=[Reply(verb, "550 Never", times=1)])
+    script = script_of(handler)
+    with controlled(handler) as controller:
+        with script.replying(down), Client(controller.port) as client:
+            assert reach(client, verb) == down.text
+            assert script.unused_replies == handler.unused_replies != []
+        with Client(controller.port) as client:
+            assert reach(client, verb) == "550 Never"
+    assert script.unused_replies == []
+
+
+def test_added_replies_are_heard_on_connections_that_are_open(tmp_path: Path) -> None:
+    handler = MailFile(tmp_path / "latest.mail")
+    script = script_of(handler)
+    script.hook()
+    with controlled(handler) as controller, Client(controller.port) as client:
+        assert client.send() == "250 OK"
+        with script.replying(Reply("NOOP", "450 First"), Reply("RCPT", "450 Busy", times=1)):
+            with script.replying(Reply("NOOP", "450 Inner")):
+                assert client.command("NOOP") == "450 Inner"
+            assert client.command("NOOP") == "450 First"
+            assert [reply.text for reply in script.unused_replies] == ["450 Busy"]
+            assert client.send() == "450 Busy"
+        assert client.command("NOOP") == "250 OK"
+        assert client.command("RSET") == "250 OK"
+        assert client.send() == "250 OK"
+        client.command("QUIT")
+
+
+def test_replies_are_counted_by_many_threads_at_once() -> None:
+    replies = Replies([Reply("NOOP", "450 Later", times=100)])
+    said: list[Reply | None] = []
+
+    def ask() -> None:
+        with replies.preceded_by([Reply("NOOP", "451 First", times=1)]):
+            said.extend(replies.next("NOOP", None) for _ in range(50))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 400
+    assert sum(reply is not None and reply.text == "450 Later" for reply in said) == 100
+    assert replies.verbs == {"NOOP"}
 
 
 def test_the_others_get_the_message(kind: Kind, store: Path) -> None:
@@ -548,6 +620,66 @@ def test_a_refused_rset_empties_nothing(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+# What aiosmtpd alone would refuse
+
+
+def test_an_address_is_taken_as_it_is(kind: Kind, store: Path) -> None:
+    odd = [
+        "a@x..org",
+        ".a@b",
+        "a.@docomo.test",
+        "a..b@c",
+        "a@",
+        "a@[",
+        "\udcff@b",
+        "zoë@ü.test",
+    ]
+    with Server(kind.handler, store) as server:
+        for address in odd:
+            assert server.send(sender=address, to=["bob@example.com", address]) == "250 OK"
+            envelope = envelope_of(store)
+            assert envelope.mail_from == address
+            assert envelope.rcpt_tos == ["bob@example.com", address]
+        with server.client() as client:
+            assert "SMTPUTF8" not in client.command("EHLO laptop")
+            assert "SMTPUTF8" not in client.command("EHLO again")
+            for path in ["<a@[>x", "a@x..org", "<a@", "<", "<x..y"]:
+                assert client.command(f"MAIL FROM:{path}") == (
+                    "553 5.1.3 Error: malformed address"
+                )
+        with server.client() as client:
+            client.command("HELO laptop")
+            assert client.command("MAIL FROM:<zoë@x..org>") == "250 OK"
+        assert server.errors() == ""
+
+
+def test_utf8_is_offered_where_the_command_was_told(tmp_path: Path) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", flags=["-n", "-u"]) as server,
+        server.client() as client,
+    ):
+        assert "SMTPUTF8" in client.command("EHLO laptop")
+        assert "SMTPUTF8" in client.command("EHLO again")
+
+
+def test_parameters_of_dsn_and_auth_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    options = "SIZE=30 RET=HDRS ENVID=QQ314159 AUTH=<>"
+    with Server("MailFile", path) as server, server.client() as client:
+        for _ in range(2):
+            client.command("EHLO laptop")
+        assert client.command(f"MAIL FROM:<eva@example.com> {options}") == "250 OK"
+        to = "RCPT TO:<bob@example.com>"
+        assert client.command(f"{to} NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@c") == "250 OK"
+        assert client.command(f"{to} SOMETHING=1")[:3] == "555"
+        assert client.command(f"{to} NOTIFY=")[:3] == "501"
+        client.command("DATA")
+        assert client.finish(HELLO) == "250 OK"
+        assert client.command("MAIL FROM:<eva@example.com> SOMETHING=1")[:3] == "555"
+        assert client.command("MAIL FROM:<eva@example.com> BODY=9BIT")[:3] == "501"
+    assert envelope_of(path).mail_options == options.split()
+
+
 # max_line
 
 
@@ -569,6 +701,38 @@ def test_long_lines_are_let_in_by_a_controller(mailcatcher: MailCatcher) -> None
     with Client(mailcatcher.port) as client:
         assert client.send(content) == "250 OK"
     assert mailcatcher.latest().original_content == content
+
+
+def test_long_lines_are_let_in_after_starttls(tmp_path: Path, certificate: Certificate) -> None:
+    path = tmp_path / "latest.mail"
+    content = b"Subject: long\r\n\r\n" + b"x" * 99_998 + b"\r\n"
+    handler = MailFile(path, max_line=100_000)
+    with (
+        controlled(handler, tls_context=server_side(certificate)) as controller,
+        Client(controller.port) as client,
+    ):
+        client.command("EHLO laptop")
+        client.starttls(certificate.client)
+        assert client.send(content) == "250 OK"
+        assert client.send(b"x" + content)[:3] == "250"
+        assert client.send(content[:-2] + b"x\r\n")[:3] == "500"
+    assert read_latest(path).original_content == b"x" + content
+
+
+def test_two_handlers_have_each_its_limit(tmp_path: Path) -> None:
+    content = b"x" * 2000 + b"\r\n"
+    short = MailFile(tmp_path / "short.mail")
+    long = MailFile(tmp_path / "long.mail", max_line=3000)
+    with controlled(short) as one, controlled(long) as two:
+        for controller, code in [(one, "500"), (two, "250"), (one, "500")]:
+            with Client(controller.port) as client:
+                assert client.send(content)[:3] == code
+            with Client(controller.port) as client:
+                client.command("HELO laptop")
+                client.command("MAIL FROM:<a@b>")
+                client.command("RCPT TO:<a@b>")
+                client.command("DATA")
+                assert client.finish(content)[:3] == code
 
 
 def test_the_next_test_has_the_limit_of_aiosmtpd(mailcatcher: MailCatcher) -> None:

@@ -1,12 +1,14 @@
-"""AUTH PLAIN and LOGIN (RFC 4954), in clear too, for everybody or for one user.
+"""AUTH PLAIN, LOGIN (RFC 4954) and CRAM-MD5 (RFC 2195), in clear too.
 
 A password is compared and forgotten: none is kept in the session, stored or logged.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import logging
+import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ class Auth:
 
     def __init__(self, users: Users | None) -> None:
         self._users = users
+        # A digest proves a password that is known here, and not any.
+        has_password = users is not None and not users.is_anybody
+        self._digests = _DIGESTS if has_password else {}
         self._warned = False
 
     def offer(self, server: SMTP, session: Session, responses: list[str]) -> list[str]:
@@ -45,24 +50,25 @@ class Auth:
             return responses  # AUTH would get 530, so it is not offered before STARTTLS
         self._warn(server)
         private.take_auth_in_clear(server)
-        names = private.offer_mechanisms(server, [])
-        if any(line[4:].startswith("AUTH ") for line in responses):
-            return responses
-        return [responses[0], f"250-AUTH {' '.join(names)}", *responses[1:]]
+        names = " ".join(private.offer_mechanisms(server, self._digests))
+        for index, line in enumerate(responses):
+            if line[4:].startswith("AUTH "):
+                return [*responses[:index], f"250-AUTH {names}", *responses[index + 1 :]]
+        return [responses[0], f"250-AUTH {names}", *responses[1:]]
 
     async def log_in(
         self, server: SMTP, session: Session, envelope: SMTPEnvelope, args: list[str]
     ) -> Any:
-        """Carry out AUTH PLAIN (RFC 4616) or LOGIN; leave others to aiosmtpd: its hook."""
-        mechanism = _MECHANISMS.get(args[0].upper())
+        """Carry out the mechanisms known here; leave others to aiosmtpd: its hook."""
+        mechanism = (_MECHANISMS | self._digests).get(args[0].upper())
         if mechanism is None:
             return MISSING
+        assert self._users is not None
         try:
-            login, password = await mechanism(server, *args[1:])
+            login = await mechanism(self._users, server, *args[1:])
         except _ExchangeError as error:
             return str(error)
-        assert self._users is not None
-        if not self._users.know(login, password):
+        if login is None:
             return REJECTED
         session.authenticated = True
         session.auth_data = LoginPassword(login, b"")  # type: ignore[assignment]
@@ -89,25 +95,39 @@ class _ExchangeError(Exception):
     """The exchange failed; the text is the reply."""
 
 
-async def _plain(server: SMTP, initial: str | None = None) -> tuple[bytes, bytes]:
+# Each returns the name of the user that it lets in, or None.
+
+
+async def _plain(users: Users, server: SMTP, initial: str | None = None) -> bytes | None:
     message = await _ask(server, "") if initial is None else _decoded(initial)
     try:
         _, login, password = message.split(b"\0")
     except ValueError:
         raise _ExchangeError("501 5.5.2 Can't split auth value") from None
-    return login, password
+    return login if users.know(login, password) else None
 
 
-async def _login(server: SMTP, initial: str | None = None) -> tuple[bytes, bytes]:
+async def _login(users: Users, server: SMTP, initial: str | None = None) -> bytes | None:
     username = server.AuthLoginUsernameChallenge
     login = await _ask(server, username) if initial is None else _decoded(initial)
-    return login, await _ask(server, server.AuthLoginPasswordChallenge)
+    password = await _ask(server, server.AuthLoginPasswordChallenge)
+    return login if users.know(login, password) else None
 
 
-_MECHANISMS: dict[str, Callable[..., Awaitable[tuple[bytes, bytes]]]] = {
-    "PLAIN": _plain,
-    "LOGIN": _login,
-}
+async def _cram_md5(users: Users, server: SMTP, initial: str | None = None) -> bytes | None:
+    if initial is not None:
+        raise _ExchangeError("501 5.7.0 CRAM-MD5 has no initial response")
+    challenge = f"<{secrets.token_hex(16)}@{server.hostname}>"
+    login, _, digest = (await _ask(server, challenge)).rpartition(b" ")
+    return login if users.know_digest(login, challenge.encode(), digest) else None
+
+
+_Mechanism = Callable[..., Awaitable[bytes | None]]
+_MECHANISMS: dict[str, _Mechanism] = {"PLAIN": _plain, "LOGIN": _login}
+# A Python of a system in FIPS mode may have no MD5.
+_DIGESTS: dict[str, _Mechanism] = (
+    {"CRAM-MD5": _cram_md5} if "md5" in hashlib.algorithms_available else {}
+)
 
 
 async def _ask(server: SMTP, challenge: str) -> bytes:

@@ -7,11 +7,15 @@ Each function says what breaks when a name is gone, and a test goes through :dat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP
+
+_PATH = re.compile(r"\s*<([^<>]+)>(?:\s+(.*))?", re.DOTALL)
 
 NEEDS = {
     "_auth_require_tls": "AUTH without TLS",
@@ -19,6 +23,8 @@ NEEDS = {
     "_reader": "AUTH without a password in the log, max_line, and recorded sessions",
     "_reader._limit": "max_line",
     "_handler_coroutine": "a MailCatcher that stops and leaves no task",
+    "_getparams": "the parameters of DSN, and AUTH=, of MAIL and RCPT",
+    "_getaddr": "addresses such as a@x..org",
 }
 """What a server keeps for itself, and what is lost without."""
 
@@ -58,6 +64,25 @@ def let_in_lines(server: SMTP, longest: int) -> None:
     server._reader._limit = longest  # type: ignore[attr-defined]
 
 
+def let_in_parameters(server: SMTP, names: Iterable[str]) -> None:
+    """Let MAIL and RCPT have parameters called *names*, which hooks and envelope then get.
+
+    Without this they get ``555 parameters not recognized``.
+    """
+    accepting = partial(_other_params, type(server)._getparams, server, names)
+    server._getparams = accepting  # type: ignore[method-assign]
+
+
+def let_in_addresses(server: SMTP) -> None:
+    """Let in whatever stands in angle brackets for an address, as ``<a@x..org>``.
+
+    Without this it gets ``553 malformed address``, and some get an exception of Python's
+    own parser.
+    """
+    accepting = partial(_any_address, type(server)._getaddr, server)
+    server._getaddr = accepting  # type: ignore[method-assign]
+
+
 def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
     """Call *hear* with each line of the client of *server*, None for one that is too long.
 
@@ -85,6 +110,34 @@ def session_task(server: SMTP) -> asyncio.Task[None] | None:
     It is waited for where a server stops. Without this a stop may leave a task behind.
     """
     return server._handler_coroutine
+
+
+def _other_params(
+    read: Callable[..., Any], server: SMTP, names: Iterable[str], params: Sequence[str]
+) -> Any:
+    found = read(server, params)
+    if found is not None:
+        for name in names:
+            found.pop(name, None)
+    return found
+
+
+def _any_address(
+    read: Callable[..., Any], server: SMTP, arg: str
+) -> tuple[str | None, str | None]:
+    try:
+        address, rest = read(server, arg)
+    except (IndexError, AttributeError, UnboundLocalError):
+        # Slips of Python's parser, as in "<a@" and "<a@[>". Each would make a client try
+        # again for ever, and leave a traceback in the log.
+        address = rest = None
+    path = _PATH.fullmatch(arg)
+    if address is not None or path is None:
+        return address, rest
+    local_part = path[1].rpartition("@")[0]
+    if server.local_part_limit and len(local_part) > server.local_part_limit:
+        return None, None
+    return path[1], path[2] or ""
 
 
 class _AnyCase(dict[str, Any]):

@@ -67,3 +67,10 @@ class Users:
         is_known = hmac.compare_digest(user, self._user)
         is_known &= hmac.compare_digest(password, self._password)
         return is_known or self.is_anybody
+
+    def know_digest(self, user: bytes, challenge: bytes, digest: bytes) -> bool:
+        """Return whether *user* answered *challenge* with the *digest* of RFC 2195."""
+        expected = hmac.new(self._password, challenge, "md5").hexdigest().encode()
+        is_known = hmac.compare_digest(user, self._user)
+        is_known &= hmac.compare_digest(digest, expected)
+        return is_known
