@@ -643,7 +643,7 @@ def test_an_address_is_taken_as_it_is(kind: Kind, store: Path) -> None:
         with server.client() as client:
             assert "SMTPUTF8" not in client.command("EHLO laptop")
             assert "SMTPUTF8" not in client.command("EHLO again")
-            for path in ["<a@[>x", "a@x..org", "<a@", "<", "<x..y"]:
+            for path in ["<a@[>x", "a@x..org", "<a@", "<"]:
                 assert client.command(f"MAIL FROM:{path}") == (
                     "553 5.1.3 Error: malformed address"
                 )
