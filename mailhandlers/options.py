@@ -220,7 +220,8 @@ def _one_choice(keyword: str, value: Any, choice: str) -> str | None:
 # The table
 
 
-def _option(default: Any, option: Option, *, is_secret: bool = False) -> Any:
+def _option(default: Any, *parts: Any, is_secret: bool = False, **flags: Any) -> Any:
+    option = Option(*parts, **flags)
     return field(default=default, repr=not is_secret, metadata={"option": option})
 
 
@@ -231,95 +232,47 @@ class Options:
     Raises TypeError or ValueError in one sentence that says what to do.
     """
 
+    # fmt: off
     sync: bool = _option(
-        True,
-        Option(
-            "sync",
-            "yes|no",
-            "whether a reply waits until the disk has the message",
-            _yes_or_no,
-            _check_bool,
-        ),
+        True, "sync", "yes|no", "whether a reply waits until the disk has the message",
+        _yes_or_no, _check_bool,
     )
     mode: int = _option(
-        0o600,
-        Option(
-            "mode",
-            "OCTAL",
-            "permissions of files; folders get the search permission with each read permission",
-            _octal,
-            _check_mode,
-        ),
+        0o600, "mode", "OCTAL",
+        "permissions of files; folders get the search permission with each read permission",
+        _octal, _check_mode,
     )
     auth: str | None = _option(
-        None,
-        Option(
-            "auth",
-            "any|USER:PASSWORD|@FILE|$NAME",
-            "offer AUTH, to everybody or to one user, also named by a file's first line or an "
-            "environment variable",
-            str,
-            _check_auth,
-        ),
-        is_secret=True,
+        None, "auth", "any|USER:PASSWORD|@FILE|$NAME",
+        "offer AUTH to everybody, or to the one user of a file's first line or a variable",
+        str, _check_auth, is_secret=True,
     )
     auth_required: bool = _option(
-        False,
-        Option(
-            "auth_required",
-            "yes|no",
-            "whether MAIL gets 530 before a login; needs auth=",
-            _yes_or_no,
-            _check_bool,
-        ),
+        False, "auth_required", "yes|no", "whether MAIL gets 530 before a login; needs auth=",
+        _yes_or_no, _check_bool,
     )
     replies: Iterable[Reply] = _option(
-        (),
-        Option(
-            "reply",
-            "VERB[ GLOB][ xN]: CODE TEXT",
-            "what to answer a command; may be repeated, and the first that matches is said",
-            Reply.parse,
-            _check_replies,
-            is_repeatable=True,
-        ),
+        (), "reply", "VERB[ GLOB][ xN]: CODE TEXT",
+        "what to answer a command; may be repeated, and the first that matches is said",
+        Reply.parse, _check_replies, is_repeatable=True,
     )
     delay: float = _option(
-        0.0,
-        Option(
-            "delay",
-            "SECONDS",
-            "how long to wait before each reply to a message",
-            _number,
-            _check_delay,
-        ),
+        0.0, "delay", "SECONDS", "how long to wait before each reply to a message",
+        _number, _check_delay,
     )
     rset: str | None = _option(
-        None,
-        Option(
-            "rset", "clear", "an RSET outside a transaction empties the store", str, _check_rset
-        ),
+        None, "rset", "clear", "an RSET outside a transaction empties the store",
+        str, _check_rset,
     )
     max_line: int | None = _option(
-        None,
-        Option(
-            "max_line",
-            "OCTETS",
-            "the longest line let in, with its end (aiosmtpd: 1001)",
-            _whole_number,
-            _check_max_line,
-        ),
+        None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
+        _whole_number, _check_max_line,
     )
     loop: str | None = _option(
-        None,
-        Option(
-            "loop",
-            "uvloop",
-            "the command's event loop; a Controller has one of its own",
-            str,
-            _check_loop,
-        ),
+        None, "loop", "uvloop", "the command's event loop; a Controller has one of its own",
+        str, _check_loop,
     )
+    # fmt: on
 
     def __post_init__(self) -> None:
         for keyword, option in OPTIONS.values():

@@ -218,9 +218,15 @@ def replies(client: Client, sender: bytes, recipient: bytes, helo: bytes) -> lis
 def check_as_truth(
     running: Running, truth: Truth, sender: bytes, recipient: bytes, helo: bytes
 ) -> None:
-    """Check that a session goes as with stock aiosmtpd, and what it accepts is stored."""
+    """Check that a session goes as with stock aiosmtpd, and what it accepts is stored.
+
+    But an address that it finds malformed is taken as it is, if it has no brackets inside.
+    """
     with Client(truth.port) as stock, running.server.client() as client:
         expected = replies(stock, sender, recipient, helo)
+        is_malformed = "553" in expected and b"<>" not in (sender, recipient)
+        if is_malformed:
+            expected = ["250", "250", "250", "354", "250"]
         assert replies(client, sender, recipient, helo) == expected
     if expected[-1] != "250":
         assert list(read_messages(running.store)) == []
@@ -229,6 +235,8 @@ def check_as_truth(
     envelope = message.envelope
     assert envelope is not None
     handed_over = truth.recorder.seen[-1]
+    if is_malformed:
+        handed_over = (sender.decode(), [recipient.decode()], helo.decode())
     assert (envelope.mail_from, envelope.rcpt_tos, envelope.helo) == handed_over
     assert (message["Subject"], message.text) == ("own", "My body.\n")
     assert message.original_content == OWN
@@ -261,15 +269,14 @@ def test_a_bounce_has_no_sender(running: Running) -> None:
     assert message["Return-Path"] == "<>"
 
 
-def test_without_smtputf8_other_letters_are_refused_as_by_stock(
-    kind: Kind, store: Path
-) -> None:
-    with Server(kind.handler, store) as server, Server("aiosmtpd.handlers.Sink") as sink:
-        for address in ("zoë@x", b"\xff@x"):
-            assert server.send(to=[address]) == sink.send(to=[address])
-            assert server.send(sender=address) == sink.send(sender=address)
-        assert server.send() == "250 OK"
-    assert len(list(read_messages(store))) == 1
+def test_other_letters_are_stored_without_smtputf8_too(kind: Kind, store: Path) -> None:
+    with Server(kind.handler, store) as server:
+        for address in ("zoë@x", "\udcff@x"):
+            assert server.send(sender=address, to=[address]) == "250 OK"
+            envelope = read_latest(store).envelope
+            assert envelope is not None
+            assert (envelope.mail_from, envelope.rcpt_tos) == (address, [address])
+            assert envelope.protocol == "ESMTP"
 
 
 def test_a_hundred_recipients_share_one_message(running: Running) -> None:

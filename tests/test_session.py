@@ -306,6 +306,15 @@ def test_added_replies_are_heard_on_connections_that_are_open(tmp_path: Path) ->
         client.command("QUIT")
 
 
+def test_equal_replies_are_added_and_taken_away_each_by_itself() -> None:
+    replies, later = Replies([]), Reply("NOOP", "450 Later")
+    with replies.preceded_by([later]):
+        with replies.preceded_by([later]):
+            assert replies.unused == [later, later]
+        assert replies.next("NOOP", None) is later
+    assert replies.next("NOOP", None) is None
+
+
 def test_replies_are_counted_by_many_threads_at_once() -> None:
     replies = Replies([Reply("NOOP", "450 Later", times=100)])
     said: list[Reply | None] = []
@@ -643,7 +652,7 @@ def test_an_address_is_taken_as_it_is(kind: Kind, store: Path) -> None:
         with server.client() as client:
             assert "SMTPUTF8" not in client.command("EHLO laptop")
             assert "SMTPUTF8" not in client.command("EHLO again")
-            for path in ["<a@[>x", "a@x..org", "<a@", "<", "<x..y"]:
+            for path in ["<a@[>x", "a@x..org", "<a@", "<"]:
                 assert client.command(f"MAIL FROM:{path}") == (
                     "553 5.1.3 Error: malformed address"
                 )
