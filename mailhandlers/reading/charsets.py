@@ -46,7 +46,14 @@ _TELLS_NOTHING = frozenset(
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_.:()-]{0,39}")
 _WINDOWS = re.compile(r"(?:x-)?(?:cp|windows|win|ms)[-_]?(125\d)")
 # Codecs of Python's that turn text into other text, some in quadratic time.
-_NO_CHARSETS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined")
+_NO_CHARSETS = (
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "undefined",
+    "ascii",
+)
 _MARKS = [
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -94,12 +101,9 @@ def codec_of(label: str | None) -> str | None:
         found = codecs.lookup(name)
     except LookupError:
         return None
-    is_text = (
-        getattr(found, "_is_text_encoding", True)
-        and found.name.replace("-", "_") not in _NO_CHARSETS
-    )
-    known = _BY_LABEL.get(found.name, found.name)
-    return known if is_text and known != "ascii" else None
+    codec = _BY_LABEL.get(found.name, found.name)
+    is_text = getattr(found, "_is_text_encoding", True)
+    return codec if is_text and codec.replace("-", "_") not in _NO_CHARSETS else None
 
 
 def _of_mark(mark: bytes) -> str:

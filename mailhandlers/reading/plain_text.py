@@ -8,7 +8,7 @@ from collections.abc import Iterator
 # A Chinese or Japanese sentence goes on behind a link without a space.
 _NO_URL = r"\s<>\"\u2018-\u201f\u2026\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
 # What follows a scheme: looked for first, since text is full of what could begin one.
-_REST = re.compile(rf"://(?:(?!\]\()[^{_NO_URL}])+")
+_REST = re.compile(rf"://(?:[^{_NO_URL}\]]+|\](?!\())+")
 _SCHEME = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,31}\Z", re.IGNORECASE)
 # RFC 3986 appendix C: a link in angle brackets may be broken over lines.
 _BROKEN = re.compile(
@@ -73,6 +73,8 @@ def _trimmed(url: str, before: str, is_alone: bool) -> str:
     *before* the link, and ``!`` unless the link has its line for itself.
     """
     marks = ".,;:?'|" + ("" if is_alone else "!") + (before if before in "*_~!" else "")
+    if url[-1] not in marks and url[-1] not in ")]}":  # nearly all
+        return url
     extra = {close: url.count(close) - url.count(open_) for open_, close in ("()", "[]", "{}")}
     end = len(url)
     while url[end - 1] in marks or extra.get(url[end - 1], 0) > 0:
