@@ -19,6 +19,7 @@ from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
 from .mail import Mail
 from .reading.message import StoredMessage
+from .reading.summary import summary
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
@@ -323,4 +324,4 @@ class PerRecipientDir(Handler):
 
 
 def _json_line(mail: Mail) -> Iterator[bytes]:
-    return json_lines.encode(mail, StoredMessage.parse(mail.content).summary())
+    return json_lines.encode(mail, summary(StoredMessage.parse(mail.content)))
