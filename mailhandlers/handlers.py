@@ -12,10 +12,13 @@ from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
 from .formats import eml, json_lines, mbox
+from .formats.eml import printable
 from .formats.folder_names import folder_name
 from .mail import Mail
 from .reading.message import StoredMessage
@@ -35,6 +38,7 @@ _log = logging.getLogger("mailhandlers")
 _H = TypeVar("_H", bound="Handler")
 
 _MOST_CLASHES = 10
+_HEADERS = 1 << 16
 
 
 class Handler(ABC):
@@ -60,7 +64,8 @@ class Handler(ABC):
         self._commits = GroupCommit(
             Store(self.path, self._write, self._empty, self._disk.free_replaced)
         )
-        self._loop = chosen.loop
+        self._options = chosen
+        self._terminal: command.Terminal | None = None
         self._script = Script(self, chosen, self._commits.commit_reset)
 
     @property
@@ -93,7 +98,7 @@ class Handler(ABC):
         command.import_while_readable()
         command.remember_own_name()
         command.keep_freed_memory()
-        command.run_on_own_loop(handler._loop, handler._before_listening)
+        command.run_on_own_loop(handler._options.loop, handler)
         return handler
 
     @classmethod
@@ -109,7 +114,10 @@ class Handler(ABC):
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
         mail = Mail(envelope_of(server, session, envelope, len(content)), content)
-        return await self._commits.commit(mail)
+        reply = await self._commits.commit(mail)
+        if self._terminal is not None and reply.startswith("2"):
+            self._terminal.say(partial(_arrival_line, mail))
+        return reply
 
     async def handle_exception(self, error: Exception) -> str:
         """Return the reply to a command that *error* ended: the hook of aiosmtpd.
@@ -133,11 +141,24 @@ class Handler(ABC):
         """
         self._commits.close()
 
-    async def _before_listening(self) -> None:
-        """Do what the command does as its final user, before the port is open."""
+    async def before_listening(self) -> None:
+        """Do what the command does as its final user, before the port is open.
+
+        Raises OSError where the store can't be written.
+        """
         self._prepare()
         if sys.platform == "linux":  # macOS's libraries don't survive a fork
             await self._commits.fork_writer()
+
+    def after_listening(self, addresses: Sequence[str]) -> None:
+        """Tell the user of the command where the port is open, as ``log=`` has it."""
+        log = self._options.log
+        if log == "yes" or (log == "auto" and sys.stderr.isatty()):
+            self._terminal = terminal = command.Terminal()
+            self._script.on_refusal = lambda text: terminal.say(lambda: _stamped(text))
+            where = " and ".join(addresses)
+            text = f"listening at {where}, keeping mail in {self.path} ({type(self).__name__})"
+            terminal.say(lambda: _stamped(text))
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -321,6 +342,18 @@ class PerRecipientDir(Handler):
             for folder, mail in latest.items()
         ]
         self._disk.add([self.path, *latest], new_files, pointers)
+
+
+def _arrival_line(mail: Mail) -> str:
+    envelope = mail.envelope
+    subject = StoredMessage.parse(mail.content[:_HEADERS])["Subject"]
+    people = f"{envelope.mail_from or '<>'} -> {', '.join(envelope.rcpt_tos)}"
+    return _stamped(f"{people}: {subject or '(no subject)'} ({envelope.size:,} octets)")
+
+
+def _stamped(text: str) -> str:
+    """Return a line for the terminal, on which nothing in *text* acts."""
+    return f"{datetime.now():%H:%M:%S} {printable(text)}"
 
 
 def _json_line(mail: Mail) -> Iterator[bytes]:

@@ -38,10 +38,10 @@ def block_headers(envelope: Envelope) -> list[tuple[str, str]]:
     Return-Path, the X- names are aiosmtpd's); the last is the whole envelope.
     """
     return [
-        ("Return-Path", f"<{_printable(envelope.mail_from)}>"),
-        ("X-Peer", _printable(envelope.peer)),
-        ("X-MailFrom", _printable(envelope.mail_from)),
-        ("X-RcptTo", ", ".join(map(_printable, envelope.rcpt_tos))),
+        ("Return-Path", f"<{printable(envelope.mail_from)}>"),
+        ("X-Peer", printable(envelope.peer)),
+        ("X-MailFrom", printable(envelope.mail_from)),
+        ("X-RcptTo", ", ".join(map(printable, envelope.rcpt_tos))),
         ("X-Envelope", envelope.to_json()),
     ]
 
@@ -99,7 +99,7 @@ def split_block(data: bytes) -> tuple[Envelope, int]:
     raise FormatError("the envelope above this message is not whole")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return *text* for people to see: nothing in it moves a cursor or ends a header."""
     if text.isprintable():
         return text
