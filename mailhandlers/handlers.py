@@ -24,6 +24,7 @@ from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
 from .mail import Mail
 from .reading.message import StoredMessage
+from .reading.summary import summary
 from .smtp.facts import envelope_of
 from .smtp.script import Reply, Script
 from .writing import appending, descriptors, files
@@ -310,7 +311,7 @@ class PerRecipientDir(Handler):
 
 
 def _json_line(mail: Mail) -> Iterator[bytes]:
-    return json_lines.encode(mail, StoredMessage.parse(mail.content).summary())
+    return json_lines.encode(mail, summary(StoredMessage.parse(mail.content)))
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
 from email.message import EmailMessage
@@ -81,14 +80,19 @@ class Attachment:
         last = re.split(r"[\\/]", self.filename or "")[-1]
         name = _UNSAFE.sub("_", last).strip(" .")
         if not name or _DEVICE.match(name):
-            extension = "" if name else mimetypes.guess_extension(self.content_type) or ""
-            name = f"attachment{extension}" if not name else f"_{name}"
+            name = f"_{name}" if name else f"attachment{_extension(self.content_type)}"
         stem, extension = os.path.splitext(name)
         extension = _cut(extension, _LONGEST_NAME // 2)
         return _cut(stem, _LONGEST_NAME - len(extension.encode())) + extension
 
     def __repr__(self) -> str:
         return f"<Attachment {self.filename!r} {self.content_type}>"
+
+
+def _extension(content_type: str) -> str:
+    import mimetypes  # it reads the system's tables
+
+    return mimetypes.guess_extension(content_type) or ""
 
 
 def _cut(text: str, octets: int) -> str:

@@ -59,6 +59,8 @@ _MARKS = [
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
+# A server that became nobody may not read Python's files any more: see load().
+_UNREADABLE = (LookupError, OSError)
 _ESCAPE = re.compile(rb"\x1b([$(][@-Z]|\$[(][@-Z])")
 
 
@@ -73,19 +75,33 @@ def decode(data: bytes, label: str | None = None) -> str:
         if data.startswith(mark) and (codec is None or codec == marked):
             return data[len(mark) :].decode(_of_mark(mark), "replace")
     if codec is None:
-        if data.isascii():
-            return data.decode("ascii")
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return data.decode("cp1252", "replace")
+        codec = _guessed(data)
     try:
         text = data.decode(codec)
     except UnicodeDecodeError:
         text = _in_superset(data, codec)
+    except _UNREADABLE:
+        return data.decode("utf-8", "replace")
     if codec == "utf-7":  # which can name half a character
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+codecs.lookup("cp1252")  # the one for undeclared text is there in any case
+
+
+def load() -> None:
+    """Import all the codecs of the table now, for who may not be allowed to later."""
+    for codec in ("cp1252", *_SUPERSETS, "cp950", "iso2022_jp_1"):
+        codecs.lookup(codec)
+
+
+def _guessed(data: bytes) -> str:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
 
 
 def codec_of(label: str | None) -> str | None:
@@ -99,7 +115,7 @@ def codec_of(label: str | None) -> str | None:
         name = f"cp{windows[1]}"
     try:
         found = codecs.lookup(name)
-    except LookupError:
+    except _UNREADABLE:
         return None
     codec = _BY_LABEL.get(found.name, found.name)
     is_text = getattr(found, "_is_text_encoding", True)

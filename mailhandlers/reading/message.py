@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..formats.eml import block_headers, fold
 from ..formats.lf import lines_in_lf
 from ..mail import UNKNOWN, Envelope
-from . import charsets, content, headers, summary
+from . import charsets, content, headers
 from .addresses import addresses_in
 from .mime import Parser
 from .parameters import Field
@@ -144,6 +144,8 @@ class StoredMessage(EmailMessage):
 
         What is missing or can't be parsed is None.
         """
+        from . import summary
+
         return summary.summary(self)
 
     @cached_property

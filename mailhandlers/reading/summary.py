@@ -1,15 +1,20 @@
-"""What a record of a message tells: the keys of JSON Lines and of the HTTP API."""
+"""What a record of a message tells: the keys of JSON Lines and of the HTTP API.
+
+A server imports this before it becomes nobody, who may not read Python's files: it brings
+all that a message may need, the codecs among it.
+"""
 
 from __future__ import annotations
 
+import email.generator  # noqa: F401
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from . import attachments, charsets, html_text  # noqa: F401
 from .headers import PARSER_FAULTS
+from .message import StoredMessage
 
-if TYPE_CHECKING:
-    from .message import StoredMessage
-
+charsets.load()
 _LONGEST_DATE = 200
 
 
