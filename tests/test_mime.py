@@ -7,6 +7,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -257,6 +258,10 @@ def _nested(octets: int) -> bytes:
     return b"".join(head % (n, n) for n in parts) + b"\nthe end"
 
 
+def _page_of(text: bytes, octets: int) -> bytes:
+    return b"Content-Type: text/html\n\n" + text * (octets // len(text))
+
+
 BY_SIZE: dict[str, Callable[[int], bytes]] = {
     "encoded words in Subject": lambda n: b"Subject: a\n" + b" =?utf-8?q?=41?=\n" * (n // 17),
     "encoded words in To": lambda n: b"To: a\n" + b" =?utf-8?q?=41?=\n" * (n // 17),
@@ -273,20 +278,8 @@ BY_SIZE: dict[str, Callable[[int], bytes]] = {
     "links": lambda n: b"\n" + b"http://a." * (n // 9),
     "brackets": lambda n: b"\nhttp://a" + b")" * n,
     **{
-        f"HTML {text}": lambda n, text=text: (
-            b"Content-Type: text/html\n\n"  # type: ignore[misc]
-            + text * (n // len(text))
-        )
-        for text in (
-            b"<!-- <a ",
-            b"<a ",
-            b'<a href="',
-            b"<![",
-            b"</",
-            b"<style>",
-            b"&#9",
-            b"<p a=",
-        )
+        f"HTML {text}": partial(_page_of, text.encode())
+        for text in ("<!-- <a ", "<a ", '<a href="', "<![", "</", "<style>", "&#9", "<p a=")
     },
 }
 
