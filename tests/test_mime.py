@@ -8,12 +8,14 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import Server
 
-from mailhandlers import StoredMessage
+from mailhandlers import StoredMessage, read_messages
 from mailhandlers.reading import addresses, mime, parameters, transfer
 
 HEAD = b"Content-Type: multipart/mixed; boundary=b\n\n"
@@ -314,3 +316,15 @@ def test_what_is_over_the_bounds_is_shown_as_its_text() -> None:
     message = StoredMessage.parse(many)
     assert len(message.attachments) == mime.MOST_PARTS - 1
     assert message.text.endswith("the end\n")
+
+
+def test_a_server_stores_what_would_have_taken_all_its_memory(tmp_path: Path) -> None:
+    store = tmp_path / "mail.jsonl"
+    content = b"Subject: a\r\n" + b" =?utf-8?q?=41?=\r\n" * 56_000 + b"\r\nhello\r\n"
+    with Server("JsonLines", store) as server:
+        assert server.send(content) == "250 OK"
+        assert server.send() == "250 OK"
+    first, second = read_messages(store)
+    assert first["Subject"] == "a " + "A" * 56_000
+    assert first.original_content == content
+    assert second["Subject"] == "hello"
