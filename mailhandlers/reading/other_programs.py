@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from email.utils import getaddresses, mktime_tz, parsedate_tz
+from email.utils import mktime_tz, parsedate_tz
 
 from ..mail import Envelope
+from .addresses import addresses_in
 from .headers import PARSER_FAULTS
 from .message import StoredMessage
 
@@ -76,11 +77,8 @@ def _headers(content: bytes) -> bytes:
 
 
 def _addresses(values: Iterable[object]) -> list[str]:
-    texts = [str(value) for value in values]
-    try:
-        return list(dict.fromkeys(address for _, address in getaddresses(texts) if address))
-    except PARSER_FAULTS:
-        return []
+    found = (address for value in values for address in addresses_in(str(value)))
+    return list(dict.fromkeys(address for address in found if address != "<>"))
 
 
 def _moment(when: float) -> datetime:
