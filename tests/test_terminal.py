@@ -30,7 +30,7 @@ def test_a_line_for_each_message_and_refusal(kind: Kind, store: Path) -> None:
         f"listening at {HOST}:{port}, keeping mail in {store} ({kind.handler})",
         "eva@example.com -> bob@example.com, \\x1bx\\x07@example.com: "
         f"Wel\\x1b[31mcome 12:00:00 forged ({len(ODD)} octets)",
-        "<> -> bob@example.com: hello (30 octets)",
+        "<> -> bob@example.com: hello (32 octets)",
         "refused RCPT a@bounce.test: 550 5.1.1 No such user",
     ]
 
@@ -56,7 +56,7 @@ def test_on_a_terminal_it_speaks(options: list[str], speaks: bool, tmp_path: Pat
             assert client.send() == "250 OK"
         if speaks:
             said = b""
-            while b"hello (30 octets)" not in said:
+            while b"hello (32 octets)" not in said:
                 said += os.read(ours, 1000)
             assert b"listening at" in said
         server.send_signal(signal.SIGINT)
