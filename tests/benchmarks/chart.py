@@ -22,9 +22,9 @@ def draw(results: dict[Load, Ratios]) -> str:
     # Those measured at every load: the bare handlers are for one session.
     names = [name for name in next(iter(results.values())) if _in_all(name, results)]
     loads = sorted(results, key=lambda load: (-load.sessions, load.is_kept))
-    top = 50
+    top = 106
     block = len(loads) * _ROW + _GAP
-    height = top + len(names) * block + 20
+    height = top + len(names) * block
     end = _LEFT + _SCALE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}"'
@@ -32,10 +32,15 @@ def draw(results: dict[Load, Ratios]) -> str:
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
         '<text x="10" y="20" font-weight="bold">Messages a second, each on disk before its '
         "250, over Sink, which stores nothing</text>",
-        f'<line x1="{end}" y1="48" x2="{end}" y2="{height - 10}" stroke="#888"'
+        f'<line x1="{end}" y1="{top - 4}" x2="{end}" y2="{height - _GAP}" stroke="#888"'
         ' stroke-dasharray="4"/>',
-        f'<text x="{end}" y="44" text-anchor="middle" fill="#555">Sink</text>',
+        f'<text x="{end}" y="{top - 8}" text-anchor="middle" fill="#555">Sink</text>',
     ]
+    for line, load in enumerate(loads):  # the legend
+        at = 32 + line * 16
+        fill, _ = _COLOURS[load.sessions, load.is_kept]
+        parts.append(f'<rect x="{_LEFT}" y="{at}" width="12" height="12" fill="{fill}"/>')
+        parts.append(f'<text x="{_LEFT + 20}" y="{at + 11}" font-size="12">{load}</text>')
     for row, name in enumerate(names):
         y = top + row * block
         middle = y + len(loads) * _ROW / 2 + 4
@@ -50,7 +55,7 @@ def draw(results: dict[Load, Ratios]) -> str:
             )
             parts.append(
                 f'<text x="{_LEFT + 8}" y="{at + 13}" fill="{text}" font-size="12">'
-                f"{ratio:.2f}, {load}</text>"
+                f"{ratio:.2f}</text>"
             )
     return "\n".join([*parts, "</svg>", ""])
 
