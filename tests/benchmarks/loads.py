@@ -56,18 +56,13 @@ def large(target: servers.Target, octets: int) -> Large:
         send_one(server.port)
         done = threading.Event()
         waits: list[float] = []
-        sizes: list[float] = []
-        watchers = [
-            threading.Thread(target=_ask, args=(server.port, done, waits)),
-            threading.Thread(target=_weigh, args=(server.process.pid, done, sizes)),
-        ]
-        for watcher in watchers:
-            watcher.start()
+        asker = threading.Thread(target=_ask, args=(server.port, done, waits))
+        memory = _Memory(server.process.pid)
+        asker.start()
         seconds = send_one(server.port, octets)
         done.set()
-        for watcher in watchers:
-            watcher.join()
-        return Large(seconds, max(sizes), max(waits))
+        asker.join()
+        return Large(seconds, memory.peak_mib(), max(waits))
 
 
 def _smtp_source(port: int, load: Load, octets: int) -> float:
@@ -89,20 +84,30 @@ def _ask(port: int, done: threading.Event, waits: list[float]) -> None:
             waits.append(time.perf_counter() - begun)
 
 
-def _weigh(pid: int, done: threading.Event, sizes: list[float]) -> None:
-    """Note the memory of a process and its children, shared pages counted once.
+class _Memory:
+    """The most memory that a process and its children had since this was made.
 
-    While the kernel adds up a gigabyte, which takes it 10 ms and more, the process can get
-    no memory: asked every 10 ms, a server took twice as long. So we rest 20 times as long.
+    The kernel keeps each one's peak. To ask it for the sum every 10 ms made a server with
+    a gigabyte take twice as long, since memory that is being counted can't grow.
     """
-    pause = 0.0
-    while not done.wait(max(pause, 0.01)):
-        begun = time.perf_counter()
+
+    def __init__(self, pid: int) -> None:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        sizes.append(sum(_pss(process) for process in [str(pid), *children]) / MIB)
-        pause = 20 * (time.perf_counter() - begun)
+        self._processes = [Path("/proc", process) for process in [str(pid), *children]]
+        for process in self._processes:
+            (process / "clear_refs").write_text("5")  # proc(5): the peak starts anew
+        # What they share is counted once here, and in both peaks, whose growth alone counts.
+        self._first = sum(_mib(process / "smaps_rollup", "Pss") for process in self._processes)
+        self._first -= self._peaks()
+
+    def _peaks(self) -> float:
+        return sum(_mib(process / "status", "VmHWM") for process in self._processes)
+
+    def peak_mib(self) -> float:
+        """Return it; the processes must still be there."""
+        return self._first + self._peaks()
 
 
-def _pss(pid: str) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+def _mib(file: Path, key: str) -> float:
+    lines = file.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1024
