@@ -80,8 +80,8 @@ def _told(python: str, *options: str, folder: str | None = None) -> list[str]:
     command = [python, *options, "-c", _TELL]
     try:
         text = subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"{python} can't import mailhandlers and aiosmtpd: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{python} can't find mailhandlers and aiosmtpd: see above") from error
     return text.splitlines()
 
 
