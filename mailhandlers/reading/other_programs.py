@@ -10,8 +10,6 @@ from email.utils import getaddresses, mktime_tz, parsedate_tz
 from ..mail import Envelope
 from .message import PARSER_FAULTS, StoredMessage
 
-HEAD = 1 << 16
-"""How many octets of a file are looked at, to tell what it is."""
 _FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
 _HEADER = re.compile(rb"(?:>?From [^\n]*\n)?" + _FIELD)
 # A line of some other file may have a colon, too; a message has one of these.
