@@ -16,7 +16,7 @@ from .original import mail_of
 # Characters that act on a terminal, split a line for somebody, or are no UTF-8 at all.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # How our records begin; another program's may have an id, too.
-_ID = re.compile(rb'\{"id": "(?:[^"\\]|\\.)*')
+_ID = re.compile(rb'\{"id": "(?:[^"\\]|\\.|\\\Z)*')
 _BEHIND_ID = b'", "received": "'
 _OUR_LINE = re.compile(rb"\n" + _ID.pattern + _BEHIND_ID)
 _LONG_TEXT = 1 << 16
@@ -83,7 +83,7 @@ def is_json_lines(head: bytes) -> bool:
 
     A program may have put lines above the first record of one that is ours.
     """
-    first, newline, _ = head.lstrip().partition(b"\n")
+    first, newline, _ = head.lstrip().rstrip(b"\0").partition(b"\n")
     if _is_object(first) or _is_begun(first) or _OUR_LINE.search(head):
         return True
     # The first line may be too long to see its end.

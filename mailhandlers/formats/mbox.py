@@ -102,23 +102,24 @@ def mend(entry: bytes, before: int | None) -> Mended:
     acknowledged, and is cut off where a lock tells so; what looks like one is set aside.
     Whatever else stands there stays, with a blank line behind it.
     """
-    if is_torn(entry, before):
-        return Mended(0, is_sure=before is not None and before <= 0)
-    keep = len(entry) - _begun_behind(entry, before)
-    tail = entry[max(0, keep - 2) : keep]
-    return Mended(keep, b"\n\n"[len(tail) - len(tail.rstrip(b"\n")) :])
+    kept = entry.rstrip(b"\0")  # a power cut may leave the length and not the octets
+    if not kept:
+        return Mended(0)
+    was_unfinished = before is not None and before <= 0
+    if is_torn(kept, before):
+        return Mended(0, is_sure=was_unfinished)
+    begun = _begun(kept)
+    if begun and (before == len(kept) - begun or _is_whole(kept[:-begun])):
+        kept = kept[:-begun]
+    tail = kept[-2:]
+    return Mended(len(kept), b"\n\n"[len(tail) - len(tail.rstrip(b"\n")) :])
 
 
-def _begun_behind(entry: bytes, before: int | None) -> int:
-    """Return how many octets of *entry* are those of an append that only just began."""
-    begun = _begun(entry)
-    if begun and before == len(entry) - begun:
-        return begun
-    try:  # what is whole without them is so
-        is_whole = not decode(entry[: len(entry) - begun]).is_altered
+def _is_whole(entry: bytes) -> bool:
+    try:
+        return not decode(entry).is_altered
     except FormatError:
-        is_whole = False
-    return begun if is_whole else len(entry) - len(entry.rstrip(b"\0"))
+        return False
 
 
 def _begun(data: bytes) -> int:
