@@ -13,11 +13,14 @@ from .original import mail_of
 _LINE = 990  # RFC 5322 section 2.1.1 allows 998 octets
 BLOCK_NAMES = (b"Return-Path: ", b"X-Peer: ", b"X-MailFrom: ", b"X-RcptTo: ", b"X-Envelope: ")
 _FOLDED = rb"[^\n]*\n(?:[ \t][^\n]*\n)*"
-_BLOCK = re.compile(_FOLDED.join(BLOCK_NAMES))
+# Python's email package may break a line right behind the name.
+_BLOCK = re.compile(_FOLDED.join(name.rstrip() for name in BLOCK_NAMES))
 _BEGINNING = re.compile(_FOLDED.join(BLOCK_NAMES[:2]))
 _LINES = re.compile(_FOLDED)
 # Python's email package breaks a line that holds no space by encoded words (RFC 2047).
-_WORD = re.compile(rb"=\?utf-8\?q\?([^?\s]*)\?=(?:\n[ \t]+(?==\?utf-8\?q\?))?")
+_WORD = re.compile(
+    rb"=\?[\w-]+\?(?:(q)|b)\?([^?\s]*)\?=(?:\n[ \t]+(?==\?[\w-]+\?[qb]\?))?", re.IGNORECASE
+)
 
 
 def encode(mail: Mail) -> list[bytes]:
@@ -123,8 +126,12 @@ def split_block(data: bytes) -> tuple[Envelope, int]:
 
 def _from_words(folded: bytes) -> bytes:
     """Return the header that Python's email package folded: it puts in encoded words."""
-    decoded = _WORD.sub(lambda word: binascii.a2b_qp(word[1], header=True), folded)
-    return re.sub(rb"\n[ \t]", b" ", decoded)
+    # A tab is where we had folded the header before.
+    return unfold(_WORD.sub(_octets, folded)).replace(b"\t", b"")
+
+
+def _octets(word: re.Match[bytes]) -> bytes:
+    return binascii.a2b_qp(word[2], header=True) if word[1] else binascii.a2b_base64(word[2])
 
 
 def _printable(text: str) -> str:
