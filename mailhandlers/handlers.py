@@ -173,6 +173,7 @@ class Handler(ABC):
 
     def _check_file(self) -> None:
         """Raise ValueError where the file at :attr:`path` holds something else."""
+        raise NotImplementedError  # by a handler of a folder, which is not asked
 
     def _make_unique(
         self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]

@@ -111,7 +111,9 @@ def test_a_mistyped_field_is_a_value_error(field: str, wrong: object) -> None:
         Envelope.from_dict({**json.loads(AS_JSON), field: wrong})
 
 
-@pytest.mark.parametrize("field", sorted(json.loads(AS_JSON).keys() - {"tls", "auth", "sha256"}))
+@pytest.mark.parametrize(
+    "field", sorted(json.loads(AS_JSON).keys() - {"tls", "auth", "sha256"})
+)
 def test_a_missing_field_is_a_value_error(field: str) -> None:
     record: dict[str, Any] = json.loads(AS_JSON)
     del record[field]

@@ -83,11 +83,14 @@ def is_json_lines(head: bytes) -> bool:
 
     A program may have put lines above the first record of one that is ours.
     """
-    first, newline, _ = head.lstrip().rstrip(b"\0").partition(b"\n")
-    if _is_object(first) or _is_begun(first) or _OUR_LINE.search(head):
+    if _OUR_LINE.search(b"\n" + head):
         return True
-    # The first line may be too long to see its end.
-    return not newline and len(head) >= HEAD and first.startswith(b'{"')
+    first, newline, _ = head.lstrip().rstrip(b"\0").partition(b"\n")
+    if not first:
+        return b"\0" not in head
+    # What a crash left of the first append, or a line too long to see its end.
+    is_begun = _is_begun(first) or (len(head) >= HEAD and first.startswith(b'{"'))
+    return _is_object(first) or (is_begun and not newline)
 
 
 def is_torn(line: bytes) -> bool:

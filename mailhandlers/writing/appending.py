@@ -39,6 +39,15 @@ class Format(NamedTuple):
     """Returns what to do about the last entry, of which so much is from earlier appends."""
     lock: Callable[[], locks.FileLock]
 
+    def has(self, head: bytes, begun: int | None) -> bool:
+        """Tell whether a file that begins with *head* is of this format, or may become so.
+
+        *begun* is how long the file was before an append that a crash ended. A power cut may
+        leave the length of the first append and not its octets.
+        """
+        is_empty = len(head) < HEAD and not head.strip(b"\0")
+        return is_empty or begun == 0 or self.is_one(head)
+
 
 MBOX = Format("an mbox", b"From ", mbox.is_mbox, mbox.mend, locks.MboxLock)
 JSON_LINES = Format(
@@ -71,7 +80,7 @@ class GrowingFile:
         fd, created, begun = self._open_locked()
         try:
             self._mend_end(fd, begun)
-            self._disk.sync_name(self.path, fd, is_new=created)
+            self._disk.sync_name(self.path, os.fstat(fd), is_new=created)
         finally:
             self._lock.release(fd, self.path)
 
@@ -80,6 +89,7 @@ class GrowingFile:
         fd, created, begun = self._open_locked()
         try:
             start = self._mend_end(fd, begun)
+            status = os.fstat(fd)
             with Undo() as undo:
                 undo.add(self._cut, fd, start)
                 if created and not start:  # else somebody made it in the same moment
@@ -89,7 +99,7 @@ class GrowingFile:
                     fsync(fd)
                 else:  # a network disk says at a close what it had no room for
                     os.close(os.dup(fd))
-                self._disk.sync_name(self.path, fd, is_new=created)
+                self._disk.sync_name(self.path, status, is_new=created)
             self._whole = None
             with suppress(OSError):  # it is stored: no error refuses it any more
                 self._whole = _place(fd)
@@ -119,7 +129,7 @@ class GrowingFile:
             self._refused = None
         size = os.fstat(fd).st_size
         read = partial(_read, fd)
-        if size and begun != 0 and not self._form.is_one(read(0, HEAD)):
+        if not self._form.has(read(0, min(size, HEAD)), begun):
             message = f"it holds something else than {self._form.name}"
             raise OSError(errno.EEXIST, message, self.path)
         for start, end in backwards(read, size, self._form.entry_start):
@@ -143,7 +153,7 @@ class GrowingFile:
             write_all(fd, [entry])
             if self._disk.sync:
                 fsync(fd)
-                self._disk.sync_name(aside, fd)
+                self._disk.sync_name(aside, os.fstat(fd))
         finally:
             os.close(fd)
         _log.warning(
@@ -184,7 +194,11 @@ class GrowingFile:
                 if created:
                     self._disk.permit(fd)
                 begun = self._lock.acquire(fd, path, until)
-            except BaseException:
+            except BaseException as error:
+                # We have its first lock, and so nobody else has appended to it, unless the
+                # error is that we didn't get one.
+                if created and not isinstance(error, locks.LockTimeoutError):
+                    os.unlink(path)
                 os.close(fd)
                 raise
             is_there = False

@@ -19,13 +19,15 @@ _LOCK = ".lock"
 def mail_file(path: str) -> None:
     """Check that *path* is a file of ours with one message, or may become one."""
     _check_name(path)
-    _check_file(path, "a message of this handler's", lambda head, begun: eml.is_mail_file(head))
+    _check_file(
+        path, "a message of this handler's", lambda head, _: not head or eml.is_mail_file(head)
+    )
 
 
 def growing_file(path: str, form: appending.Format) -> None:
     """Check that *path* is a file of this format, or may become one."""
     _check_name(path, _LOCK)
-    _check_file(path, form.name, lambda head, begun: begun == 0 or form.is_one(head))
+    _check_file(path, form.name, form.has)
 
 
 def _check_name(path: str, suffix: str = "") -> None:
@@ -49,8 +51,7 @@ def _check_file(path: str, what: str, is_one: Callable[[bytes, int | None], bool
     try:
         status = os.fstat(fd)
         head = os.read(fd, HEAD)
-        is_empty = not head.strip(b"\0") and status.st_size <= HEAD
-        if not is_empty and not is_one(head, locks.begun(path + _LOCK, status)):
+        if not is_one(head, locks.begun(path + _LOCK, status)):
             raise ValueError(
                 f"{path} holds something else than {what}, and stays as it is: choose another"
             )

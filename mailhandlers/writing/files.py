@@ -237,9 +237,9 @@ class Disk:
         named = os.path.join(os.path.dirname(pointer.link), target)
         return target >= pointer.target and is_id(target) and os.path.exists(named)
 
-    def sync_name(self, path: str, fd: int, *, is_new: bool = False) -> None:
-        """Wait until the disk has the name *path* of the open file *fd*, once for each file."""
-        identity = _identity(os.fstat(fd))
+    def sync_name(self, path: str, status: os.stat_result, *, is_new: bool = False) -> None:
+        """Wait until the disk has the name *path*, once for each file by its *status*."""
+        identity = _identity(status)
         if is_new or identity not in self._known:
             self.sync_folders([os.path.dirname(path)])
             self._known.add(identity)
