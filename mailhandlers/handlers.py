@@ -28,6 +28,7 @@ from .smtp.facts import envelope_of
 from .smtp.script import Reply, Script
 from .writing import appending, checks, descriptors, files
 from .writing.commit import FAILED, GroupCommit
+from .writing.pointers import Pointer
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -328,7 +329,7 @@ class PerRecipientDir(Handler):
             names = [f"{folder}/{name}" for folder in folders]
             new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
         pointers = [
-            files.Pointer(
+            Pointer(
                 f"{folder}/.latest.{mail.envelope.id}",
                 f"{folder}/latest.eml",
                 f"{mail.envelope.id}.eml",

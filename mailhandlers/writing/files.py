@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from ..identity import is_id
-from . import locks
 from .descriptors import (
     NOT_SUPPORTED,
     close_all,
@@ -23,7 +21,8 @@ from .descriptors import (
     start_writing,
     write_all,
 )
-from .links import folder_status, make_link, open_own
+from .links import folder_status, open_own
+from .pointers import Pointer, point
 from .undo import Undo
 
 Pieces = Sequence[bytes]
@@ -41,14 +40,6 @@ class NewFile(NamedTuple):
     temporary: str
     names: Sequence[str]
     pieces: Pieces
-
-
-class Pointer(NamedTuple):
-    """A symbolic link to put in place, atomically; names sort, the greatest stays."""
-
-    temporary: str
-    link: str
-    target: str
 
 
 class Disk:
@@ -122,7 +113,7 @@ class Disk:
                 self._rename(file, last, undo)
                 changed |= {os.path.dirname(name): True for name in file.names}
             for pointer in pointers:
-                self._point(pointer, undo)
+                point(pointer, undo)
             self.sync_folders([*changed])
         for folder in new:
             with suppress(OSError):  # else it is looked at again
@@ -211,32 +202,6 @@ class Disk:
         os.rename(file.temporary, name)
         undo.add(os.unlink, name)
 
-    def _point(self, pointer: Pointer, undo: Undo) -> None:
-        # Two processes may point at once: the lock makes the later message win.
-        folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            locks.wait_for(lambda: locks.try_flock(folder), pointer.link)
-            before = _target(pointer.link)
-            if before is None and os.path.lexists(pointer.link):
-                # Somebody's file, such as a copy of a message: kept, under another name.
-                aside = f"{pointer.link}.{pointer.target.removesuffix('.eml')}"
-                os.rename(pointer.link, aside)
-                undo.add(os.rename, aside, pointer.link)
-            if before is not None and self._is_later(before, pointer):
-                return
-            make_link(pointer.target, pointer.temporary)
-            undo.add(os.unlink, pointer.temporary)
-            os.replace(pointer.temporary, pointer.link)
-            undo.add(_point_back, pointer, before)
-        finally:
-            os.close(folder)
-
-    @staticmethod
-    def _is_later(target: str, pointer: Pointer) -> bool:
-        # A link that isn't ours may lead anywhere, and sort behind all that comes.
-        named = os.path.join(os.path.dirname(pointer.link), target)
-        return target >= pointer.target and is_id(target) and os.path.exists(named)
-
     def sync_name(self, path: str, status: os.stat_result, *, is_new: bool = False) -> None:
         """Wait until the disk has the name *path*, once for each file by its *status*."""
         identity = _identity(status)
@@ -285,18 +250,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _target(link: str) -> str | None:
-    """Return where *link* leads; None where there is no link."""
-    try:
-        return os.readlink(link)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # it is no link
-            raise
-        return None
-
-
 @contextmanager
 def _where_there_are_permissions() -> Iterator[None]:
     """Go on where a file system, as FAT, has no permissions to give to a single file."""
@@ -305,11 +258,3 @@ def _where_there_are_permissions() -> Iterator[None]:
     except OSError as error:
         if error.errno not in {errno.EPERM, *NOT_SUPPORTED}:
             raise
-
-
-def _point_back(pointer: Pointer, before: str | None) -> None:
-    if before is None:
-        os.unlink(pointer.link)
-    else:
-        make_link(before, pointer.temporary)
-        os.replace(pointer.temporary, pointer.link)
