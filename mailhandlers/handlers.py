@@ -26,8 +26,9 @@ from .reading.summary import summary
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
-from .writing import appending, descriptors, files
+from .writing import appending, checks, descriptors, files
 from .writing.commit import GroupCommit
+from .writing.pointers import Pointer
 from .writing.store import FAILED, Store
 
 if TYPE_CHECKING:
@@ -186,6 +187,12 @@ class Handler(ABC):
             raise ValueError(f"{path} is a folder: name a file in it, or another path")
         elif os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f"{path} is no regular file: choose another path")
+        else:
+            self._check_file()
+
+    def _check_file(self) -> None:
+        """Raise ValueError where the file at :attr:`path` holds something else."""
+        raise NotImplementedError  # by a handler of a folder, which is not asked
 
     def _make_unique(
         self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]
@@ -212,19 +219,25 @@ class MailFile(Handler):
     def _empty(self) -> None:
         files.remove([self.path])
 
+    def _check_file(self) -> None:
+        checks.mail_file(self.path)
+
     def _write(self, mails: Sequence[Mail]) -> None:
         # The others were replaced by the last before anybody could look.
         self._make_unique(self._replace, mails[-1:])
 
     def _replace(self, mails: Sequence[Mail]) -> None:
         (latest,) = mails
-        folder, name = os.path.split(self.path)
-        temporary = os.path.join(folder, f".{name[:100]}.{latest.envelope.id}")
+        temporary = f"{os.path.dirname(self.path)}/.{latest.envelope.id}.tmp"
         self._disk.replace(self.path, temporary, eml.encode(latest))
 
 
 class MaildirSink(Handler):
-    """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it."""
+    """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it.
+
+    A link to a folder is followed where the server's user or root made it. The folder that
+    holds the store should be one that only its user can write.
+    """
 
     _is_folder = True
 
@@ -255,7 +268,12 @@ class MaildirSink(Handler):
 
 
 class MboxSink(Handler):
-    """One mboxrd file, appended to under the locks that mail clients honour."""
+    """One mboxrd file, appended to under the locks that mail clients honour.
+
+    A link is followed where the server's user or root made it, and a file with a second name
+    (a hard link) is refused. An end that may not be ours goes to ``PATH.torn``, with a
+    warning.
+    """
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -263,10 +281,13 @@ class MboxSink(Handler):
         self._file = appending.mbox_file(self.path, self._disk)
 
     def _prepare(self) -> None:
-        self._disk.make_file(self.path)
+        self._file.prepare()
 
     def _empty(self) -> None:
         self._file.truncate()
+
+    def _check_file(self) -> None:
+        checks.growing_file(self.path, appending.MBOX)
 
     def _write(self, mails: Sequence[Mail]) -> None:
         pieces = [piece for mail in mails for piece in mbox.encode(mail)]
@@ -274,7 +295,11 @@ class MboxSink(Handler):
 
 
 class JsonLines(Handler):
-    """One JSON object a line, in a file or, for the path ``-``, on standard output."""
+    """One JSON object a line, in a file or, for the path ``-``, on standard output.
+
+    A link is followed where the server's user or root made it, and a file with a second name
+    (a hard link) is refused.
+    """
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -284,11 +309,14 @@ class JsonLines(Handler):
 
     def _prepare(self) -> None:
         if not self._is_output:
-            self._disk.make_file(self.path)
+            self._file.prepare()
 
     def _empty(self) -> None:
         if not self._is_output:  # what standard output got is out of reach
             self._file.truncate()
+
+    def _check_file(self) -> None:
+        checks.growing_file(self.path, appending.JSON_LINES)
 
     def _write(self, mails: Sequence[Mail]) -> None:
         # One by one, as they are written: a long line needs no memory of its own.
@@ -306,7 +334,8 @@ class JsonLines(Handler):
 class PerRecipientDir(Handler):
     """A folder for each recipient, with every message and a link to the latest.
 
-    ``python -m http.server -d DIR`` then answers ``GET /bob@example.com/latest.eml``.
+    ``python -m http.server -d DIR`` then answers ``GET /bob@example.com/latest.eml``. A link
+    to a folder is followed where the server's user or root made it.
     """
 
     _is_folder = True
@@ -316,7 +345,8 @@ class PerRecipientDir(Handler):
 
     def _empty(self) -> None:
         with suppress(FileNotFoundError):
-            files.empty_folders(entry.path for entry in os.scandir(self.path) if entry.is_dir())
+            folders = [entry.path for entry in os.scandir(self.path) if entry.is_dir()]
+            files.empty_folders(folders, ".eml")
 
     def _write(self, mails: Sequence[Mail]) -> None:
         self._make_unique(self._add, mails)
@@ -334,7 +364,7 @@ class PerRecipientDir(Handler):
             names = [f"{folder}/{name}" for folder in folders]
             new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
         pointers = [
-            files.Pointer(
+            Pointer(
                 f"{folder}/.latest.{mail.envelope.id}",
                 f"{folder}/latest.eml",
                 f"{mail.envelope.id}.eml",

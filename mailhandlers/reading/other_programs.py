@@ -12,8 +12,6 @@ from .addresses import addresses_in
 from .headers import PARSER_FAULTS
 from .message import StoredMessage
 
-HEAD = 1 << 16
-"""How many octets of a file are looked at, to tell what it is."""
 _FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
 _HEADER = re.compile(rb"(?:>?From [^\n]*\n)?" + _FIELD)
 # A line of some other file may have a colon, too; a message has one of these.
