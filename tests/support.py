@@ -19,9 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
 from aiosmtpd.controller import Controller
 
-from mailhandlers import StoredMessage
+import mailhandlers
+from mailhandlers import StoredMessage, read_messages
 from mailhandlers.formats import json_lines
 from mailhandlers.mail import Mail
 
@@ -29,6 +31,9 @@ _T = TypeVar("_T")
 HOST = "127.0.0.1"
 PATIENCE = 30.0
 HELLO = b"Subject: hello\r\n\r\nHow are you?\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 998 + b"\r\n" + (b"y" * 998 + b"\r\n") * 3000
+FULL = "452 4.3.1 "
+FAILED = "451 4.3.0 "
 
 
 class Kind(NamedTuple):
@@ -50,6 +55,11 @@ KINDS = [
     Kind("JsonLines", "mail.jsonl"),
     Kind("PerRecipientDir", "people", is_folder=True),
 ]
+KIND = {kind.handler: kind for kind in KINDS}
+JSON_LINES, MBOX = KIND["JsonLines"], KIND["MboxSink"]
+KEEP_ALL = pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k.keeps_all], ids=lambda k: k.handler
+)
 
 
 def json_line(mail: Mail) -> bytes:
@@ -304,3 +314,49 @@ def tree(folder: Path) -> dict[str, bytes]:
         else:
             found[f"{name}/"] = b""
     return found
+
+
+def made(kind: Kind, store: Path) -> Any:
+    return getattr(mailhandlers, kind.handler)(store)
+
+
+def contents(store: Path) -> list[bytes]:
+    return [message.original_content for message in read_messages(store)]
+
+
+def expected(kind: Kind, *sent: bytes) -> list[bytes]:
+    return [*sent] if kind.keeps_all else [*sent[-1:]]
+
+
+class Gate:
+    """Holds whoever calls os.fsync while it is closed."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._held = threading.Event()
+        self._open.set()
+        self._fsync = os.fsync
+        self.caller = threading.current_thread()
+
+    def __call__(self, fd: int) -> None:
+        if not self._open.is_set():
+            self.caller = threading.current_thread()
+            self._held.set()
+            assert self._open.wait(PATIENCE)
+        self._fsync(fd)
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait_for_somebody(self) -> None:
+        assert self._held.wait(PATIENCE)
+
+
+def writers_of(server: Server) -> list[int]:
+    """Return the processes that the server has started."""
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
