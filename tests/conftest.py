@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import KINDS, Gate, Kind, Server
+from faulty import Disk, Gate
+from support import KINDS, Kind, Server
 
 
 @pytest.fixture(params=KINDS, ids=[kind.handler for kind in KINDS])
@@ -86,10 +87,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.fixture(params=["thread", "child"])
+def writer(request: pytest.FixtureRequest) -> str:
+    """Who writes, in turn: what holds for one holds for both."""
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """A disk that the test can stop and let go."""
-    held = Gate()
-    monkeypatch.setattr(os, "fsync", held)
-    yield held
-    held.open()
+def disk(writer: str, tmp_path: Path) -> Disk:
+    """A disk of the stock command that can fail and be stopped; *writer* writes there."""
+    return Disk(_faulty(tmp_path), writer)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """The disk of this process, which can be stopped."""
+    gate = Gate(_faulty(tmp_path))
+    monkeypatch.setattr(os, "fsync", gate)
+    return gate
+
+
+def _faulty(folder: Path) -> Path:
+    made = folder / "faulty"
+    made.mkdir()
+    return made

@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from faulty import Disk
 from load import Senders, names_of_whole
 from support import (
     FULL,
     HELLO,
     KEEP_ALL,
     LARGE,
-    Client,
-    Gate,
     Kind,
     Server,
     contents,
-    controlled,
     expected,
-    made,
     tree,
+    writer_of,
 )
 
 from mailhandlers import Inbox
@@ -34,9 +32,11 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_452_and_the_store_stays_as_it_was(kind: Kind, small_disk: Path) -> None:
+def test_a_full_disk_is_452_and_the_store_stays_as_it_was(
+    kind: Kind, small_disk: Path, disk: Disk
+) -> None:
     store = small_disk / kind.store
-    with Server(kind.handler, store) as server, server.client() as client:
+    with disk.serving(kind, store) as server, server.client() as client:
         assert client.send().startswith("250")
         before = tree(small_disk)
         assert client.send(LARGE).startswith(FULL)
@@ -55,32 +55,36 @@ def test_a_full_disk_is_452_and_the_store_stays_as_it_was(kind: Kind, small_disk
     assert all(str(small_disk) in line for line in log)
 
 
-def test_a_full_disk_at_the_first_message_leaves_nothing(kind: Kind, small_disk: Path) -> None:
-    with Server(kind.handler, small_disk / kind.store) as server:
+def test_a_full_disk_at_the_first_message_leaves_nothing(
+    kind: Kind, small_disk: Path, disk: Disk
+) -> None:
+    with disk.serving(kind, small_disk / kind.store) as server:
+        before = tree(small_disk)
         assert server.send(LARGE).startswith(FULL)
-        assert tree(small_disk) == {}
+        assert tree(small_disk) == before
         assert server.send().startswith("250")
 
 
 def test_a_small_message_beside_one_that_does_not_fit_is_stored(
-    kind: Kind, small_disk: Path, gate: Gate
+    kind: Kind, small_disk: Path, disk: Disk
 ) -> None:
     store = small_disk / kind.store
     with (
-        controlled(made(kind, store)) as controller,
-        Client(controller.port) as first,
-        Client(controller.port) as large,
-        Client(controller.port) as small,
+        disk.serving(kind, store) as server,
+        server.client() as first,
+        server.client() as large,
+        server.client() as small,
     ):
-        gate.close()
-        first.submit(b"1\r\n")
-        gate.wait_for_somebody()
-        large.submit(LARGE)
-        small.submit(b"2\r\n")
-        assert large.is_silent()
-        assert small.is_silent(0)
-        gate.open()
-        assert [client.reply()[:3] for client in (first, large, small)] == ["250", "452", "250"]
+        with disk.stopped():
+            first.submit(b"1\r\n")
+            disk.wait_for_writer()
+            small.submit(b"2\r\n")
+            disk.wait_for_messages(2)
+            large.submit(LARGE)
+            disk.wait_for_messages(3)
+            assert small.is_silent(0)
+            assert large.is_silent(0)
+        assert [client.reply()[:3] for client in (first, small, large)] == ["250", "250", "452"]
     assert contents(store) == expected(kind, b"1\r\n", b"2\r\n")
 
 
@@ -92,6 +96,7 @@ def test_a_disk_that_fills_under_load_has_what_was_acknowledged(
     with Server(kind.handler, store) as server:
         senders = Senders([server.port] * 6, "x", most=100)
         senders.join()
+        assert writer_of(server)
         assert senders.refusals
         assert all(reply.startswith(FULL) for reply in senders.refusals)
         assert sorted(names_of_whole(store)) == sorted(senders.acknowledged)

@@ -56,7 +56,7 @@ class GrowingFile:
                     fsync(fd)
                 if created:
                     self._disk.sync_folders([os.path.dirname(self.path)])
-            self._whole = _identity(fd)
+                self._whole = _identity(fd)
         finally:
             self._lock.release(fd, self.path)
 

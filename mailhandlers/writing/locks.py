@@ -32,8 +32,11 @@ class FileLock:
         wait_for(lambda: try_flock(fd), path)
 
     def release(self, fd: int, path: str) -> None:
-        """Give the lock back, and close *fd*."""
-        os.close(fd)
+        """Give the lock back, and close *fd*. Raises nothing."""
+        # Whether the disk has the file was fsync's to say: an error of close would refuse
+        # a message that stays stored.
+        with suppress(OSError):
+            os.close(fd)
 
 
 class MboxLock(FileLock):
@@ -45,10 +48,10 @@ class MboxLock(FileLock):
         wait_for(lambda: _fcntl_lock(fd) and self._dotlock(fd, dotlock), path)
 
     def release(self, fd: int, path: str) -> None:
-        """Give both back, and close *fd*."""
+        """Give both back, and close *fd*. Raises nothing."""
         with suppress(OSError):
             os.unlink(f"{path}.lock")
-        os.close(fd)
+        super().release(fd, path)
 
     @staticmethod
     def _dotlock(fd: int, path: str) -> bool:
