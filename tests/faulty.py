@@ -79,7 +79,7 @@ class Disk:
 
     def __init__(self, folder: Path, writer: str) -> None:
         self._folder = folder
-        self._writer = writer
+        self.writer = writer
         self._gate = Gate(folder)
         self.server: Server
 
@@ -91,7 +91,7 @@ class Disk:
         env = {
             "PYTHONPATH": str(Path(__file__).parent),
             "FAULTY_DISK": str(self._folder),
-            "FAULTY_WRITER": self._writer,
+            "FAULTY_WRITER": self.writer,
             "FAULTY_CHANGE": change,
         }
         settings["env"] = env | settings.get("env", {})
@@ -139,8 +139,8 @@ class Disk:
         wait_until(lambda: _number_in(self._folder / "messages") == number)
 
     def _writers(self) -> set[int]:
-        thread = set() if self._writer == "child" else {self.server.process.pid}
-        child = set() if self._writer == "thread" else {writer_of(self.server)}
+        thread = set() if self.writer == "child" else {self.server.process.pid}
+        child = set() if self.writer == "thread" else {writer_of(self.server)}
         return thread | child
 
 

@@ -5,27 +5,14 @@ from __future__ import annotations
 import fcntl
 import mailbox
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from support import (
-    FAILED,
-    JSON_LINES,
-    MBOX,
-    PATIENCE,
-    Client,
-    Kind,
-    Server,
-    contents,
-    controlled,
-    made,
-    tree,
-    wait_until,
-)
-
-from mailhandlers.writing import locks
+from faulty import Disk
+from support import FAILED, JSON_LINES, MBOX, Kind, Server, contents, tree
 
 
 @contextmanager
@@ -68,9 +55,9 @@ Lock = Callable[[Path], AbstractContextManager[None]]
     ("kind", "lock"), LOCKS, ids=lambda value: getattr(value, "__name__", None)
 )
 def test_a_message_waits_for_a_lock_and_is_stored_then(
-    kind: Kind, lock: Lock, store: Path
+    kind: Kind, lock: Lock, store: Path, disk: Disk
 ) -> None:
-    with Server(kind.handler, store) as server, server.client() as client:
+    with disk.serving(kind, store) as server, server.client() as client:
         assert client.send(b"1\r\n").startswith("250")
         with lock(store):
             client.submit(b"2\r\n")
@@ -83,9 +70,9 @@ def test_a_message_waits_for_a_lock_and_is_stored_then(
 
 @pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, posix_lock)])
 def test_a_file_rotated_under_its_lock_is_made_anew(
-    kind: Kind, lock: Lock, store: Path
+    kind: Kind, lock: Lock, store: Path, disk: Disk
 ) -> None:
-    with Server(kind.handler, store) as server, server.client() as client:
+    with disk.serving(kind, store) as server, server.client() as client:
         assert client.send(b"1\r\n").startswith("250")
         with lock(store):
             client.submit(b"2\r\n")
@@ -97,26 +84,37 @@ def test_a_file_rotated_under_its_lock_is_made_anew(
 
 
 @pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, dotlock)])
-def test_a_lock_not_had_in_time_is_451(
-    kind: Kind,
-    lock: Lock,
-    store: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.2)
-    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+def test_a_lock_not_had_in_time_is_451(kind: Kind, lock: Lock, store: Path, disk: Disk) -> None:
+    sooner = "from mailhandlers.writing import locks; locks.LOCK_TIMEOUT = 0.2"
+    with disk.serving(kind, store, change=sooner) as server, server.client() as client:
         assert client.send(b"1\r\n").startswith("250")
         before = tree(store.parent)
         with lock(store):
             assert client.send(b"2\r\n").startswith(FAILED)
         assert tree(store.parent) == before
         assert client.send(b"3\r\n").startswith("250")
+        [line] = server.errors().splitlines()
     assert contents(store) == [b"1\r\n", b"3\r\n"]
-    [line] = [record.getMessage() for record in caplog.records if record.name == "mailhandlers"]
     assert str(store) in line
     assert "lock" in line
     assert "eva@example.com" in line
+
+
+@pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, dotlock)])
+def test_a_batch_waits_for_a_lock_once(kind: Kind, lock: Lock, store: Path, disk: Disk) -> None:
+    sooner = "from mailhandlers.writing import locks; locks.LOCK_TIMEOUT = 2"
+    with disk.serving(kind, store, change=sooner) as server:
+        assert server.send(b"0\r\n") == "250 OK"
+        clients = [server.client() for _ in range(9)]
+        with lock(store):
+            for number, client in enumerate(clients, 2):
+                client.submit()
+                disk.wait_for_messages(number)
+            assert clients[0].reply().startswith(FAILED)  # it was alone
+            started = time.monotonic()
+            assert all(client.reply().startswith(FAILED) for client in clients[1:])
+            assert time.monotonic() - started < 8  # each alone would take 16 s
+    assert contents(store) == [b"0\r\n"]
 
 
 def test_the_dotlock_of_a_dead_server_is_broken(tmp_path: Path) -> None:
@@ -125,22 +123,3 @@ def test_the_dotlock_of_a_dead_server_is_broken(tmp_path: Path) -> None:
     with Server("MboxSink", store) as server:
         assert server.send().startswith("250")
     assert os.listdir(tmp_path) == ["mail.mbox"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "lock"), LOCKS[:3], ids=lambda value: getattr(value, "__name__", None)
-)
-def test_a_command_that_ends_waits_for_the_write_in_flight(
-    kind: Kind, lock: Lock, store: Path
-) -> None:
-    with Server(kind.handler, store) as server:
-        assert server.send(b"1\r\n") == "250 OK"
-        with lock(store), server.client() as client:
-            client.submit(b"2\r\n")
-            assert client.is_silent()
-            server.interrupt()
-            wait_until(lambda: not server.listens())
-        assert server.process.wait(PATIENCE) == 0
-        assert "Traceback" not in server.errors()
-    assert contents(store) == [b"1\r\n", b"2\r\n"]
-    assert not Path(f"{store}.lock").exists()
