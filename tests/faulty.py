@@ -110,13 +110,13 @@ class Disk:
         told.write_text(f"{call} {number} {error} {lasting:d}")
         told.rename(self._folder / "fail")
 
-    def failed(self) -> bool:
-        """Tell whether the fault happened; there is none from now on."""
+    def failed(self) -> int:
+        """Return the process that the fault happened in, or 0; there is none from now on."""
         (self._folder / "fail").unlink(missing_ok=True)
         pid = _number_in(self._folder / "failed")
         (self._folder / "failed").unlink(missing_ok=True)
         assert pid in {0} | self._writers()
-        return bool(pid)
+        return pid
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -328,16 +328,24 @@ def expected(kind: Kind, *sent: bytes) -> list[bytes]:
     return [*sent] if kind.keeps_all else [*sent[-1:]]
 
 
-def writer_of(server: Server) -> int:
-    """Return the child that writes for *server*; fail where there is none."""
+def children_of(server: Server) -> list[int]:
+    """Return the processes that *server* has started."""
     pid = server.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children")
     if not children.exists():
         pytest.skip("only Linux has a writer process, and tells which")
-    [child] = children.read_text().split()
-    return int(child)
+    return [int(child) for child in children.read_text().split()]
 
 
-def is_there(pid: int) -> bool:
-    """Tell whether the process *pid* is there, which a dead one is until it is reaped."""
-    return Path(f"/proc/{pid}").exists()
+def writer_of(server: Server) -> int:
+    """Return the child that writes for *server*; fail where there is none."""
+    [child] = children_of(server)
+    return child
+
+
+def state_of(pid: int) -> str | None:
+    """Return the state of the process *pid*, as ps(1) has it: Z is dead; None is reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return None

@@ -53,7 +53,7 @@ def test_an_error_at_any_step_is_451_and_the_store_stays_as_it_was(
     with disk.serving(kind, store) as server, server.client() as client:
         assert client.send(b"0\r\n") == "250 OK"
         for call in CALLS:
-            happened = True
+            happened = 1
             for number in itertools.count(1):
                 if not happened:
                     break
