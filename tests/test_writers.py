@@ -206,6 +206,26 @@ def test_a_command_that_ends_waits_for_the_write_in_flight(
     assert not Path(f"{store}.lock").exists()
 
 
+@pytest.mark.parametrize("kind", [KIND["PerRecipientDir"]], ids=["PerRecipientDir"])
+def test_a_slow_disk_needs_no_further_threads(kind: Kind, store: Path, disk: Disk) -> None:
+    """A program that ends has none any more, one at its limit neither."""
+    crowded = """
+import os, threading, time
+fsync, start = os.fsync, threading.Thread.start
+def slow(fd):
+    time.sleep(0.005)
+    fsync(fd)
+def fail(thread):
+    if thread.name != "mailhandlers-writer":
+        raise RuntimeError("can't start new thread")
+    start(thread)
+os.fsync, threading.Thread.start = slow, fail
+"""
+    with disk.serving(kind, store, change=crowded) as server:
+        assert server.send(to=["bob@example.com", "eva@example.com"]) == "250 OK"
+        assert server.errors() == ""
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this is Linux's /proc")
 def test_a_server_lets_go_of_what_it_replaced(kind: Kind, store: Path) -> None:
     with Server(kind.handler, store) as server:

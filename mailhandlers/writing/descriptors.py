@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 _MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
 _MOST_OCTETS = 1 << 20
@@ -63,12 +64,13 @@ def fsync_all(fds: Sequence[int]) -> None:
     started = time.perf_counter()
     fsync(first)
     if others and time.perf_counter() - started > _SLOW_FLUSH:
-        with ThreadPoolExecutor(_MOST_FLUSHES) as pool:
+        # Threads can't be had at a limit, nor while the program ends: then in turn, below.
+        with suppress(RuntimeError), ThreadPoolExecutor(_MOST_FLUSHES) as pool:
             for _ in pool.map(fsync, others):
                 pass
-    else:
-        for fd in others:
-            fsync(fd)
+            return
+    for fd in others:
+        fsync(fd)
 
 
 def start_writing(fds: Sequence[int]) -> None:
