@@ -12,10 +12,13 @@ from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
 from .formats import eml, json_lines, mbox
+from .formats.eml import printable
 from .formats.folder_names import folder_name
 from .mail import Mail
 from .reading.message import StoredMessage
@@ -23,8 +26,9 @@ from .reading.summary import summary
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
-from .writing import appending, descriptors, files
+from .writing import appending, checks, descriptors, files
 from .writing.commit import GroupCommit
+from .writing.pointers import Pointer
 from .writing.store import FAILED, Store
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ _log = logging.getLogger("mailhandlers")
 _H = TypeVar("_H", bound="Handler")
 
 _MOST_CLASHES = 10
+_HEADERS = 1 << 16
 
 
 class Handler(ABC):
@@ -60,7 +65,8 @@ class Handler(ABC):
         self._commits = GroupCommit(
             Store(self.path, self._write, self._empty, self._disk.free_replaced)
         )
-        self._loop = chosen.loop
+        self._options = chosen
+        self._terminal: command.Terminal | None = None
         self._script = Script(self, chosen, self._commits.commit_reset)
 
     @property
@@ -93,7 +99,7 @@ class Handler(ABC):
         command.import_while_readable()
         command.remember_own_name()
         command.keep_freed_memory()
-        command.run_on_own_loop(handler._loop, handler._before_listening)
+        command.run_on_own_loop(handler._options.loop, handler)
         return handler
 
     @classmethod
@@ -109,7 +115,10 @@ class Handler(ABC):
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
         mail = Mail(envelope_of(server, session, envelope, len(content)), content)
-        return await self._commits.commit(mail)
+        reply = await self._commits.commit(mail)
+        if self._terminal is not None and reply.startswith("2"):
+            self._terminal.say(partial(_arrival_line, mail))
+        return reply
 
     async def handle_exception(self, error: Exception) -> str:
         """Return the reply to a command that *error* ended: the hook of aiosmtpd.
@@ -133,11 +142,24 @@ class Handler(ABC):
         """
         self._commits.close()
 
-    async def _before_listening(self) -> None:
-        """Do what the command does as its final user, before the port is open."""
+    async def before_listening(self) -> None:
+        """Do what the command does as its final user, before the port is open.
+
+        Raises OSError where the store can't be written.
+        """
         self._prepare()
         if sys.platform == "linux":  # macOS's libraries don't survive a fork
             await self._commits.fork_writer()
+
+    def after_listening(self, addresses: Sequence[str]) -> None:
+        """Tell the user of the command where the port is open, as ``log=`` has it."""
+        log = self._options.log
+        if log == "yes" or (log == "auto" and sys.stderr.isatty()):
+            self._terminal = terminal = command.Terminal()
+            self._script.on_refusal = lambda text: terminal.say(lambda: _stamped(text))
+            where = " and ".join(addresses)
+            text = f"listening at {where}, keeping mail in {self.path} ({type(self).__name__})"
+            terminal.say(lambda: _stamped(text))
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -165,6 +187,12 @@ class Handler(ABC):
             raise ValueError(f"{path} is a folder: name a file in it, or another path")
         elif os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f"{path} is no regular file: choose another path")
+        else:
+            self._check_file()
+
+    def _check_file(self) -> None:
+        """Raise ValueError where the file at :attr:`path` holds something else."""
+        raise NotImplementedError  # by a handler of a folder, which is not asked
 
     def _make_unique(
         self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]
@@ -191,19 +219,25 @@ class MailFile(Handler):
     def _empty(self) -> None:
         files.remove([self.path])
 
+    def _check_file(self) -> None:
+        checks.mail_file(self.path)
+
     def _write(self, mails: Sequence[Mail]) -> None:
         # The others were replaced by the last before anybody could look.
         self._make_unique(self._replace, mails[-1:])
 
     def _replace(self, mails: Sequence[Mail]) -> None:
         (latest,) = mails
-        folder, name = os.path.split(self.path)
-        temporary = os.path.join(folder, f".{name[:100]}.{latest.envelope.id}")
+        temporary = f"{os.path.dirname(self.path)}/.{latest.envelope.id}.tmp"
         self._disk.replace(self.path, temporary, eml.encode(latest))
 
 
 class MaildirSink(Handler):
-    """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it."""
+    """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it.
+
+    A link to a folder is followed where the server's user or root made it. The folder that
+    holds the store should be one that only its user can write.
+    """
 
     _is_folder = True
 
@@ -234,7 +268,12 @@ class MaildirSink(Handler):
 
 
 class MboxSink(Handler):
-    """One mboxrd file, appended to under the locks that mail clients honour."""
+    """One mboxrd file, appended to under the locks that mail clients honour.
+
+    A link is followed where the server's user or root made it, and a file with a second name
+    (a hard link) is refused. An end that may not be ours goes to ``PATH.torn``, with a
+    warning.
+    """
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -242,10 +281,13 @@ class MboxSink(Handler):
         self._file = appending.mbox_file(self.path, self._disk)
 
     def _prepare(self) -> None:
-        self._disk.make_file(self.path)
+        self._file.prepare()
 
     def _empty(self) -> None:
         self._file.truncate()
+
+    def _check_file(self) -> None:
+        checks.growing_file(self.path, appending.MBOX)
 
     def _write(self, mails: Sequence[Mail]) -> None:
         pieces = [piece for mail in mails for piece in mbox.encode(mail)]
@@ -253,7 +295,11 @@ class MboxSink(Handler):
 
 
 class JsonLines(Handler):
-    """One JSON object a line, in a file or, for the path ``-``, on standard output."""
+    """One JSON object a line, in a file or, for the path ``-``, on standard output.
+
+    A link is followed where the server's user or root made it, and a file with a second name
+    (a hard link) is refused.
+    """
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -263,11 +309,14 @@ class JsonLines(Handler):
 
     def _prepare(self) -> None:
         if not self._is_output:
-            self._disk.make_file(self.path)
+            self._file.prepare()
 
     def _empty(self) -> None:
         if not self._is_output:  # what standard output got is out of reach
             self._file.truncate()
+
+    def _check_file(self) -> None:
+        checks.growing_file(self.path, appending.JSON_LINES)
 
     def _write(self, mails: Sequence[Mail]) -> None:
         # One by one, as they are written: a long line needs no memory of its own.
@@ -285,7 +334,8 @@ class JsonLines(Handler):
 class PerRecipientDir(Handler):
     """A folder for each recipient, with every message and a link to the latest.
 
-    ``python -m http.server -d DIR`` then answers ``GET /bob@example.com/latest.eml``.
+    ``python -m http.server -d DIR`` then answers ``GET /bob@example.com/latest.eml``. A link
+    to a folder is followed where the server's user or root made it.
     """
 
     _is_folder = True
@@ -295,7 +345,8 @@ class PerRecipientDir(Handler):
 
     def _empty(self) -> None:
         with suppress(FileNotFoundError):
-            files.empty_folders(entry.path for entry in os.scandir(self.path) if entry.is_dir())
+            folders = [entry.path for entry in os.scandir(self.path) if entry.is_dir()]
+            files.empty_folders(folders, ".eml")
 
     def _write(self, mails: Sequence[Mail]) -> None:
         self._make_unique(self._add, mails)
@@ -313,7 +364,7 @@ class PerRecipientDir(Handler):
             names = [f"{folder}/{name}" for folder in folders]
             new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
         pointers = [
-            files.Pointer(
+            Pointer(
                 f"{folder}/.latest.{mail.envelope.id}",
                 f"{folder}/latest.eml",
                 f"{mail.envelope.id}.eml",
@@ -321,6 +372,18 @@ class PerRecipientDir(Handler):
             for folder, mail in latest.items()
         ]
         self._disk.add([self.path, *latest], new_files, pointers)
+
+
+def _arrival_line(mail: Mail) -> str:
+    envelope = mail.envelope
+    subject = StoredMessage.parse(mail.content[:_HEADERS])["Subject"]
+    people = f"{envelope.mail_from or '<>'} -> {', '.join(envelope.rcpt_tos)}"
+    return _stamped(f"{people}: {subject or '(no subject)'} ({envelope.size:,} octets)")
+
+
+def _stamped(text: str) -> str:
+    """Return a line for the terminal, on which nothing in *text* acts."""
+    return f"{datetime.now():%H:%M:%S} {printable(text)}"
 
 
 def _json_line(mail: Mail) -> Iterator[bytes]:

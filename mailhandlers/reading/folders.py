@@ -34,7 +34,7 @@ class FolderStore(Store):
         return reversed([*self._entries(new)]), names
 
     def clear(self) -> None:
-        files.empty_folders(self.folders)
+        files.empty_folders(self.folders, self._suffix)
 
     def _list(self) -> dict[str, str]:
         """Return the path of each message by its name, which is without Maildir's flags."""
@@ -61,9 +61,9 @@ class FolderStore(Store):
 
     def _read(self, name: str, path: str) -> Mail:
         try:
-            return read_mail(path)
+            return read_mail(path, in_maildir=not self._suffix)
         except GoneError:  # or a mail client moved it or marked it just now
-            return read_mail(self._list().get(name, path))
+            return read_mail(self._list().get(name, path), in_maildir=not self._suffix)
 
 
 def find_folder(path: str, recipient: str | None) -> FolderStore:
