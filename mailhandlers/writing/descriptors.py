@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY}
 """What a file system says that doesn't know what it is asked for."""
@@ -81,12 +82,13 @@ def fsync_all(fds: Sequence[int], fsync: Callable[[int], None] = fsync) -> None:
     started = time.perf_counter()
     fsync(first)
     if others and time.perf_counter() - started > _SLOW_FLUSH:
-        with ThreadPoolExecutor(_MOST_FLUSHES) as pool:
+        # Threads can't be had at a limit, nor while the program ends: then in turn, below.
+        with suppress(RuntimeError), ThreadPoolExecutor(_MOST_FLUSHES) as pool:
             for _ in pool.map(fsync, others):
                 pass
-    else:
-        for fd in others:
-            fsync(fd)
+            return
+    for fd in others:
+        fsync(fd)
 
 
 def start_writing(fds: Sequence[int]) -> None:

@@ -86,7 +86,7 @@ class MboxLock(FileLock):
         return self._begun
 
     def release(self, fd: int, path: str) -> None:
-        """Give both back, and close *fd*."""
+        """Give both back, and close *fd*. Raises nothing."""
         with suppress(OSError):
             if _owner(f"{path}.lock") == self._mine:
                 os.unlink(f"{path}.lock")

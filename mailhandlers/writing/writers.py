@@ -123,7 +123,7 @@ class WriterThread:
 def _run(work: Callable[[], object], done: Future[object]) -> None:
     try:
         done.set_result(work())
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - it is the caller's, who waits for it
         done.set_exception(error)
 
 
