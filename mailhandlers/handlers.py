@@ -45,6 +45,7 @@ class Handler(ABC):
     """
 
     _is_folder: ClassVar[bool] = False
+    _needs_no_lock: ClassVar[bool] = False
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -58,7 +59,13 @@ class Handler(ABC):
         self._check_path()
         self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
         self._commits = GroupCommit(
-            Store(self.path, self._write, self._empty, self._disk.free_replaced)
+            Store(
+                self.path,
+                self._write,
+                self._empty,
+                self._disk.free_replaced,
+                is_quick=self._needs_no_lock and not chosen.sync,
+            )
         )
         self._loop = chosen.loop
         self._script = Script(self, chosen, self._commits.commit_reset)
@@ -206,6 +213,7 @@ class MaildirSink(Handler):
     """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it."""
 
     _is_folder = True
+    _needs_no_lock = True
 
     @property
     def _folders(self) -> list[str]:

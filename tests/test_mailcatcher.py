@@ -28,7 +28,8 @@ def send(mailcatcher, subject="hello", to="bob@example.com"):
 def run(folder: Path, code: str, *args: str) -> str:
     """Run a test module with warnings as errors; return what pytest says."""
     (folder / "test_it.py").write_text(SEND + code)
-    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", *args]
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
+    command += ["-p", "no:asyncio", *args]
     done = subprocess.run(
         [*command, "--basetemp", folder / "basetemp", "test_it.py"],
         cwd=folder,

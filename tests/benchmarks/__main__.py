@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import chart
+import fixture
 import servers
 import stores
 
@@ -154,7 +155,7 @@ def latest(options: argparse.Namespace) -> None:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    part.__name__: part for part in (throughput, uvloop, large, start, latest)
+    part.__name__: part for part in (throughput, uvloop, large, start, latest, fixture.fixture)
 }
 
 
