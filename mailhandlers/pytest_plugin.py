@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,7 +58,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     reserved.bind((_HOST, 0))
     early_config.stash[_RESERVED] = reserved
     early_config.add_cleanup(reserved.close)
-    before = dict(os.environ)
     for line in lines:
         name, equals, text = line.partition("=")
         if not equals or not name.strip():
@@ -66,13 +66,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             )
         port = str(reserved.getsockname()[1])
         value = text.strip().replace("{host}", _HOST).replace("{port}", port)
+        early_config.add_cleanup(partial(_restore, name.strip(), os.environ.get(name.strip())))
         os.environ[name.strip()] = value
-    early_config.add_cleanup(lambda: _restore(before))
 
 
-def _restore(environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+def _restore(name: str, value: str | None) -> None:
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -126,14 +127,17 @@ def mailcatcher(
     chosen: list[str] = request.config.getini("mailcatcher")
     marker = request.node.get_closest_marker("mailcatcher") or pytest.mark.mailcatcher.mark
     # Without a name, the marker adds options to the handler of the ini file.
+    if not _names_handler(chosen):
+        chosen = ["MaildirSink", *chosen]
     args = [*marker.args] if _names_handler(marker.args) else [*chosen, *marker.args]
     try:
-        catcher = _catcher(tmp_path, *args, **{"tls": mailcatcher_tls, **marker.kwargs})
+        catcher = _catcher(tmp_path, mailcatcher_tls, *args, **marker.kwargs)
     except (TypeError, ValueError) as error:
         pytest.fail(f"mailcatcher: {error}", pytrace=False)
     if "mailserver" in request.fixturenames or _RESERVED in request.config.stash:
         address: Address = request.getfixturevalue("mailserver")
         catcher.listen_at(address)
+    request.node.stash[_CATCHER] = catcher
     with catcher:
         yield catcher
 
@@ -143,15 +147,17 @@ def _names_handler(args: Sequence[str]) -> bool:
 
 
 def _catcher(
-    folder: Path, name: str = "MaildirSink", *args: str, tls: Any, **options: Any
+    folder: Path, context: ssl.SSLContext | None, name: str, *args: str, **options: Any
 ) -> MailCatcher:
     import mailhandlers
 
     if name not in _HANDLERS:
         raise ValueError(f"there is no handler {name!r}: choose from {', '.join(_HANDLERS)}")
+    tls: Any = context
     for arg in args:  # an option of the catcher, not of the handler
         if arg.startswith("tls="):
             tls = arg.removeprefix("tls=")
+    tls = options.pop("tls", tls)
     others = [arg for arg in args if not arg.startswith("tls=")]
     make = getattr(mailhandlers, name).from_args
     handler = make(str(folder / "mailcatcher"), "sync=no", *others, **options)
@@ -163,7 +169,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Add to the report of a test that failed what its mailcatcher caught."""
     outcome: Any = yield
     report: pytest.TestReport = outcome.get_result()
-    catcher = getattr(item, "funcargs", {}).get("mailcatcher")
+    catcher = item.stash.get(_CATCHER, None)
     if report.when == "call" and report.failed and catcher is not None:
         report.sections.append(("mail caught", _caught(catcher)))
 
@@ -177,7 +183,7 @@ def _caught(catcher: MailCatcher) -> str:
             f"from {ascii(message.envelope.mail_from)[1:-1]} {line_of(message)}"
             for message in catcher
         ]
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         return str(error)
     if not lines:
         return f"none; {catcher.explain()}"
@@ -187,6 +193,7 @@ def _caught(catcher: MailCatcher) -> str:
 
 
 _RESERVED = pytest.StashKey[socket.socket]()
+_CATCHER: pytest.StashKey[MailCatcher] = pytest.StashKey()
 
 
 def __getattr__(name: str) -> Any:
