@@ -115,7 +115,16 @@ class Handler(ABC):
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
-        mail = Mail(envelope_of(server, session, envelope, len(content)), content)
+        return await self.store(
+            Mail(envelope_of(server, session, envelope, len(content)), content)
+        )
+
+    async def store(self, mail: Mail) -> str:
+        """Store *mail*; return the SMTP reply, which begins with 250 once it is stored.
+
+        The place for a subclass to do more with a message: give it to the :meth:`store` of
+        another handler, which keeps it under the same identity, or show it.
+        """
         return await self._commits.commit(mail)
 
     async def handle_exception(self, error: Exception) -> str:

@@ -44,30 +44,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
     """Set the variables of ``mailcatcher_env``, before any conftest imports a program.
 
-    The port is kept from others by a socket that is bound and does not listen yet.
+    A wrapper, since pytest-django imports the settings of Django here, too.
     """
-    lines: list[str] = early_config.getini("mailcatcher_env")
-    if not lines:
-        return
+    if lines := early_config.getini("mailcatcher_env"):
+        _set_variables(early_config, lines)
+    yield
+
+
+def _set_variables(config: pytest.Config, lines: Sequence[str]) -> None:
+    # Others can't have the port of a socket that is bound, though it doesn't listen yet.
     reserved = socket.socket()
+    config.add_cleanup(reserved.close)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind((_HOST, 0))
-    early_config.stash[_RESERVED] = reserved
-    early_config.add_cleanup(reserved.close)
+    config.stash[_RESERVED] = reserved
+    port = str(reserved.getsockname()[1])
     for line in lines:
-        name, equals, text = line.partition("=")
-        if not equals or not name.strip():
+        name, equals, text = (part.strip() for part in line.partition("="))
+        if not equals or not name:
             raise pytest.UsageError(
                 f"mailcatcher_env: {line!r} is not NAME=text, such as SMTP_PORT={{port}}"
             )
-        port = str(reserved.getsockname()[1])
-        value = text.strip().replace("{host}", _HOST).replace("{port}", port)
-        early_config.add_cleanup(partial(_restore, name.strip(), os.environ.get(name.strip())))
-        os.environ[name.strip()] = value
+        config.add_cleanup(partial(_restore, name, os.environ.get(name)))
+        os.environ[name] = text.replace("{host}", _HOST).replace("{port}", port)
 
 
 def _restore(name: str, value: str | None) -> None:
