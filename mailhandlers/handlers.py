@@ -50,6 +50,7 @@ class Handler(ABC):
     """
 
     _is_folder: ClassVar[bool] = False
+    _needs_no_lock: ClassVar[bool] = False
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -63,7 +64,13 @@ class Handler(ABC):
         self._check_path()
         self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
         self._commits = GroupCommit(
-            Store(self.path, self._write, self._empty, self._disk.free_replaced)
+            Store(
+                self.path,
+                self._write,
+                self._empty,
+                self._disk.free_replaced,
+                is_quick=self._needs_no_lock and not chosen.sync,
+            )
         )
         self._options = chosen
         self._terminal: command.Terminal | None = None
@@ -115,10 +122,18 @@ class Handler(ABC):
         """Store the message, then return the reply: the hook of aiosmtpd."""
         content = envelope.original_content or b""
         mail = Mail(envelope_of(server, session, envelope, len(content)), content)
-        reply = await self._commits.commit(mail)
+        reply = await self.store(mail)
         if self._terminal is not None and reply.startswith("2"):
             self._terminal.say(partial(_arrival_line, mail))
         return reply
+
+    async def store(self, mail: Mail) -> str:
+        """Store *mail*; return the SMTP reply, which begins with 250 once it is stored.
+
+        The place for a subclass to do more with a message: give it to the :meth:`store` of
+        another handler, which keeps it under the same identity, or show it.
+        """
+        return await self._commits.commit(mail)
 
     async def handle_exception(self, error: Exception) -> str:
         """Return the reply to a command that *error* ended: the hook of aiosmtpd.
@@ -240,6 +255,7 @@ class MaildirSink(Handler):
     """
 
     _is_folder = True
+    _needs_no_lock = True
 
     @property
     def _folders(self) -> list[str]:
