@@ -162,11 +162,15 @@ def test_a_json_line_is_one_line_for_everybody(mail: Mail) -> None:
 
 @given(mails())
 def test_a_json_line_has_the_documented_keys_in_order(mail: Mail) -> None:
-    raw = "raw_base64" if b"\xff" in mail[1] or not is_text(mail[1]) else "raw"
-    assert list(json.loads(json_line(mail))) == [
+    record = json.loads(json_line(mail))
+    assert (record["raw"] is None, record["raw_base64"] is None) == (
+        (False, True) if is_text(mail.content) else (True, False)
+    )
+    assert list(record) == [
         *("id", "received", "peer", "helo", "protocol", "tls", "auth", "mail_from"),
         *("mail_options", "rcpt_tos", "subject", "from", "to", "cc", "date", "message_id"),
-        *("headers", "text", "html", "attachments", "size", raw),
+        *("headers", "text", "html", "links", "codes", "attachments", "size", "raw"),
+        "raw_base64",
     ]
 
 
@@ -183,7 +187,7 @@ def test_a_json_line_tells_what_the_message_says() -> None:
         b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nFrom: Eva <eva@example.com>\r\n"
         b"To: bob@example.com\r\nDate: Mon, 21 Nov 2026 08:48:00 +0100\r\nX-Y: 1\r\nX-Y: 2\r\n"
         b"Message-ID: <1@x>\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-        b"--b\r\n\r\nHello\r\n--b\r\nContent-Type: text/html\r\n\r\n<b>Hi</b>\r\n"
+        b"--b\r\n\r\nHello 482913 http://a.test/\r\n--b\r\nContent-Type: text/html\r\n\r\n<b>Hi</b>\r\n"
         b"--b\r\nContent-Type: application/pdf\r\n"
         b"Content-Disposition: attachment; filename=a.pdf\r\n\r\n12345\r\n--b--\r\n"
     )
@@ -197,7 +201,11 @@ def test_a_json_line_tells_what_the_message_says() -> None:
     }
     assert record["headers"][4:6] == [["X-Y", "1"], ["X-Y", "2"]]
     assert record["message_id"] == "<1@x>"
-    assert (record["text"].strip(), record["html"].strip()) == ("Hello", "<b>Hi</b>")
+    assert (record["text"].strip(), record["html"].strip()) == (
+        "Hello 482913 http://a.test/",
+        "<b>Hi</b>",
+    )
+    assert (record["links"], record["codes"]) == (["http://a.test/"], ["482913"])
     assert record["attachments"] == [
         {"filename": "a.pdf", "content_type": "application/pdf", "size": 5}
     ]

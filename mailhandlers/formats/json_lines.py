@@ -19,10 +19,15 @@ _LONG_TEXT = 1 << 16
 
 
 def encode(mail: Mail, summary: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield one line, in pieces: the envelope's keys, a parser's *summary*, the content."""
+    """Yield one line, in pieces: the envelope's keys, a parser's *summary*, the content.
+
+    Every line has every key: programs that guess a table's columns look at a few lines.
+    The content is ``raw``, or ``raw_base64`` where it is no UTF-8; the other is null.
+    """
     envelope, content = mail
     record: dict[str, Any] = {**envelope.to_dict(), **summary}
     record["size"] = record.pop("size")
+    record["raw"] = record["raw_base64"] = None
     try:
         record["raw"] = content.decode()
     except UnicodeDecodeError:

@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from email.utils import getaddresses, mktime_tz, parsedate_tz
 
 from ..mail import Envelope
-from .message import PARSER_FAULTS, StoredMessage
+from .headers import PARSER_FAULTS
+from .message import StoredMessage
 
 HEAD = 1 << 16
 """How many octets of a file are looked at, to tell what it is."""

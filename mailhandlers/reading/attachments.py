@@ -1,0 +1,95 @@
+"""The attachments of a message: what each holds, and a safe place to put it."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+from email.message import EmailMessage
+from functools import cached_property
+from pathlib import Path
+
+from .content import octets, raw_header
+
+_LONGEST_NAME = 200  # of the 255 octets that file systems take
+# Path separators, what Windows forbids, what moves a cursor or turns text round.
+_UNSAFE = re.compile(
+    '[\\\\/:*?"<>|\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]'
+)
+_DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)")
+
+
+class Attachment:
+    """One part of a message that isn't the text it shows: a file, an image, a message.
+
+    An image that the HTML shows is one as well, found by its :attr:`content_id`.
+    """
+
+    def __init__(self, part: EmailMessage) -> None:
+        self._part = part
+
+    @cached_property
+    def filename(self) -> str | None:
+        """The name that the sender gave it, as it is: see :meth:`save_to`. None without one."""
+        return self._part.get_filename() or None
+
+    @cached_property
+    def content_type(self) -> str:
+        """The type the sender declared, such as ``application/pdf``."""
+        return self._part.get_content_type()
+
+    @cached_property
+    def content(self) -> bytes:
+        """The octets, decoded; of a message within the message its source."""
+        return octets(self._part)
+
+    @cached_property
+    def content_id(self) -> str | None:
+        """The id that ``cid:`` links of the HTML name, without ``<>``. None without one."""
+        text = (raw_header(self._part, "content-id") or "").strip()
+        return text.removeprefix("<").removesuffix(">") or None
+
+    @cached_property
+    def content_location(self) -> str | None:
+        """The address that the HTML may name instead of ``cid:``. None without one."""
+        return (raw_header(self._part, "content-location") or "").strip() or None
+
+    def save_to(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the content to a new file in *folder*, made if missing; return its path.
+
+        The file is called as the sender called it, as far as that is safe: it never leaves
+        *folder*, replaces nothing, follows no link and isn't hidden. Where the name is
+        taken a number is put behind it. Raises OSError where the file can't be written.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        stem, extension = os.path.splitext(self._safe_name())
+        number = 1
+        while True:
+            path = place / (
+                f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}"
+            )
+            try:
+                with path.open("xb") as file:
+                    file.write(self.content)
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+
+    def _safe_name(self) -> str:
+        last = re.split(r"[\\/]", self.filename or "")[-1]
+        name = _UNSAFE.sub("_", last).strip(" .")
+        if not name or _DEVICE.match(name):
+            extension = "" if name else mimetypes.guess_extension(self.content_type) or ""
+            name = f"attachment{extension}" if not name else f"_{name}"
+        stem, extension = os.path.splitext(name)
+        extension = _cut(extension, _LONGEST_NAME // 2)
+        return _cut(stem, _LONGEST_NAME - len(extension.encode())) + extension
+
+    def __repr__(self) -> str:
+        return f"<Attachment {self.filename!r} {self.content_type}>"
+
+
+def _cut(text: str, octets: int) -> str:
+    return text.encode()[:octets].decode("utf-8", "ignore")

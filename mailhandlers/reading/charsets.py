@@ -1,0 +1,155 @@
+"""Text from octets, in the charsets that mail really has.
+
+A label often names less than the sender used: ``iso-8859-1`` mail holds the quotes of
+Windows, ``gb2312`` mail holds GBK. So a label stands for its superset, as the Encoding
+Standard has it (https://encoding.spec.whatwg.org/#names-and-labels), in Python's codecs.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+# Superset: the labels that mean it, those aside that Python knows by itself.
+_SUPERSETS = {
+    "cp866": "866 csibm866",
+    "cp874": "dos-874 iso-8859-11 iso8859-11 iso885911 tis-620 windows-874",
+    "cp932": "csshiftjis ms932 ms_kanji shift-jis shift_jis sjis windows-31j x-sjis "
+    "x-ms-cp932 cswindows31j",
+    "cp949": "cseuckr csksc56011987 euc-kr euckr iso-ir-149 korean ks_c_5601-1987 "
+    "ks_c_5601-1989 ks_c_5601 ksc5601 ksc_5601 windows-949 ms949 uhc",
+    "cp1252": "ansi_x3.4-1968 cp819 csisolatin1 ibm819 iso-8859-1 iso-ir-100 iso8859-1 "
+    "iso88591 iso_8859-1 iso_8859-1:1987 l1 latin1 latin-1",
+    "cp1254": "csisolatin5 iso-8859-9 iso-ir-148 iso8859-9 iso88599 iso_8859-9 "
+    "iso_8859-9:1989 l5 latin5",
+    "gb18030": "chinese csgb2312 csiso58gb231280 gb2312 gb_2312 gb_2312-80 gbk iso-ir-58 "
+    "x-gbk gb18030 cp936 ms936 windows-936 euc-cn",
+    "big5hkscs": "big5 big5-hkscs cn-big5 csbig5 x-x-big5 cp950 windows-950",
+    "euc_jp": "cseucpkdfmtjapanese euc-jp x-euc-jp eucjp",
+    "iso2022_jp": "csiso2022jp iso-2022-jp iso-2022-jp-1 iso-2022-jp-ms cp50220 cp50221",
+    "iso8859_6": "csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i",
+    "iso8859_8": "csiso88598e csisolatinhebrew iso-8859-8 iso-8859-8-e iso-8859-8-i "
+    "csiso88598i logical visual hebrew",
+    "koi8_r": "koi koi8 koi8-r cskoi8r",
+    "koi8_u": "koi8-ru koi8-u",
+    "mac_roman": "csmacintosh mac macintosh x-mac-roman",
+    "mac_cyrillic": "x-mac-cyrillic x-mac-ukrainian",
+    "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf8 utf-8 utf8mb4 x-unicode20utf8",
+    "utf-16": "unicode ucs-2 iso-10646-ucs-2 csunicode unicodefeff utf-16",
+    "utf-7": "unicode-1-1-utf-7 x-unicode-2-0-utf-7 utf-7",
+}
+_BY_LABEL = {label: codec for codec, labels in _SUPERSETS.items() for label in labels.split()}
+# What stands in mail whose sender didn't think of charsets: nothing is told by these.
+_TELLS_NOTHING = frozenset(
+    re.findall(r"\S+", "ascii us-ascii default unknown unknown-8bit x-unknown binary 8bit none")
+)
+_LABEL = re.compile(r"[a-z0-9][a-z0-9_.:()-]{0,39}")
+_WINDOWS = re.compile(r"(?:x-)?(?:cp|windows|win|ms)[-_]?(125\d)")
+# Codecs of Python's that turn text into other text, some in quadratic time.
+_NO_CHARSETS = (
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "undefined",
+    "ascii",
+)
+_MARKS = [
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+]
+_ESCAPE = re.compile(rb"\x1b([$(][@-Z]|\$[(][@-Z])")
+
+
+def decode(data: bytes, label: str | None = None) -> str:
+    """Return *data* as text, U+FFFD where it is none; *label* is the charset declared.
+
+    Without a charset, or with one that nobody knows, it is UTF-8 where that is valid and
+    Windows-1252 otherwise, as other mail programs have it. Never raises.
+    """
+    codec = codec_of(label)
+    for mark, marked in _MARKS:
+        if data.startswith(mark) and (codec is None or codec == marked):
+            return data[len(mark) :].decode(_of_mark(mark), "replace")
+    if codec is None:
+        if data.isascii():
+            return data.decode("ascii")
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return data.decode("cp1252", "replace")
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        text = _in_superset(data, codec)
+    if codec == "utf-7":  # which can name half a character
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def codec_of(label: str | None) -> str | None:
+    """Return Python's name for the charset that *label* means, or None."""
+    name = (label or "").strip().lower()
+    if name in _BY_LABEL:
+        return _BY_LABEL[name]
+    if name in _TELLS_NOTHING or not _LABEL.fullmatch(name):
+        return None
+    if windows := _WINDOWS.fullmatch(name):
+        name = f"cp{windows[1]}"
+    try:
+        found = codecs.lookup(name)
+    except LookupError:
+        return None
+    codec = _BY_LABEL.get(found.name, found.name)
+    is_text = getattr(found, "_is_text_encoding", True)
+    return codec if is_text and codec.replace("-", "_") not in _NO_CHARSETS else None
+
+
+def _of_mark(mark: bytes) -> str:
+    if mark == codecs.BOM_UTF8:
+        return "utf-8"
+    return "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
+
+
+def _in_superset(data: bytes, codec: str) -> str:
+    """Return *data*, which isn't all in *codec*, with what the sender's system adds to it."""
+    if codec == "iso2022_jp":
+        return _from_iso_2022_jp(data)
+    if codec == "euc_jp":
+        return _EUC_PAIRS.sub(_ms_pairs, data).decode("cp932", "replace")
+    if codec == "big5hkscs" and "\ufffd" not in (text := data.decode("cp950", "replace")):
+        return text
+    return data.decode(codec, "replace")
+
+
+# Japanese of Windows in the encodings that mail had before: the characters of NEC and IBM
+# stand at places of the JIS table that only Python's cp932 fills.
+_EUC_PAIRS = re.compile(rb"([\xa1-\xfe][\xa1-\xfe])|\x8e([\xa1-\xdf])")
+
+
+def _from_iso_2022_jp(data: bytes) -> str:
+    pieces = _ESCAPE.split(data)
+    text = [pieces[0].decode("ascii", "replace")]
+    for escape, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+        if escape in (b"$B", b"$@"):
+            high = bytes(octet | 0x80 if octet > 0x20 else octet for octet in piece)
+            text.append(_EUC_PAIRS.sub(_ms_pairs, high).decode("cp932", "replace"))
+        elif escape == b"(I":  # half-width katakana
+            high = bytes(octet | 0x80 if octet > 0x20 else octet for octet in piece)
+            text.append(high.decode("cp932", "replace"))
+        elif escape == b"$(D":
+            text.append((b"\x1b$(D" + piece).decode("iso2022_jp_1", "replace"))
+        else:
+            text.append(piece.decode("ascii", "replace"))
+    return "".join(text)
+
+
+def _ms_pairs(match: re.Match[bytes]) -> bytes:
+    """Return one character of EUC-JP in Shift_JIS."""
+    if match[1] is None:
+        return match[2]
+    row, cell = match[1][0] - 0xA1, match[1][1] - 0xA1
+    lead = 0x81 + row // 2
+    trail = cell + (0x9F if row % 2 else 0x40 + (cell > 0x3E))
+    return bytes((lead + (0x40 if lead > 0x9F else 0), trail))

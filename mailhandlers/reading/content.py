@@ -1,0 +1,112 @@
+"""What a part holds, its transfer encoding and its charset undone."""
+
+from __future__ import annotations
+
+import re
+from email.message import EmailMessage
+from typing import cast
+
+from . import charsets
+from .parameters import parse
+from .plain_text import unflowed
+from .transfer import ENCODINGS
+
+_META = re.compile(rb"<meta\s[^>]{0,500}?charset\s{0,9}=\s{0,9}[\"']?([\w.:-]+)", re.IGNORECASE)
+_HEAD_OF_PAGE = 4096
+
+
+def parts_of(part: EmailMessage) -> list[EmailMessage]:
+    """Return the parts of *part*, or the message in it."""
+    return cast("list[EmailMessage]", part.get_payload()) if part.is_multipart() else []
+
+
+def raw_header(part: EmailMessage, name: str) -> str | None:
+    """Return the first header called *name* (in lower case) as it is stored, or None."""
+    for found, value in part.raw_items():
+        if found.lower() == name:
+            return str(value)
+    return None
+
+
+def octets(part: EmailMessage) -> bytes:
+    """Return what *part* holds; for a message within the message its source."""
+    if part.is_multipart():
+        return b"".join(inner.as_bytes() for inner in parts_of(part))
+    data = _as_stored(part)
+    encoding = parse(raw_header(part, "content-transfer-encoding") or "").value
+    undo = ENCODINGS.get(encoding)
+    return undo(data) if undo else data
+
+
+def is_single(part: EmailMessage) -> bool:
+    """Tell whether *part* holds octets of its own rather than parts."""
+    return isinstance(getattr(part, "_payload", None), str)
+
+
+def _as_stored(part: EmailMessage) -> bytes:
+    payload = getattr(part, "_payload", None)  # get_payload() decodes it
+    return payload.encode("utf-8", "surrogateescape") if isinstance(payload, str) else b""
+
+
+def stored_text(part: EmailMessage) -> str | None:
+    """Return the payload before its transfer encoding is undone, None where there is none."""
+    payload = getattr(part, "_payload", None)
+    if payload is None or (isinstance(payload, str) and payload.isascii()):
+        return payload
+    return charsets.decode(_as_stored(part), part.get_content_charset())
+
+
+def text(part: EmailMessage) -> str:
+    """Return the text of *part*, whatever its charset, with LF line ends."""
+    data = octets(part)
+    charset = part.get_content_charset()
+    if charsets.codec_of(charset) is None and part.get_content_type() == "text/html":
+        meta = _META.search(data, 0, _HEAD_OF_PAGE)
+        charset = meta[1].decode("ascii", "replace") if meta else charset
+    found = charsets.decode(data, charset)
+    return found.replace("\r\n", "\n") if "\r" in found else found
+
+
+def shown_text(part: EmailMessage) -> str:
+    """Return the text of *part* as it is shown: flowed paragraphs (RFC 3676) in one line."""
+    if str(part.get_param("format", "")).lower() != "flowed":
+        return text(part)
+    return unflowed(text(part), str(part.get_param("delsp", "")).lower() == "yes")
+
+
+def bodies_and_attachments(
+    message: EmailMessage,
+) -> tuple[list[EmailMessage], list[EmailMessage]]:
+    """Return the texts that a mail program shows, and all the other parts.
+
+    A part with a file name is an attachment, also where it is text and ``inline``. But the
+    message itself, and each form in which ``multipart/alternative`` has it, is shown
+    whatever it is called. A message within the message is an attachment.
+    """
+    bodies, attachments = [], []
+    pending = [(message, True)]
+    while pending:
+        part, is_the_message = pending.pop()
+        kind = part.get_content_type()
+        if kind.startswith("multipart/"):
+            within = kind == "multipart/alternative"
+            pending += [(inner, within) for inner in reversed(parts_of(part))]
+        elif kind in ("text/plain", "text/html") and _is_shown(part, is_the_message):
+            bodies.append(part)
+        else:
+            attachments.append(part)
+    return bodies, attachments
+
+
+def _is_shown(part: EmailMessage, is_the_message: bool) -> bool:
+    disposition = part.get_content_disposition()
+    if disposition == "attachment":
+        return False
+    return part.get_filename() is None or (is_the_message and disposition is None)
+
+
+def plain_bytes(message: EmailMessage) -> bytes:
+    """Return *message* as octets, without looking at what is in it."""
+    raw = "".join(f"{name}: {value}\n" for name, value in message.raw_items())
+    inner = b"".join(map(plain_bytes, parts_of(message))) or _as_stored(message)
+    return raw.encode("utf-8", "surrogateescape") + b"\n" + inner

@@ -1,0 +1,133 @@
+"""HTML cut into tags and text, as https://html.spec.whatwg.org/#tokenization has it.
+
+Not html.parser: that is quadratic in ``<!-- <a`` (3.5 s for 39 kB) until Python 3.13.4,
+and reads some pages otherwise from version to version. Here each construct ends at its
+mark or at the end of the page, so the time grows with the length, whatever stands there.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from html.entities import html5
+from typing import NamedTuple
+
+_TAG = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)")
+_ATTRIBUTE = re.compile(
+    r"[\s/]*([^\s/>][^\s/>=]*)(?:\s*=\s*(?:\"([^\"]*)(\"|\Z)|'([^']*)('|\Z)|([^\s>]*)))?"
+)
+_TAG_END = re.compile(r"[\s/]*>")
+_RAW = ("script", "style", "xmp", "iframe", "noembed", "noframes", "plaintext")
+_RCDATA = ("title", "textarea")
+_REFERENCE = re.compile(r"&(?:#(?:[xX][\da-fA-F]+|\d+);?|[a-zA-Z][a-zA-Z\d]*;?)")
+_LONGEST_NUMBER = 10  # &#x10FFFF;
+_LONGEST_NAME = 33  # html.unescape looks at no more
+
+
+class Text(NamedTuple):
+    """Text between tags."""
+
+    text: str
+
+
+class Start(NamedTuple):
+    """A start tag, its name and attribute names in lower case, the first of a name counting."""
+
+    tag: str
+    attributes: dict[str, str]
+
+
+class End(NamedTuple):
+    """An end tag."""
+
+    tag: str
+
+
+class Raw(NamedTuple):
+    """What stands between the tags of a script, a style sheet or a title: no tags."""
+
+    tag: str
+    text: str
+
+
+def tokens(page: str) -> Iterator[Text | Start | End | Raw]:
+    """Yield the tokens of *page* in order. Comments are left out. Never raises."""
+    position, length = 0, len(page)
+    while position < length:
+        mark = page.find("<", position)
+        if mark < 0:
+            mark = length
+        if mark > position:
+            yield Text(unescaped(page[position:mark]))
+        if mark == length:
+            return
+        tag = _TAG.match(page, mark)
+        if tag is None:
+            position = _behind_comment(page, mark)
+            if position < 0:  # a "<" that begins nothing
+                yield Text("<")
+                position = mark + 1
+            continue
+        name = tag[2].lower()
+        attributes, position = _attributes(page, tag.end())
+        if position < 0:  # a tag that never ends is nothing
+            return
+        if tag[1]:
+            yield End(name)
+            continue
+        yield Start(name, attributes)
+        if name in _RAW or name in _RCDATA:
+            end = re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE).search(page, position)
+            stop = end.start() if end and name != "plaintext" else length
+            text = page[position:stop]
+            yield Raw(name, unescaped(text) if name in _RCDATA else text)
+            position = stop
+
+
+def _behind_comment(page: str, mark: int) -> int:
+    if page.startswith("<!--", mark):
+        if page.startswith((">", "->"), mark + 4):
+            return page.index(">", mark) + 1
+        end = re.compile("--!?>").search(page, mark + 4)
+        return end.end() if end else len(page)
+    if page[mark + 1 : mark + 2] in ("!", "?", "/"):
+        return page.find(">", mark) + 1 or len(page)
+    return -1
+
+
+def _attributes(page: str, position: int) -> tuple[dict[str, str], int]:
+    """Return the attributes of a tag, and where it ends, or -1 where it doesn't."""
+    found: dict[str, str] = {}
+    while not (end := _TAG_END.match(page, position)):
+        match = _ATTRIBUTE.match(page, position)
+        if (
+            match is None or match[3] == "" or match[5] == ""
+        ):  # the quote that begins a value never ends
+            return found, -1
+        value = match[2] or match[4] or match[6] or ""
+        found.setdefault(match[1].lower(), unescaped(value, in_attribute=True))
+        position = match.end()
+    return found, end.end()
+
+
+def unescaped(text: str, in_attribute: bool = False) -> str:
+    """Return *text* with its character references replaced.
+
+    In an attribute ``&copy=2`` isn't one: links are full of such names.
+    """
+    if "&" not in text:
+        return text
+
+    def character(match: re.Match[str]) -> str:
+        reference = match[0]
+        if reference.startswith("&#"):
+            return html.unescape(reference) if len(reference) <= _LONGEST_NUMBER else "\ufffd"
+        if in_attribute and not reference.endswith(";"):
+            is_name = reference[1:] in html5 and text[match.end() : match.end() + 1] != "="
+            return html5[reference[1:]] if is_name else reference
+        if in_attribute:
+            return html5.get(reference[1:], reference)
+        return html.unescape(reference[:_LONGEST_NAME]) + reference[_LONGEST_NAME:]
+
+    return _REFERENCE.sub(character, text)
