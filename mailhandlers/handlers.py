@@ -107,6 +107,14 @@ class Handler(ABC):
         _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
         return FAILED
 
+    def store(self, mails: Sequence[Mail]) -> None:
+        """Store all *mails* or none, as one batch; return when they are on disk.
+
+        For mail that no session brought. It comes after what is being written, and is for
+        other threads than the event loop's. Raises OSError.
+        """
+        self._commits.store(mails)
+
     def reset(self) -> None:
         """Empty the store, after what is being written; return when that is done.
 
@@ -245,28 +253,29 @@ class JsonLines(Handler):
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
-        self._is_output = os.fspath(path) == "-"
+        self.is_output = os.fspath(path) == "-"
+        """Whether standard output takes the lines."""
         super().__init__(path, **keywords)
         self._file = appending.json_lines_file(self.path, self._disk)
 
     def _prepare(self) -> None:
-        if not self._is_output:
+        if not self.is_output:
             self._disk.make_file(self.path)
 
     def _empty(self) -> None:
-        if not self._is_output:  # what standard output got is out of reach
+        if not self.is_output:  # what standard output got is out of reach
             self._file.truncate()
 
     def _write(self, mails: Sequence[Mail]) -> None:
         # One by one, as they are written: a long line needs no memory of its own.
         lines = (piece for mail in mails for piece in _json_line(mail))
-        if self._is_output:
+        if self.is_output:
             descriptors.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:
             self._file.append(lines)
 
     def _check_path(self) -> None:
-        if not self._is_output:
+        if not self.is_output:
             super()._check_path()
 
 
@@ -292,8 +301,10 @@ class PerRecipientDir(Handler):
         new_files = []
         latest: dict[str, Mail] = {}
         for mail in mails:
+            # Mail copied from elsewhere may name nobody: it is the nameless recipient's.
+            recipients = mail.envelope.rcpt_tos or [""]
             # Two recipients that differ in case only share a folder: a dict names it once.
-            folders = {f"{self.path}/{folder_name(r)}": mail for r in mail.envelope.rcpt_tos}
+            folders = {f"{self.path}/{folder_name(r)}": mail for r in recipients}
             latest |= folders
             name = f"{mail.envelope.id}.eml"
             # Made up here, where a reader that waits for anybody's mail has one folder to poll.

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""From when a moment's seconds count."""
 _HOST = socket.gethostname()
 _clock = threading.Lock()
 _last = 0
@@ -45,5 +46,5 @@ class Identity:
         safe = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in host)
         return cls(
             f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{safe or 'localhost'}",
-            _EPOCH + timedelta(microseconds=microseconds),
+            EPOCH + timedelta(microseconds=microseconds),
         )

@@ -122,7 +122,7 @@ class WriterThread:
 def _run(work: Callable[[], object], done: Future[object]) -> None:
     try:
         done.set_result(work())
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - it is for the one who waits
         done.set_exception(error)
 
 
