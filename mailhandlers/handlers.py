@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from . import command, options
 from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
+from .identity import Identity
 from .mail import Mail
 from .reading.message import StoredMessage
 from .smtp.facts import envelope_of
@@ -194,7 +195,7 @@ class MailFile(Handler):
     def _replace(self, mails: Sequence[Mail]) -> None:
         (latest,) = mails
         folder, name = os.path.split(self.path)
-        temporary = os.path.join(folder, f".{name[:100]}.{latest.envelope.id}")
+        temporary = os.path.join(folder, f".{name[:100]}.{Identity.now().id}")
         self._disk.replace(self.path, temporary, eml.encode(latest))
 
 
@@ -220,7 +221,8 @@ class MaildirSink(Handler):
     def _add(self, mails: Sequence[Mail]) -> None:
         new_files = [
             files.NewFile(
-                f"{self.path}/tmp/{mail.envelope.id}",
+                # Not its own name: a copy that was killed left that, and comes again.
+                f"{self.path}/tmp/{Identity.now().id}",
                 [f"{self.path}/new/{mail.envelope.id}"],
                 eml.encode(mail),
             )
@@ -308,7 +310,7 @@ class PerRecipientDir(Handler):
             latest |= folders
             name = f"{mail.envelope.id}.eml"
             # Made up here, where a reader that waits for anybody's mail has one folder to poll.
-            temporary = f"{self.path}/.{name}.tmp"
+            temporary = f"{self.path}/.{Identity.now().id}.tmp"
             names = [f"{folder}/{name}" for folder in folders]
             new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
         pointers = [

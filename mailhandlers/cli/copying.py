@@ -20,9 +20,9 @@ from ..reading.found import Found
 from . import arguments
 from .commands import parser_of
 from .identities import Identities
+from .target import Target
 from .terminal import complain
 
-# 100,000 messages of 2 kB to a Maildir: see the numbers in the tests' benchmark.
 _MOST_MAILS = 1000
 _MOST_OCTETS = 1 << 25
 _FIRST_PROGRESS = 1.0  # seconds, after which a person wonders
@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     except ValueError as error:
         parser.error(f"{options.handler}: {error}")
     criteria = Criteria(**arguments.criteria(options))
-    return _Copy(options.source, criteria, handler).run()
+    return _Copy(options.source, criteria, Target(handler)).run()
 
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
@@ -66,11 +66,12 @@ _HANDLERS: dict[str, type[handlers.Handler]] = {
 class _Copy:
     """One run of the command, and what it has done so far."""
 
-    def __init__(self, source: str, criteria: Criteria, handler: handlers.Handler) -> None:
+    def __init__(self, source: str, criteria: Criteria, target: Target) -> None:
         self._source = source
         self._criteria = criteria
-        self._handler = handler
-        self._identities = Identities(_stored(handler))
+        self._target = target
+        # What a store of one message has is replaced, whatever it is.
+        self._identities = Identities(target.ids if target.keeps_all else [])
         self._found = Found(criteria)
         self._copied = 0
         self._started = time.monotonic()
@@ -80,14 +81,14 @@ class _Copy:
         """Copy all, and tell how much that was."""
         try:
             for batch in _batches(self._identities.new(self._mails())):
-                self._handler.store(batch)
+                self._target.store(batch)
                 self._copied += len(batch)
                 self._show_progress()
         except KeyboardInterrupt:
             self._summarize("stopped; the same command copies the rest")
             raise
         finally:
-            self._handler.close()
+            self._target.close()
         self._summarize(f"{self._identities.known:,} were there already")
         if self._found.first_bad:
             complain(f"mailhandlers: not all could be read: {self._found.first_bad}")
@@ -97,7 +98,7 @@ class _Copy:
     def _mails(self) -> Iterable[Mail]:
         mails = self._wanted()
         # What it keeps is the last: the others would be written for nothing.
-        return deque(mails, 1) if isinstance(self._handler, handlers.MailFile) else mails
+        return mails if self._target.keeps_all else deque(mails, 1)
 
     def _wanted(self) -> Iterator[Mail]:
         entries = find(self._source).oldest_first()
@@ -115,14 +116,6 @@ class _Copy:
     def _summarize(self, end: str) -> None:
         erase = "\r\x1b[K" if self._progress else ""
         print(f"{erase}{self._copied:,} messages copied; {end}", file=sys.stderr)
-
-
-def _stored(handler: handlers.Handler) -> Iterator[str]:
-    """Yield the ids of the messages in the target."""
-    if isinstance(handler, handlers.JsonLines) and handler.is_output:
-        return
-    for mail in Found(Criteria()).contents(find(handler.path).newest_first()):
-        yield mail.envelope.id
 
 
 def _batches(mails: Iterable[Mail]) -> Iterator[list[Mail]]:

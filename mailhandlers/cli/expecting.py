@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
         if status:
             message = next(came, None)
             mail = f"a message came {line_of(message)}" if message else "no message came"
-            complain(f"mailhandlers: {shlex.join(command)} {_ending(status)}, and {mail}")
+            complain(f"mailhandlers: {command[0]} {_ending(status)}, and {mail}")
             raise SystemExit(status)
     return show(expected.message, options.view)
 

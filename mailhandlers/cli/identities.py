@@ -19,9 +19,9 @@ from ..mail import Mail
 
 # A unique name as Maildirs have it, without flags, and short enough to add to.
 _NAME = re.compile(
-    r"(?P<second>[0-9]{9,11})\.(?:M(?P<part>[0-9]{6}))?[\w.,=+%@~-]{1,150}", re.A
+    r"(?P<second>[0-9]{9,12})\.(?:M(?P<part>[0-9]{6}))?[\w.,=+%@~-]{1,150}", re.A
 )
-_MADE = re.compile(r"[0-9]{10,11}\.M[0-9]{6}P0Q(?P<key>[0-9]{6}\.[0-9a-f]{32})\.copied")
+_MADE = re.compile(r"[0-9]{10,12}\.M[0-9]{6}P0Q(?P<key>[0-9]{6}\.[0-9a-f]{32})\.copied")
 
 
 class Identities:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
 import socket
 import time
 from argparse import ArgumentTypeError
@@ -12,6 +10,7 @@ from collections.abc import Sequence
 
 from . import arguments
 from .commands import parser_of
+from .processes import Process
 from .terminal import complain, visible_line
 
 _ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]*|\[[^\]]*\]):)?(?P<port>[0-9]{1,5})")
@@ -30,26 +29,45 @@ def run(argv: Sequence[str]) -> int:
         "--pid", type=_pid, help="the server's process: if it ends, so does the wait"
     )
     options = parser.parse_args(argv)
-    server = _Process(options.pid) if options.pid else None
+    server = Process(options.pid) if options.pid else None
     deadline = time.monotonic() + options.timeout
     host, port = options.address
     while True:
-        # In this order: a server that is dead by now is not the one that greets.
         problem = _problem(host, port, max(_PAUSE, deadline - time.monotonic()))
-        if server is not None and server.has_ended(_PAUSE if problem else 0):
-            complain(f"mailhandlers: process {options.pid} has ended, no server is ready")
+        if server is not None and not problem:
+            problem = _rivalry(server, port)
+        # Asked last: a server that is dead by now is not the one that greeted.
+        if server is not None and server.has_ended():
+            complain(f"mailhandlers: process {server.pid} has ended{_because(problem)}")
             return 1
         if not problem:
             return 0
         if time.monotonic() >= deadline:
-            complain(f"mailhandlers: {host}:{port} {problem}, in {options.timeout:g} s")
+            complain(f"mailhandlers: {problem} (waited {options.timeout:g} s)")
             return 1
         if server is None:
             time.sleep(_PAUSE)
+        else:
+            server.has_ended(_PAUSE)
+
+
+def _because(problem: str) -> str:
+    return f"; {problem}" if problem else ""
+
+
+def _rivalry(server: Process, port: int) -> str:
+    """Return that another server has the port, or nothing.
+
+    One that an earlier run left would make this one look ready, until it finds its port
+    taken and ends.
+    """
+    rival = server.rival(port)
+    return "" if rival is None else f"it is process {rival} that listens at port {port}"
 
 
 def _problem(host: str, port: int, timeout: float) -> str:
-    """Return what is wrong with the server, as the end of a sentence, or nothing."""
+    """Return in a sentence what is wrong with the server, or nothing."""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         with socket.create_connection((host, port), timeout) as connection:
             greeting = connection.makefile("rb").readline(_LONGEST_LINE)
@@ -57,45 +75,17 @@ def _problem(host: str, port: int, timeout: float) -> str:
                 connection.sendall(b"QUIT\r\n")
                 return ""
     except socket.gaierror:
-        return "is no address that this machine knows"
+        return f"nobody here knows an address of {host!r}"
     except ConnectionRefusedError:
-        return "is open to nobody: no server listens there"
+        return f"no server listens at {place}"
     except TimeoutError:
-        return "sends no greeting"
+        return f"the server at {place} sends no greeting"
     except OSError as error:
-        return f"can't be reached ({error.strerror or error})"
+        return f"the server at {place} can't be reached: {error.strerror or error}"
     said = visible_line(greeting.decode("ascii", "backslashreplace"))
     if not said:
-        return "hangs up without a greeting"
-    return f"says {said!r}, which is no mail server's 220"
-
-
-class _Process:
-    """The process of the server, which may end before it is ready."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._ended = None
-        # Linux: true also of a process that its parent has not waited for yet.
-        if hasattr(os, "pidfd_open") and self._is_there():
-            self._ended = select.poll()
-            self._ended.register(os.pidfd_open(pid), select.POLLIN)
-
-    def has_ended(self, seconds: float) -> bool:
-        """Tell whether the process ends within *seconds*."""
-        if self._ended is not None:
-            return bool(self._ended.poll(seconds * 1000))
-        time.sleep(seconds)
-        return not self._is_there()
-
-    def _is_there(self) -> bool:
-        try:
-            os.kill(self._pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # another user's
-            return True
-        return True
+        return f"the server at {place} hangs up without a greeting"
+    return f"the server at {place} says {said!r}: a mail server would begin with 220"
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -81,8 +81,8 @@ def human_size(octets: int) -> str:
 class Output:
     """Standard output, which is a terminal or isn't."""
 
-    def __init__(self) -> None:
-        self._file: TextIO = sys.stdout
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = sys.stdout if file is None else file
         self.is_terminal = self._file.isatty()
         # https://no-color.org
         self._has_colour = (
