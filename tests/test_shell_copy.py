@@ -63,7 +63,9 @@ def test_a_copy_tells_how_many(tmp_path: Path) -> None:
     assert copied.stderr == "2 messages copied; 0 were there already\n"
     put("MboxSink", tmp_path / "a", *MAILS[2:3])
     copied = shell("copy", tmp_path / "a", "MaildirSink", tmp_path / "b")
-    assert copied.stderr == "1 messages copied; 2 were there already\n"
+    assert copied.stderr == "1 message copied; 2 were there already\n"
+    copied = shell("copy", tmp_path / "a", "MailFile", tmp_path / "c")
+    assert copied.stderr == "1 message copied; 0 were there already\n"
 
 
 def test_a_copy_to_standard_output(tmp_path: Path) -> None:

@@ -115,17 +115,23 @@ def test_arguments_of_the_command_are_its_own(tmp_path: Path) -> None:
     assert ran.stderr.startswith(f"{arguments}\n")
 
 
-def test_ctrl_c_ends_both(tmp_path: Path) -> None:
-    script = f"trap 'echo tidy > {tmp_path}/tidy; exit 0' INT; touch {tmp_path}/on; cat"
+def test_ctrl_c_waits_for_the_command(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    trap = "read line < go; echo tidy > tidy; exit 0"
     with subprocess.Popen(
-        [*COMMAND, "expect", tmp_path / "inbox", "--", "sh", "-c", script],
+        [*COMMAND, "expect", "inbox", "--", "sh", "-c", f"trap '{trap}' INT; touch on; cat"],
+        cwd=tmp_path,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
         wait_until((tmp_path / "on").exists)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        with (tmp_path / "go").open("w") as go:  # the command tidies up
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.3)
+            go.write("go\n")
         assert process.wait(PATIENCE) == 130
+        assert (tmp_path / "tidy").read_text() == "tidy\n"
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
-    assert (tmp_path / "tidy").read_text() == "tidy\n"

@@ -115,7 +115,8 @@ class _Copy:
 
     def _summarize(self, end: str) -> None:
         erase = "\r\x1b[K" if self._progress else ""
-        print(f"{erase}{self._copied:,} messages copied; {end}", file=sys.stderr)
+        messages = "message" if self._copied == 1 else "messages"
+        print(f"{erase}{self._copied:,} {messages} copied; {end}", file=sys.stderr)
 
 
 def _batches(mails: Iterable[Mail]) -> Iterator[list[Mail]]:
