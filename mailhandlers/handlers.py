@@ -20,6 +20,7 @@ from . import command, options
 from .formats import eml, json_lines, mbox
 from .formats.eml import printable
 from .formats.folder_names import folder_name
+from .identity import Identity
 from .mail import Mail
 from .reading import summary
 from .reading.message import StoredMessage
@@ -143,6 +144,14 @@ class Handler(ABC):
         _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
         return FAILED
 
+    def store_all(self, mails: Sequence[Mail]) -> None:
+        """Store all *mails* or none, as one batch; return when they are on disk.
+
+        For mail that no session brought. It comes after what is being written, and is for
+        other threads than the event loop's. Raises OSError.
+        """
+        self._commits.store(mails)
+
     def reset(self) -> None:
         """Empty the store, after what is being written; return when that is done.
 
@@ -243,7 +252,8 @@ class MailFile(Handler):
 
     def _replace(self, mails: Sequence[Mail]) -> None:
         (latest,) = mails
-        temporary = f"{os.path.dirname(self.path)}/.{latest.envelope.id}.tmp"
+        # A name of its own, also for a message that is stored again under its identity.
+        temporary = f"{os.path.dirname(self.path)}/.{Identity.now().id}.tmp"
         self._disk.replace(self.path, temporary, eml.encode(latest))
 
 
@@ -274,7 +284,8 @@ class MaildirSink(Handler):
     def _add(self, mails: Sequence[Mail]) -> None:
         new_files = [
             files.NewFile(
-                f"{self.path}/tmp/{mail.envelope.id}",
+                # Not its own name: a copy that was killed left that, and comes again.
+                f"{self.path}/tmp/{Identity.now().id}",
                 [f"{self.path}/new/{mail.envelope.id}"],
                 eml.encode(mail),
             )
@@ -319,16 +330,17 @@ class JsonLines(Handler):
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
-        self._is_output = os.fspath(path) == "-"
+        self.is_output = os.fspath(path) == "-"
+        """Whether standard output takes the lines."""
         super().__init__(path, **keywords)
         self._file = appending.json_lines_file(self.path, self._disk)
 
     def _prepare(self) -> None:
-        if not self._is_output:
+        if not self.is_output:
             self._file.prepare()
 
     def _empty(self) -> None:
-        if not self._is_output:  # what standard output got is out of reach
+        if not self.is_output:  # what standard output got is out of reach
             self._file.truncate()
 
     def _check_file(self) -> None:
@@ -337,13 +349,13 @@ class JsonLines(Handler):
     def _write(self, mails: Sequence[Mail]) -> None:
         # One by one, as they are written: a long line needs no memory of its own.
         lines = (piece for mail in mails for piece in _json_line(mail))
-        if self._is_output:
+        if self.is_output:
             descriptors.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:
             self._file.append(lines)
 
     def _check_path(self) -> None:
-        if not self._is_output:
+        if not self.is_output:
             super()._check_path()
 
 
@@ -371,12 +383,14 @@ class PerRecipientDir(Handler):
         new_files = []
         latest: dict[str, Mail] = {}
         for mail in mails:
+            # Mail copied from elsewhere may name nobody: it is the nameless recipient's.
+            recipients = mail.envelope.rcpt_tos or [""]
             # Two recipients that differ in case only share a folder: a dict names it once.
-            folders = {f"{self.path}/{folder_name(r)}": mail for r in mail.envelope.rcpt_tos}
+            folders = {f"{self.path}/{folder_name(r)}": mail for r in recipients}
             latest |= folders
             name = f"{mail.envelope.id}.eml"
             # Made up here, where a reader that waits for anybody's mail has one folder to poll.
-            temporary = f"{self.path}/.{name}.tmp"
+            temporary = f"{self.path}/.{Identity.now().id}.tmp"
             names = [f"{folder}/{name}" for folder in folders]
             new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
         pointers = [

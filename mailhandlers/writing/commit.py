@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -124,6 +125,13 @@ class GroupCommit:
             self._child = await WriterProcess.fork(self._store, self._thread)
         except OSError as error:
             _log.warning("no writer process: %s; the server writes by itself", error.strerror)
+
+    def store(self, mails: Sequence[Mail]) -> None:
+        """Store all *mails* or none, and wait until that is done. Raises OSError.
+
+        For other threads than the event loop's. It comes after what the thread was given.
+        """
+        self._thread.run(partial(self._store.write, mails))
 
     def reset(self) -> None:
         """Empty the store, and wait until that is done. Raises OSError.
