@@ -84,5 +84,5 @@ def raw_mail(
 def put(handler: str, store: Path, *mails: Mail) -> None:
     """Store *mails* as a server with *handler* would, and as one batch."""
     keeper = getattr(mailhandlers, handler)(store, sync=False)
-    keeper.store(mails)
+    keeper.store_all(mails)
     keeper.close()
