@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,18 @@ def test_smtps() -> None:
         assert mail.latest().envelope.protocol == "ESMTPS"
         with pytest.raises(ssl.SSLCertVerificationError):
             smtplib.SMTP_SSL(mail.host, mail.port, context=ssl.create_default_context())
+
+
+def test_a_client_that_speaks_no_tls_to_smtps_is_let_go_at_the_stop() -> None:
+    mail = MailCatcher(tls="smtps")
+    mail.start()
+    with socket.create_connection((mail.host, mail.port), timeout=PATIENCE) as client:
+        with socket.create_connection((mail.host, mail.port), timeout=PATIENCE) as other:
+            other.sendall(b"EHLO laptop\r\n")  # the loop has the first when it answers this
+            assert other.recv(1000) == b""
+        mail.stop()
+        with suppress(ConnectionResetError):
+            assert client.recv(1000) == b""
 
 
 def test_a_context_of_ones_own_is_offered(certificate: Any) -> None:
