@@ -83,6 +83,21 @@ def test_criteria_choose(tmp_path: Path) -> None:
     assert held(tmp_path / "b") == MAILS[:1]
 
 
+def test_what_another_program_changed_stays_marked(
+    target: tuple[Kind, Path], tmp_path: Path
+) -> None:
+    put("MboxSink", tmp_path / "a", MAILS[0])
+    data = (tmp_path / "a").read_bytes().replace(b"How are you?", b"Who are you?")
+    (tmp_path / "a").write_bytes(data)
+    to, path = target
+    for criteria in ([], ["--subject", "one"]):
+        assert main(["copy", str(tmp_path / "a"), to.handler, str(path), *criteria]) == 0
+        [copied] = Inbox(path)
+        assert copied.is_altered
+        assert copied.envelope == MAILS[0].envelope
+        assert b"Who are you?" in copied.original_content
+
+
 def test_a_message_in_two_entries_is_one(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "a", *MAILS)
     data = (tmp_path / "a").read_bytes()
@@ -236,9 +251,11 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "source", *sent)
     arguments = [*COMMAND, "copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
 
+    octets = (tmp_path / "source").stat().st_size * 4 // 5
+
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (octets, octets))
 
     failed = subprocess.run(
         arguments, capture_output=True, text=True, preexec_fn=limit, check=False

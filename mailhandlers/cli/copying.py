@@ -106,7 +106,7 @@ class _Copy:
             yield from self._found.contents(entries)
         else:
             for message in self._found.messages(entries):
-                yield Mail(message.envelope, message.original_content)
+                yield Mail(message.envelope, message.original_content, message.is_altered)
 
     def _show_progress(self) -> None:
         if self._progress and time.monotonic() - self._started > _FIRST_PROGRESS:
