@@ -98,6 +98,23 @@ def test_what_another_program_changed_stays_marked(
         assert b"Who are you?" in copied.original_content
 
 
+@pytest.mark.parametrize("there", KINDS, ids=[f"there {kind.handler}" for kind in KINDS])
+def test_another_store_is_no_target(
+    there: Kind, target: tuple[Kind, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    to, path = target
+    if there == to:
+        pytest.skip("it is the same kind of store")
+    put(there.handler, path, MAILS[0])
+    put("MboxSink", path.parent / "source", MAILS[3])
+    before = tree(path.parent)
+    with pytest.raises(SystemExit) as ended:
+        main(["copy", str(path.parent / "source"), to.handler, str(path)])
+    assert ended.value.code == 2
+    assert "another" in capsys.readouterr().err
+    assert tree(path.parent) == before
+
+
 def test_a_message_in_two_entries_is_one(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "a", *MAILS)
     data = (tmp_path / "a").read_bytes()

@@ -45,10 +45,11 @@ def run(argv: Sequence[str]) -> int:
         parser.error(f"{options.source}: nothing is there")
     try:
         handler = _HANDLERS[options.handler].from_args(options.path, *options.options)
+        target = Target(handler)
     except ValueError as error:
         parser.error(f"{options.handler}: {error}")
     criteria = Criteria(**arguments.criteria(options))
-    return _Copy(options.source, criteria, Target(handler)).run()
+    return _Copy(options.source, criteria, target).run()
 
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
