@@ -61,7 +61,7 @@ def raw_mail(
     to: Sequence[str] = ("bob@example.com",),
     sender: str = "eva@example.com",
 ) -> Mail:
-    """Return *content* with an envelope."""
+    """Return *content* with an envelope, as it is read back."""
     identity = Identity.now()
     return Mail(
         Envelope(
@@ -78,7 +78,7 @@ def raw_mail(
             size=len(content),
         ),
         content,
-    )
+    ).sealed()
 
 
 def put(handler: str, store: Path, *mails: Mail) -> None:

@@ -83,6 +83,38 @@ def test_criteria_choose(tmp_path: Path) -> None:
     assert held(tmp_path / "b") == MAILS[:1]
 
 
+def test_what_another_program_changed_stays_marked(
+    target: tuple[Kind, Path], tmp_path: Path
+) -> None:
+    put("MboxSink", tmp_path / "a", MAILS[0])
+    data = (tmp_path / "a").read_bytes().replace(b"How are you?", b"Who are you?")
+    (tmp_path / "a").write_bytes(data)
+    to, path = target
+    for criteria in ([], ["--subject", "one"]):
+        assert main(["copy", str(tmp_path / "a"), to.handler, str(path), *criteria]) == 0
+        [copied] = Inbox(path)
+        assert copied.is_altered
+        assert copied.envelope == MAILS[0].envelope
+        assert b"Who are you?" in copied.original_content
+
+
+@pytest.mark.parametrize("there", KINDS, ids=[f"there {kind.handler}" for kind in KINDS])
+def test_another_store_is_no_target(
+    there: Kind, target: tuple[Kind, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    to, path = target
+    if there == to:
+        pytest.skip("it is the same kind of store")
+    put(there.handler, path, MAILS[0])
+    put("MboxSink", path.parent / "source", MAILS[3])
+    before = tree(path.parent)
+    with pytest.raises(SystemExit) as ended:
+        main(["copy", str(path.parent / "source"), to.handler, str(path)])
+    assert ended.value.code == 2
+    assert "another" in capsys.readouterr().err
+    assert tree(path.parent) == before
+
+
 def test_a_message_in_two_entries_is_one(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "a", *MAILS)
     data = (tmp_path / "a").read_bytes()
@@ -236,9 +268,11 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "source", *sent)
     arguments = [*COMMAND, "copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
 
+    octets = (tmp_path / "source").stat().st_size * 4 // 5
+
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (octets, octets))
 
     failed = subprocess.run(
         arguments, capture_output=True, text=True, preexec_fn=limit, check=False

@@ -226,6 +226,20 @@ def test_misuse_is_told(
     assert any(words in said.err for words in told.split("|"))
 
 
+def test_what_another_program_changed_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "mail.mbox"
+    put("MboxSink", store, mail("one"), mail("two"))
+    store.write_bytes(store.read_bytes().replace(b"How are you?", b"Who are you?", 1))
+    assert main(["list", str(store)]) == 0
+    ends = [line.split("\t")[4:] for line in capsys.readouterr().out.splitlines()]
+    assert ends == [["one", "altered"], ["two"]]
+    for subject, told in (("one", True), ("two", False)):
+        assert main(["show", str(store), "--subject", subject]) == 0
+        assert ("\nAltered:   " in capsys.readouterr().out) == told
+
+
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "inbox").symlink_to(tmp_path / "inbox")
     listed = shell("list", tmp_path / "inbox")

@@ -45,10 +45,11 @@ def run(argv: Sequence[str]) -> int:
         parser.error(f"{options.source}: nothing is there")
     try:
         handler = _HANDLERS[options.handler].from_args(options.path, *options.options)
+        target = Target(handler)
     except ValueError as error:
         parser.error(f"{options.handler}: {error}")
     criteria = Criteria(**arguments.criteria(options))
-    return _Copy(options.source, criteria, Target(handler)).run()
+    return _Copy(options.source, criteria, target).run()
 
 
 _HANDLERS: dict[str, type[handlers.Handler]] = {
@@ -106,7 +107,7 @@ class _Copy:
             yield from self._found.contents(entries)
         else:
             for message in self._found.messages(entries):
-                yield Mail(message.envelope, message.original_content)
+                yield Mail(message.envelope, message.original_content, message.is_altered)
 
     def _show_progress(self) -> None:
         if self._progress and time.monotonic() - self._started > _FIRST_PROGRESS:

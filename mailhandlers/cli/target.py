@@ -10,6 +10,7 @@ from ..formats.folder_names import folder_name
 from ..mail import Mail
 from ..reading.criteria import Criteria
 from ..reading.find import find
+from ..reading.folders import FolderStore
 from ..reading.found import Found
 from ..writing import files
 
@@ -18,6 +19,7 @@ class Target:
     """A handler's store, as it is before a copy, and then as it grows."""
 
     def __init__(self, handler: handlers.Handler) -> None:
+        """Look at what is there; raises ValueError where it is another handler's folder."""
         self._handler = handler
         self._halves: dict[str, list[str]] = {}
         self.keeps_all = not isinstance(handler, handlers.MailFile)
@@ -39,7 +41,11 @@ class Target:
 
     def _look(self, path: str) -> None:
         by_recipient = isinstance(self._handler, handlers.PerRecipientDir)
-        for mail in Found(Criteria()).contents(find(path).newest_first()):
+        store = find(path)
+        for mail in Found(Criteria()).contents(store.newest_first()):
+            if isinstance(store, FolderStore) and store.is_maildir == by_recipient:
+                what = "a Maildir" if store.is_maildir else "no Maildir, and holds mail"
+                raise ValueError(f"{path} is {what}: choose another")
             half = _half(path, mail) if by_recipient else []
             if half:
                 self._halves[mail.envelope.id] = half

@@ -37,8 +37,9 @@ def print_line(message: StoredMessage, output: Output) -> None:
     mail_from, rcpt_tos, subject = map(visible_line, fields)
     if not output.is_terminal:
         line = [record["received"], mail_from, rcpt_tos, str(envelope.size), subject]
-        output.lines("\t".join(line))
+        output.lines("\t".join([*line, "altered"] if message.is_altered else line))
         return
+    subject = f"[altered] {subject}" if message.is_altered else subject
     left = max(30, output.columns - _TIME_WIDTH - _SIZE_WIDTH - 4 * len(_GAP))
     address = min(28, left // 3)
     columns = [
@@ -76,6 +77,8 @@ def _facts(message: StoredMessage) -> Iterator[tuple[str, str]]:
     if envelope.protocol:
         received += f", {envelope.protocol} from {envelope.peer or 'unknown'}"
     yield "Received", received
+    if message.is_altered:
+        yield "Altered", "another program changed the message since"
     for attachment in message.attachments:
         name = attachment.filename or "(no name)"
         size = human_size(len(attachment.content))
@@ -102,7 +105,7 @@ def _headers(message: StoredMessage) -> str:
 
 
 def _json(message: StoredMessage) -> bytes:
-    mail = Mail(message.envelope, message.original_content)
+    mail = Mail(message.envelope, message.original_content, message.is_altered)
     return b"".join(json_lines.encode(mail, message.summary()))
 
 
