@@ -20,7 +20,7 @@ from ..reading.criteria import Criteria
 from ..reading.find import find
 from ..reading.message import StoredMessage
 from ..reading.search import no_message
-from ..reading.store import Entry, GoneError
+from ..reading.store import Entry, GoneError, Store
 
 # What may stand in an address as it is. "latest" is the newest.
 _SAFE = re.compile(r"(?!latest\Z)[0-9A-Za-z][\w.,=+@~-]{0,254}", re.ASCII)
@@ -56,11 +56,12 @@ class Mailbox:
         Only those that arrived *after* one, and *before* one, where these ids are given.
         Raises UnknownIdError and StoreError.
         """
-        entries = self._entries(before, criteria.to)
+        store = find(self.path)
+        entries = self._before(store, before)
         if not after:
             return self.among(entries, criteria)
         try:
-            last = self._entry(after)
+            last = self._entry(store, after)
         except UnknownIdError:
             # Cleared since, or replaced: its id tells when it came.
             moment = _moment(after)
@@ -77,11 +78,11 @@ class Mailbox:
 
     def mails(self, before: str = "") -> Iterator[Mail]:
         """Yield the messages, the newest first, none parsed. Raises as :meth:`messages`."""
-        return self._mails(self._entries(before, None))
+        return self._mails(self._before(find(self.path), before))
 
     def get(self, name: str) -> StoredMessage:
         """Return the message with this id; raises UnknownIdError."""
-        for message in self.among([self._entry(name)], Criteria()):
+        for message in self.among([self._entry(find(self.path), name)], Criteria()):
             return message
         raise UnknownIdError(name)
 
@@ -107,21 +108,22 @@ class Mailbox:
             yield mail
             del mail  # a generator that waits holds one message, not two
 
-    def _entries(self, before: str, recipient: str | None) -> Iterator[Entry]:
-        entries = find(self.path, recipient).newest_first()
-        if before:
-            first = self._entry(before)
-            entries = itertools.dropwhile(lambda entry: entry.key != first.key, entries)
-            next(entries, None)
-        return entries
+    def _before(self, store: Store, before: str) -> Iterator[Entry]:
+        if not before:
+            return store.newest_first()
+        first = self._entry(store, before)
+        entries = itertools.dropwhile(lambda e: e.key != first.key, store.newest_first())
+        return itertools.islice(entries, 1, None)
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, store: Store, name: str) -> Entry:
         place = self._places.get(name)
         if place is not None:
-            for entry in find(self.path).newest_first():
+            for entry in store.newest_first():
                 if entry.key == place and self._is(entry, name):
                     return entry
-        for entry in find(self.path).newest_first():
+        # A hash of ours stands nowhere.
+        entries = store.holding(name.encode()) if _moment(name) else store.newest_first()
+        for entry in entries:
             if self._is(entry, name):
                 return entry
         raise UnknownIdError(name)
