@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -9,16 +10,19 @@ import signal
 import smtplib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PATIENCE, wait_until
+from support import PATIENCE
 
 import mailhandlers
 from mailhandlers import MailCatcher
+from mailhandlers.formats import eml
+from mailhandlers.identity import Identity
+from mailhandlers.mail import UNKNOWN, Mail
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = [
@@ -44,6 +48,31 @@ def deliver(
     """Send one message."""
     with smtplib.SMTP(catcher.host, catcher.port) as smtp:
         smtp.sendmail(sender, list(to), content)
+
+
+def store_directly(
+    folder: Path, content: bytes, to: Sequence[str] = ("bob@example.com",)
+) -> str:
+    """Store a message in a Maildir as a handler would, also one that SMTP can't carry.
+
+    Return its id.
+    """
+    for name in ("tmp", "new", "cur"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    identity = Identity.now()
+    envelope = dataclasses.replace(
+        UNKNOWN,
+        id=identity.id,
+        received=identity.received,
+        protocol="ESMTP",
+        mail_from="eva@example.com",
+        rcpt_tos=list(to),
+        size=len(content),
+    )
+    data = b"".join(eml.encode(Mail(envelope, content)))
+    (folder / "tmp" / identity.id).write_bytes(data)
+    (folder / "tmp" / identity.id).rename(folder / "new" / identity.id)
+    return identity.id
 
 
 class Web:
@@ -90,4 +119,4 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-__all__ = ["CHROMIUM", "Web", "browser", "catching", "deliver", "wait_until"]
+__all__ = ["CHROMIUM", "Web", "browser", "catching", "deliver", "store_directly"]

@@ -53,7 +53,7 @@ def screen(mails: Iterable[Mail], criteria: Criteria | None, most: int = ROWS) -
     deadline = time.monotonic() + _LONGEST_SEARCH
     last = ""
     for mail in mails:
-        is_late = time.monotonic() > deadline
+        is_late = bool(last) and time.monotonic() > deadline
         if len(found.rows) == most or is_late:
             found.older = last
             found.was_searched = not is_late

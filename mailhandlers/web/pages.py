@@ -27,6 +27,8 @@ View = Literal["html", "text", "links", "headers", "source", "envelope"]
 
 # More of it is a download: no person reads on, and browsers become slow.
 _LONGEST_SHOWN = 1 << 18
+# Chromium works half a minute on 20 MiB of HTML.
+_LARGE_HTML = 1 << 21
 _REMOTE = re.compile(
     r"""(?:src|background)\s*=\s*["']?\s*https?:|url\(\s*["']?\s*https?:""", re.IGNORECASE
 )
@@ -78,6 +80,7 @@ def message(
     before: str = "",
     view: View | None = None,
     remote: bool = False,
+    whole: bool = False,
 ) -> Response:
     """Show one message, beside the list it was chosen from."""
     try:
@@ -100,6 +103,8 @@ def message(
         view=view or ("html" if chosen.html else "text"),
         has_remote=not remote and _REMOTE.search(chosen.html) is not None,
         remote=remote,
+        whole=whole,
+        is_too_large=not whole and len(chosen.html) > _LARGE_HTML,
         sandbox=SANDBOX,
         text=chosen.text[:_LONGEST_SHOWN],
         source=_source(chosen),
