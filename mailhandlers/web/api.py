@@ -62,7 +62,8 @@ def criteria_of(
         str | None,
         Query(
             max_length=_LONGEST_PATTERN,
-            description="A regular expression to search in headers and text.",
+            description="A regular expression (Python's) to search in headers and text.",
+            json_schema_extra={"format": "regex"},
         ),
     ] = None,
 ) -> Criteria:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from ..reading.store import StoreError
 
@@ -70,7 +71,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def told(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Each method has a route of its own, and the first names itself alone.
+            headers["Allow"] = ", ".join(_methods(app, request.url.path)) or headers["Allow"]
+        return problem(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -88,3 +93,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PermissionError)
     async def not_allowed(request: Request, error: PermissionError) -> JSONResponse:
         return problem(403, f"{error.filename}: {error.strerror}")
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    return [
+        method.upper()
+        for template, methods in app.openapi()["paths"].items()
+        if compile_path(template)[0].match(path)
+        for method in methods
+    ]
