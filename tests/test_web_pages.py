@@ -81,7 +81,7 @@ def test_search(client: TestClient, store: Path, asked: str, found: list[str]) -
     store_directly(store, b"Subject: Reset\r\n\r\nThe code is 4711\r\n", ["carol@example.com"])
     page = client.get("/", params={"q": asked}).text
     assert subjects(page) == found
-    assert ("Nothing found" in page) is not found
+    assert ("Nothing found" in page) == (found == [])
     for link in re.findall(r'class="row" href="([^"]*)"', page):
         assert client.get(html.unescape(link)).status_code == 200
 
