@@ -310,3 +310,19 @@ def test_a_message_of_a_catcher_is_there_at_once(mailcatcher: MailCatcher) -> No
             deliver(mailcatcher, f"Subject: {number}\r\n\r\n")
             assert api.get("/api/messages/latest").json()["subject"] == str(number)
     assert isinstance(mailcatcher.latest(), StoredMessage)
+
+
+def test_an_error_of_ours_is_told_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr("mailhandlers.web.mailbox.Mailbox.get", broken)
+    app = create_app(tmp_path / "inbox")
+    with TestClient(app, "http://localhost", raise_server_exceptions=False) as api:
+        answer = api.get("/api/messages/1")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "mistake" not in answer.text
+    assert "a mistake" in caplog.text

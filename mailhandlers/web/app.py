@@ -44,7 +44,6 @@ def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Fas
     app.state.arrivals = Arrivals(app.state.mailbox.path)
     app.include_router(api.router)
     app.include_router(pages.router)
-    app.mount("/static", pages.static)
     problems.install(app)
     app.add_middleware(Guard, token=token)
     return app

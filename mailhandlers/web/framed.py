@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi.responses import HTMLResponse
 
 from ..reading.message import StoredMessage
+from ..reading.page import page
 
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """A link opens a page of its own, which is then an ordinary one."""
@@ -19,5 +20,5 @@ def framed(message: StoredMessage, *, remote: bool) -> HTMLResponse:
         "frame-ancestors 'self'",
         "Referrer-Policy": "no-referrer",
     }
-    page = message.page(remote=remote).encode("utf-8", "replace")
-    return HTMLResponse(page, headers=headers)
+    shown = page(message, remote).encode("utf-8", "replace")
+    return HTMLResponse(shown, headers=headers)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, HTTPException, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.staticfiles import StaticFiles
 
 from ..mail import Mail
 from ..reading.message import StoredMessage
@@ -41,7 +40,10 @@ _HANDLERS = {
 }
 
 router = APIRouter(include_in_schema=False)
-static = StaticFiles(directory=Path(__file__).parent / "static")
+_FOLDER = Path(__file__).parent / "static"
+# Read at once: a server that became nobody may not read them later.
+_STATIC = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.is_file()}
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 Asked = Annotated[str, Query(max_length=1000)]
 
@@ -54,6 +56,14 @@ def index(mailbox: MailboxParameter, q: Asked = "", before: str = "") -> Respons
     except UnknownIdError:
         return RedirectResponse("/", 303)
     return answer("list.html", **_frame(mailbox, listed, q, before), **_first_mail(mailbox))
+
+
+@router.get("/static/{name}")
+async def static(name: str) -> Response:
+    """Return one of the files that a page needs."""
+    if name not in _STATIC:
+        raise HTTPException(404, f"there is no file {name!r}")
+    return Response(_STATIC[name], media_type=_KINDS[Path(name).suffix])
 
 
 @router.get("/rows")

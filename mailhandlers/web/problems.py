@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from ..reading.store import StoreError
+
+_log = logging.getLogger("mailhandlers")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -93,6 +96,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PermissionError)
     async def not_allowed(request: Request, error: PermissionError) -> JSONResponse:
         return problem(403, f"{error.filename}: {error.strerror}")
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        _log.error("%s: an error of this program", request.url.path, exc_info=error)
+        return problem(500, "an error of this program: what it printed tells more")
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..formats import json_lines
 from ..mail import Mail
 from ..reading.message import StoredMessage
+from ..reading.summary import summary
 
 
 class AttachmentRecord(BaseModel):
@@ -54,4 +55,4 @@ class Record(BaseModel):
 def record(message: StoredMessage) -> Iterator[bytes]:
     """Yield the JSON of *message*, in pieces, ended by a line end."""
     mail = Mail(message.envelope, message.original_content)
-    yield from json_lines.encode(mail, message.summary())
+    yield from json_lines.encode(mail, summary(message))

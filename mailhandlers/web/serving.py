@@ -17,35 +17,54 @@ _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<port>[0-9]{1,5})
 _LAST_PORT = 65535
 
 
+class Site:
+    """What shows the store at *path* on ``[HOST:]PORT``: the port is open from here on."""
+
+    def __init__(self, path: str | os.PathLike[str], listen: str) -> None:
+        """Open the port. Raises ValueError for an address that is none, and OSError."""
+        host, port = parsed(listen)
+        self.sockets = _bound(host, port)
+        names = [server.getsockname()[0] for server in self.sockets]
+        is_local = all(ipaddress.ip_address(name).is_loopback for name in names)
+        token = None if is_local else secrets.token_urlsafe(32)
+        shown_host = f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown_host}:{self.sockets[0].getsockname()[1]}/"
+        """What to open in a browser: beyond this computer, it holds the token."""
+        if token:
+            self.address += f"?token={token}"
+        self.app = create_app(path, token=token)
+        config = uvicorn.Config(
+            self.app,
+            loop="asyncio",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            # A page that is open holds its events' request for ever.
+            timeout_graceful_shutdown=1,
+        )
+        config.load()
+        config.get_loop_factory()  # imported now, as all that load() imports
+        self.server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Answer until SIGINT or SIGTERM."""
+        self.server.run(self.sockets)
+
+
 def serve(path: str | os.PathLike[str], listen: str) -> None:
     """Show the store at *path* on ``[HOST:]PORT`` until SIGINT or SIGTERM.
 
     Raises StoreError, ValueError for an address that is none, and OSError.
     """
     find(path)  # says now, not on the page, what is no store
-    host, port = _parsed(listen)
-    sockets = _bound(host, port)
-    names = [server.getsockname()[0] for server in sockets]
-    is_local = all(ipaddress.ip_address(name).is_loopback for name in names)
-    token = None if is_local else secrets.token_urlsafe(32)
-    shown_host = f"[{host}]" if ":" in host else host
-    url = f"http://{shown_host}:{sockets[0].getsockname()[1]}/"
-    if token:
-        url += f"?token={token}"
-    print(f"mailhandlers: {os.fspath(path)} is shown at {url}", flush=True)
-    config = uvicorn.Config(
-        create_app(path, token=token),
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        # A page that is open holds its events' request for ever.
-        timeout_graceful_shutdown=1,
-    )
-    uvicorn.Server(config).run(sockets)
+    site = Site(path, listen)
+    print(f"mailhandlers: {os.fspath(path)} is shown at {site.address}", flush=True)
+    site.run()
 
 
-def _parsed(listen: str) -> tuple[str, int]:
+def parsed(listen: str) -> tuple[str, int]:
+    """Return host and port of ``[HOST:]PORT``; raises ValueError."""
     match = _ADDRESS.fullmatch(listen)
     if match is None or int(match["port"]) > _LAST_PORT:
         raise ValueError(f"{listen!r} is no address: write HOST:PORT, or PORT alone")

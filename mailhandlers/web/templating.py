@@ -82,6 +82,7 @@ def long_time(moment: datetime) -> str:
 _environment = Environment(
     loader=PackageLoader(__package__),
     autoescape=True,
+    auto_reload=False,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=StrictUndefined,
@@ -97,6 +98,12 @@ _environment.filters.update(
     shell=shlex.quote,
 )
 _environment.globals["version"] = __version__
+
+
+def load_all() -> None:
+    """Read all templates now."""
+    for name in _environment.list_templates():
+        _environment.get_template(name)
 
 
 def answer(template: str, status: int = 200, **values: Any) -> HTMLResponse:
