@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,17 @@ def test_the_writer_ends_with_its_server(
 def test_a_writer_does_not_mind_the_terminals_ctrl_c(
     kind: Kind, store: Path, disk: Disk
 ) -> None:
-    with disk.serving(kind, store) as server:
+    at_once = """
+import os, signal
+fork = os.fork
+def fork_and_interrupt():
+    pid = fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGINT)
+    return pid
+os.fork = fork_and_interrupt
+"""
+    with disk.serving(kind, store, change=at_once) as server:
         child = writer_of(server)
         os.kill(child, signal.SIGINT)
         disk.fail("writev")
@@ -235,8 +246,11 @@ def test_a_server_lets_go_of_what_it_replaced(kind: Kind, store: Path) -> None:
         processes = [server.process.pid, writer_of(server)]
 
         def kept() -> list[str]:
-            files = [fd for pid in processes for fd in Path(f"/proc/{pid}/fd").iterdir()]
-            return [name for name in map(os.readlink, files) if name.endswith("(deleted)")]
+            names = []
+            for fd in (fd for pid in processes for fd in Path(f"/proc/{pid}/fd").iterdir()):
+                with suppress(FileNotFoundError):  # closed in this moment
+                    names.append(os.readlink(fd))
+            return [name for name in names if name.endswith("(deleted)")]
 
         wait_until(lambda: not [name for name in kept() if str(store.parent) in name])
 
