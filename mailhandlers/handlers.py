@@ -21,8 +21,8 @@ from .formats import eml, json_lines, mbox
 from .formats.eml import printable
 from .formats.folder_names import folder_name
 from .mail import Mail
+from .reading import summary
 from .reading.message import StoredMessage
-from .reading.summary import summary
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
@@ -387,4 +387,9 @@ def _stamped(text: str) -> str:
 
 
 def _json_line(mail: Mail) -> Iterator[bytes]:
-    return json_lines.encode(mail, summary(StoredMessage.parse(mail.content)))
+    try:
+        record = summary.summary(StoredMessage.parse(mail.content))
+    except Exception:  # noqa: BLE001 - no content may make a server refuse a message
+        _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
+        record = dict.fromkeys(summary.KEYS)
+    return json_lines.encode(mail, record)

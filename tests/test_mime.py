@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Server
+from support import HELLO, Client, Server
 
-from mailhandlers import StoredMessage, read_messages
-from mailhandlers.reading import addresses, mime, parameters, transfer
+from mailhandlers import JsonLines, MailCatcher, StoredMessage, read_messages
+from mailhandlers.reading import addresses, mime, parameters, summary, transfer
 
 HEAD = b"Content-Type: multipart/mixed; boundary=b\n\n"
 
@@ -328,3 +328,20 @@ def test_a_server_stores_what_would_have_taken_all_its_memory(tmp_path: Path) ->
     assert first["Subject"] == "a " + "A" * 56_000
     assert first.original_content == content
     assert second["Subject"] == "hello"
+
+
+def test_a_message_that_the_parser_fails_on_is_stored_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def fail(content: bytes) -> StoredMessage:
+        raise ZeroDivisionError
+
+    with MailCatcher(JsonLines(tmp_path / "mail.jsonl")) as mail, Client(mail.port) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(StoredMessage, "parse", fail)
+            assert client.send() == "250 OK"
+        assert mail.latest().original_content == HELLO
+    (line,) = (tmp_path / "mail.jsonl").read_text().splitlines()
+    assert json.loads(line)["subject"] is None
+    assert set(summary.KEYS) <= set(json.loads(line))
+    assert "ZeroDivisionError" in caplog.text

@@ -169,11 +169,12 @@ class StoredMessage(EmailMessage):
 
     @cached_property
     def _pages(self) -> list[Page]:
-        if not self.html:
+        pages = [text for is_html, text in self._bodies if is_html]
+        if not pages:
             return []
         from .html_text import Page
 
-        return [Page(text) for is_html, text in self._bodies if is_html]
+        return [Page(text) for text in pages]
 
     # What EmailMessage offers, for messages that it would raise for
 

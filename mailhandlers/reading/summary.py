@@ -18,6 +18,13 @@ charsets.load()
 _LONGEST_DATE = 200
 
 
+KEYS = (
+    *("subject", "from", "to", "cc", "date", "message_id", "headers"),
+    *("text", "html", "links", "codes", "attachments"),
+)
+"""The keys of a record, in order."""
+
+
 def summary(message: Readable) -> dict[str, Any]:
     """Return the record, every key in it, None where there is nothing to tell."""
     headers = [[name, str(value)] for name, value in message.own_texts()]
