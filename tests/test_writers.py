@@ -7,8 +7,8 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -282,10 +282,19 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[Mail]:
     return mails
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as executor:
-        yield executor
+def begun(work: Callable[[], None]) -> Future[None]:
+    """Return the future of *work*, which a thread does; one that hangs ends with the tests."""
+    done: Future[None] = Future()
+
+    def do() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except Exception as error:  # noqa: BLE001
+            done.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return done
 
 
 def is_waiting(future: Future[Any]) -> bool:
@@ -309,7 +318,7 @@ def test_a_thread_ends_when_idle_and_starts_again(
 
 
 def test_close_ends_the_thread_after_what_is_being_written(
-    kind: Kind, store: Path, gate: Gate, threads: Threads, pool: ThreadPoolExecutor
+    kind: Kind, store: Path, gate: Gate, threads: Threads
 ) -> None:
     handler = made(kind, store)
     handler.close()  # no thread yet
@@ -319,7 +328,7 @@ def test_close_ends_the_thread_after_what_is_being_written(
                 client.submit(content)
                 gate.wait_for_somebody()
                 assert len(threads()) == 1
-                closed = pool.submit(handler.close)
+                closed = begun(handler.close)
                 assert is_waiting(closed)
             closed.result(PATIENCE)
             assert threads() == []
@@ -329,7 +338,7 @@ def test_close_ends_the_thread_after_what_is_being_written(
 
 @MAIL_FILE
 def test_what_comes_while_the_thread_ends_is_done(
-    store: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
+    store: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writers, "IDLE_SECONDS", 0)
     handler = mailhandlers.MailFile(store)
@@ -338,7 +347,7 @@ def test_what_comes_while_the_thread_ends_is_done(
         for _ in range(500):
             handler.reset()
 
-    done = [pool.submit(reset_often) for _ in range(4)]
+    done = [begun(reset_often) for _ in range(4)]
     assert not wait(done, PATIENCE).not_done
     wait_until(lambda: not threads())
 
@@ -366,15 +375,13 @@ def test_one_thread_serves_all_loops_in_order_of_arrival(
     assert contents(store) == expected(kind, *sent)
 
 
-def test_reset_comes_after_what_is_being_written(
-    kind: Kind, store: Path, gate: Gate, pool: ThreadPoolExecutor
-) -> None:
+def test_reset_comes_after_what_is_being_written(kind: Kind, store: Path, gate: Gate) -> None:
     handler = made(kind, store)
     with controlled(handler) as controller, Client(controller.port) as client:
         with gate.closed():
             client.submit(to=["bob@example.com", "eva@example.com"])
             gate.wait_for_somebody()
-            emptied = pool.submit(handler.reset)
+            emptied = begun(handler.reset)
             assert is_waiting(emptied)
         assert client.reply() == "250 OK"
         emptied.result(PATIENCE)
@@ -396,7 +403,7 @@ def test_an_error_in_reset_is_raised_and_the_next_message_stored(
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", fail)
             with pytest.raises(error):
-                handler.reset()
+                begun(handler.reset).result(PATIENCE)
         assert client.send() == "250 OK"
 
 
