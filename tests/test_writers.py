@@ -7,8 +7,9 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,17 @@ def test_the_writer_ends_with_its_server(
 def test_a_writer_does_not_mind_the_terminals_ctrl_c(
     kind: Kind, store: Path, disk: Disk
 ) -> None:
-    with disk.serving(kind, store) as server:
+    at_once = """
+import os, signal
+fork = os.fork
+def fork_and_interrupt():
+    pid = fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGINT)
+    return pid
+os.fork = fork_and_interrupt
+"""
+    with disk.serving(kind, store, change=at_once) as server:
         child = writer_of(server)
         os.kill(child, signal.SIGINT)
         disk.fail("writev")
@@ -235,8 +246,11 @@ def test_a_server_lets_go_of_what_it_replaced(kind: Kind, store: Path) -> None:
         processes = [server.process.pid, writer_of(server)]
 
         def kept() -> list[str]:
-            files = [fd for pid in processes for fd in Path(f"/proc/{pid}/fd").iterdir()]
-            return [name for name in map(os.readlink, files) if name.endswith("(deleted)")]
+            names = []
+            for fd in (fd for pid in processes for fd in Path(f"/proc/{pid}/fd").iterdir()):
+                with suppress(FileNotFoundError):  # closed in this moment
+                    names.append(os.readlink(fd))
+            return [name for name in names if name.endswith("(deleted)")]
 
         wait_until(lambda: not [name for name in kept() if str(store.parent) in name])
 
@@ -268,10 +282,19 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[Mail]:
     return mails
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as executor:
-        yield executor
+def begun(work: Callable[[], None]) -> Future[None]:
+    """Return the future of *work*, which a thread does; one that hangs ends with the tests."""
+    done: Future[None] = Future()
+
+    def do() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except Exception as error:  # noqa: BLE001
+            done.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return done
 
 
 def is_waiting(future: Future[Any]) -> bool:
@@ -295,7 +318,7 @@ def test_a_thread_ends_when_idle_and_starts_again(
 
 
 def test_close_ends_the_thread_after_what_is_being_written(
-    kind: Kind, store: Path, gate: Gate, threads: Threads, pool: ThreadPoolExecutor
+    kind: Kind, store: Path, gate: Gate, threads: Threads
 ) -> None:
     handler = made(kind, store)
     handler.close()  # no thread yet
@@ -305,7 +328,7 @@ def test_close_ends_the_thread_after_what_is_being_written(
                 client.submit(content)
                 gate.wait_for_somebody()
                 assert len(threads()) == 1
-                closed = pool.submit(handler.close)
+                closed = begun(handler.close)
                 assert is_waiting(closed)
             closed.result(PATIENCE)
             assert threads() == []
@@ -315,7 +338,7 @@ def test_close_ends_the_thread_after_what_is_being_written(
 
 @MAIL_FILE
 def test_what_comes_while_the_thread_ends_is_done(
-    store: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
+    store: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writers, "IDLE_SECONDS", 0)
     handler = mailhandlers.MailFile(store)
@@ -324,7 +347,7 @@ def test_what_comes_while_the_thread_ends_is_done(
         for _ in range(500):
             handler.reset()
 
-    done = [pool.submit(reset_often) for _ in range(4)]
+    done = [begun(reset_often) for _ in range(4)]
     assert not wait(done, PATIENCE).not_done
     wait_until(lambda: not threads())
 
@@ -352,15 +375,13 @@ def test_one_thread_serves_all_loops_in_order_of_arrival(
     assert contents(store) == expected(kind, *sent)
 
 
-def test_reset_comes_after_what_is_being_written(
-    kind: Kind, store: Path, gate: Gate, pool: ThreadPoolExecutor
-) -> None:
+def test_reset_comes_after_what_is_being_written(kind: Kind, store: Path, gate: Gate) -> None:
     handler = made(kind, store)
     with controlled(handler) as controller, Client(controller.port) as client:
         with gate.closed():
             client.submit(to=["bob@example.com", "eva@example.com"])
             gate.wait_for_somebody()
-            emptied = pool.submit(handler.reset)
+            emptied = begun(handler.reset)
             assert is_waiting(emptied)
         assert client.reply() == "250 OK"
         emptied.result(PATIENCE)
@@ -382,7 +403,7 @@ def test_an_error_in_reset_is_raised_and_the_next_message_stored(
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", fail)
             with pytest.raises(error):
-                handler.reset()
+                begun(handler.reset).result(PATIENCE)
         assert client.send() == "250 OK"
 
 

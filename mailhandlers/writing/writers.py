@@ -155,10 +155,16 @@ class WriterProcess(asyncio.Protocol):
     async def fork(cls, store: Store, thread: WriterThread) -> WriterProcess:
         """Return the writer that is a copy of this process; *thread* stands in for it."""
         ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            _serve(theirs, store)
+        # The terminal's Ctrl-C reaches the child, too, which is to finish its batch: the
+        # signal is blocked there from its first moment on.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                _serve(theirs, store)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         writer = cls(pid, ours, thread)
         await asyncio.get_running_loop().create_unix_connection(lambda: writer, sock=ours)
@@ -245,7 +251,6 @@ def _pieces_of(mails: Sequence[Mail]) -> Iterator[bytes]:
 
 def _serve(connection: socket.socket, store: Store) -> NoReturn:
     """Commit what comes, until the server has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's Ctrl-C reaches us, too
     try:
         pipe = connection.makefile("rb")
         while mails := _read_batch(pipe):
