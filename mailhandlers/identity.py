@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""From when a moment's seconds count."""
 _HOST = socket.gethostname()
 _LONGEST_HOST = 100  # the rest of a name has room beside it, in any folder
 _ID = re.compile(r"\d+\.M\d+P\d+Q\d+\.[A-Za-z0-9._-]+")
@@ -49,7 +50,7 @@ class Identity:
         safe = safe[:_LONGEST_HOST] or "localhost"
         return cls(
             f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{safe}",
-            _EPOCH + timedelta(microseconds=microseconds),
+            EPOCH + timedelta(microseconds=microseconds),
         )
 
 

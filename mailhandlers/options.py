@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
@@ -125,16 +126,9 @@ def _octal(text: str) -> int:
         raise ValueError("is octal, such as 0600 or 0644") from None
 
 
-def _whole_number(text: str) -> int:
+def _number(read: Callable[[str], float], text: str) -> float:
     try:
-        return int(text)
-    except ValueError:
-        raise ValueError("is a number") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
+        return read(text)
     except ValueError:
         raise ValueError("is a number") from None
 
@@ -264,7 +258,7 @@ class Options:
     )
     delay: float = _option(
         0.0, "delay", "SECONDS", "how long to wait before each reply to a message",
-        _number, _check_delay,
+        partial(_number, float), _check_delay,
     )
     rset: str | None = _option(
         None, "rset", "clear", "an RSET outside a transaction empties the store",
@@ -272,7 +266,7 @@ class Options:
     )
     max_line: int | None = _option(
         None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
-        _whole_number, _check_max_line,
+        partial(_number, int), _check_max_line,
     )
     log: str = _option(
         "auto",

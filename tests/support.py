@@ -285,6 +285,28 @@ class Server:
         return self.process.wait(PATIENCE)
 
 
+def run_pytest(folder: Path, *args: str, without: Iterable[str] = ("asyncio",)) -> str:
+    """Run the tests in *folder*, warnings as errors; return what pytest says.
+
+    *without* are plugins to leave out: pytest-asyncio warns where it isn't set up.
+    """
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [
+            *command,
+            *(f"-pno:{name}" for name in without),
+            *("--basetemp", folder / "basetemp"),
+            *args,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
 @contextmanager
 def controlled(handler: object, **settings: Any) -> Iterator[Controller]:
     """Serve *handler* in a thread of this process, on a port of its own."""

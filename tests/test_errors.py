@@ -30,7 +30,7 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import handlers
+from mailhandlers import handler as handlers
 from mailhandlers.mail import Mail
 from mailhandlers.writing.undo import Undo
 

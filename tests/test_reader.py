@@ -424,8 +424,7 @@ def test_the_error_tells_where_what_and_how_long(inbox: Inbox, post: Post) -> No
     with pytest.raises(NoMessageError) as told, inbox.expect(timeout=0.01, to="bob@x.test"):
         pass
     assert str(told.value) == (
-        f"no message in {inbox.path} with to='bob@x.test', arriving from the 'with' line on, "
-        "in 0.01 s; no other came"
+        f"no new message in {inbox.path} with to='bob@x.test', in 0.01 s; no other came"
     )
 
 

@@ -131,6 +131,7 @@ class Reader:
             script = self.folder / f"test_block{number}.py"
             script.write_text(text + "\n")
             tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+            tests += ["-p", "no:asyncio"]  # which warns where it is not set up
             arguments = [*tests, script.name] if "def test_" in text else [script.name]
             self._output.write_text(self._run([sys.executable, *arguments]))
         return None

@@ -62,7 +62,7 @@ class Attachment:
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        stem, extension = os.path.splitext(self._safe_name())
+        stem, extension = os.path.splitext(self.safe_name())
         number = 1
         while True:
             path = place / (
@@ -76,7 +76,8 @@ class Attachment:
             else:
                 return path
 
-    def _safe_name(self) -> str:
+    def safe_name(self) -> str:
+        """Return the name, or one made up, as it may stand in a folder of the user's."""
         last = re.split(r"[\\/]", self.filename or "")[-1]
         name = _UNSAFE.sub("_", last).strip(" .")
         if not name or _DEVICE.match(name):

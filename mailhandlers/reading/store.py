@@ -80,6 +80,10 @@ class Store(ABC):
     def clear(self) -> None:
         """Remove all messages, also under a running server."""
 
+    def holding(self, octets: bytes) -> Iterator[Entry]:
+        """Yield the entries that may hold *octets*, the latest first."""
+        return self.newest_first()
+
     def oldest_first(self) -> Iterator[Entry]:
         """Yield the entries in order of arrival."""
         yield from reversed(list(self.newest_first()))

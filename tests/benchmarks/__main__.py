@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import servers
+from fixture import fixture
 from one_message import flushes, huge, large
 from slow_disk import NoSlowDiskError
 from start import start
@@ -30,7 +31,7 @@ from throughput import slow, throughput, uvloop
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     part.__name__: part
-    for part in (throughput, slow, flushes, uvloop, large, huge, start, latest)
+    for part in (throughput, slow, flushes, uvloop, large, huge, start, latest, fixture)
 }
 
 

@@ -1,0 +1,237 @@
+"""What the five handlers share: the command line, the hooks of aiosmtpd, the queue.
+
+A handler says what to write and where; :mod:`mailhandlers.writing` knows how and when.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from abc import ABC, abstractmethod
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from . import command, options
+from .formats.eml import printable
+from .mail import Mail
+from .reading.message import StoredMessage
+from .smtp.facts import envelope_of
+from .smtp.replies import Reply
+from .smtp.script import Script
+from .writing import files
+from .writing.commit import GroupCommit
+from .writing.store import FAILED, Store
+
+if TYPE_CHECKING:
+    from aiosmtpd.smtp import SMTP, Session
+    from aiosmtpd.smtp import Envelope as SMTPEnvelope
+
+_log = logging.getLogger("mailhandlers")
+_H = TypeVar("_H", bound="Handler")
+
+_MOST_CLASHES = 10
+_HEADERS = 1 << 16
+
+
+class Handler(ABC):
+    """What every handler does: take a message, reply 250 when it is on disk.
+
+    Messages that arrive while others are being written are written together next, with
+    one lock and one fsync for all. The event loop never waits for a disk.
+    """
+
+    _is_folder: ClassVar[bool] = False
+    _needs_no_lock: ClassVar[bool] = False
+
+    @options.as_keywords(options.Options)
+    def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
+        """Check that *path* can be a store; the first message makes it.
+
+        The keywords are the fields of :class:`.options.Options`. Raises TypeError or
+        ValueError in one sentence for the user.
+        """
+        chosen = options.check(**keywords)
+        self.path = os.path.abspath(path)
+        self._check_path()
+        self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
+        self._commits = GroupCommit(
+            Store(
+                self.path,
+                self._write,
+                self._empty,
+                self._disk.free_replaced,
+                is_quick=self._needs_no_lock and not chosen.sync,
+            )
+        )
+        self._options = chosen
+        self._terminal: command.Terminal | None = None
+        self._script = Script(self, chosen, self._commits.commit_reset)
+
+    @property
+    def unused_replies(self) -> list[Reply]:
+        """The scripted replies that were never said, which a test may want to be none."""
+        return self._script.unused_replies
+
+    def replying(self, *replies: Reply) -> AbstractContextManager[None]:
+        """Return a context in which *replies* are said, before any others.
+
+        On connections that are made within it, and on those made after :meth:`hook_all`.
+        """
+        return self._script.replying(*replies)
+
+    def hook_all(self) -> None:
+        """Have :meth:`replying` reach all connections made from now on, at 2 us a command."""
+        self._script.hook()
+
+    @classmethod
+    def from_cli(cls: type[_H], parser: ArgumentParser, *args: str) -> _H:
+        """Return the handler for ``aiosmtpd -c CLASS PATH [key=value ...]``.
+
+        Misuse ends in ``parser.error``, before the port opens.
+        """
+        command.show_warnings()
+        try:
+            handler = cls.from_args(*args)
+        except ValueError as error:
+            parser.error(f"{cls.__name__}: {error}")
+        command.import_while_readable()
+        command.remember_own_name()
+        command.keep_freed_memory()
+        command.run_on_own_loop(handler._options.loop, handler)
+        return handler
+
+    @classmethod
+    def from_args(cls: type[_H], *args: str, **keywords: Any) -> _H:
+        """Return the handler for a command line's arguments, which *keywords* override.
+
+        Raises ValueError, and for keywords TypeError, in one sentence for the user.
+        """
+        path, given = options.parse(args)
+        return cls(path, **(given | keywords))
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
+        """Store the message, then return the reply: the hook of aiosmtpd."""
+        content = envelope.original_content or b""
+        mail = Mail(envelope_of(server, session, envelope, len(content)), content)
+        reply = await self.store(mail)
+        if self._terminal is not None and reply.startswith("2"):
+            self._terminal.say(partial(_arrival_line, mail))
+        return reply
+
+    async def store(self, mail: Mail) -> str:
+        """Store *mail*; return the SMTP reply, which begins with 250 once it is stored.
+
+        The place for a subclass to do more with a message: give it to the :meth:`store` of
+        another handler, which keeps it under the same identity, or show it.
+        """
+        return await self._commits.commit(mail)
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Return the reply to a command that *error* ended: the hook of aiosmtpd.
+
+        aiosmtpd's own is 500, which tells a client to give the message up.
+        """
+        _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
+        return FAILED
+
+    def store_all(self, mails: Sequence[Mail]) -> None:
+        """Store all *mails* or none, as one batch; return when they are on disk.
+
+        For mail that no session brought. It comes after what is being written, and is for
+        other threads than the event loop's. Raises OSError.
+        """
+        self._commits.store(mails)
+
+    def reset(self) -> None:
+        """Empty the store, after what is being written; return when that is done.
+
+        For other threads than the event loop's. Raises OSError.
+        """
+        self._commits.reset()
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the thread that writes.
+
+        A message that comes later starts it again. Without, it ends by itself when idle.
+        """
+        self._commits.close()
+
+    async def before_listening(self) -> None:
+        """Do what the command does as its final user, before the port is open.
+
+        Raises OSError where the store can't be written.
+        """
+        self._prepare()
+        if sys.platform == "linux":  # macOS's libraries don't survive a fork
+            await self._commits.fork_writer()
+
+    def after_listening(self, addresses: Sequence[str]) -> None:
+        """Tell the user of the command where the port is open, as ``log=`` has it."""
+        log = self._options.log
+        if log == "yes" or (log == "auto" and sys.stderr.isatty()):
+            self._terminal = terminal = command.Terminal()
+            self._script.on_refusal = lambda text: terminal.say(lambda: _stamped(text))
+            where = " and ".join(addresses)
+            text = f"listening at {where}, keeping mail in {self.path} ({type(self).__name__})"
+            terminal.say(lambda: _stamped(text))
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Make the store, empty, where there is none; raises OSError where none can be."""
+
+    @abstractmethod
+    def _empty(self) -> None:
+        """Remove all messages, keeping the folders; raises OSError."""
+
+    @abstractmethod
+    def _write(self, mails: Sequence[Mail]) -> None:
+        """Store all *mails* or none; raises OSError."""
+
+    def _check_path(self) -> None:
+        """Raise ValueError where :attr:`path` can't be a store of this kind."""
+        path, parent = self.path, os.path.dirname(self.path)
+        if not os.path.isdir(parent):
+            raise ValueError(f"there is no folder {parent}: create it first")
+        if self._is_folder:
+            if os.path.lexists(path) and not os.path.isdir(path):
+                raise ValueError(
+                    f"{path} is no folder, and this handler keeps one: choose another"
+                )
+        elif os.path.isdir(path):
+            raise ValueError(f"{path} is a folder: name a file in it, or another path")
+        elif os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(f"{path} is no regular file: choose another path")
+        else:
+            self._check_file()
+
+    def _check_file(self) -> None:
+        """Raise ValueError where the file at :attr:`path` holds something else."""
+        raise NotImplementedError  # by a handler of a folder, which is not asked
+
+    def _make_unique(
+        self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]
+    ) -> None:
+        """Call *add*, with new identities as long as one of them is taken."""
+        for _ in range(_MOST_CLASHES):
+            try:
+                return add(mails)
+            except FileExistsError:
+                mails = [mail.renamed() for mail in mails]
+        return add(mails)
+
+
+def _arrival_line(mail: Mail) -> str:
+    envelope = mail.envelope
+    subject = StoredMessage.parse(mail.content[:_HEADERS])["Subject"]
+    people = f"{envelope.mail_from or '<>'} -> {', '.join(envelope.rcpt_tos)}"
+    return _stamped(f"{people}: {subject or '(no subject)'} ({envelope.size:,} octets)")
+
+
+def _stamped(text: str) -> str:
+    """Return a line for the terminal, on which nothing in *text* acts."""
+    return f"{datetime.now():%H:%M:%S} {printable(text)}"

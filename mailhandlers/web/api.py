@@ -1,0 +1,315 @@
+"""The HTTP API: the messages as JSON, and waiting for them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from ..reading.criteria import Criteria
+from ..reading.message import StoredMessage
+from .arrivals import Arrivals, Subscription
+from .downloads import download
+from .framed import framed
+from .mailbox import Mailbox, UnknownIdError
+from .problems import documented
+from .record import Record, record
+
+_JSON = "application/json"
+_LONGEST_WAIT = 60
+_LONGEST_PATTERN = 1000
+_MOST_MISSED = 100
+
+router = APIRouter(
+    prefix="/api",
+    responses=documented(
+        s401="A token is needed.",
+        s403="A page of another site asks, or the store may not be read.",
+        s409="The path holds something that is no store.",
+        s421="The Host header names another computer.",
+        s422="A parameter is none.",
+    ),
+)
+
+
+def mailbox_of(request: Request) -> Mailbox:
+    """Return the mailbox of this application."""
+    mailbox: Mailbox = request.app.state.mailbox
+    return mailbox
+
+
+def arrivals_of(request: Request) -> Arrivals:
+    """Return what arrives there."""
+    arrivals: Arrivals = request.app.state.arrivals
+    return arrivals
+
+
+def criteria_of(
+    to: Annotated[str | None, Query(description="One of the envelope's recipients.")] = None,
+    mail_from: Annotated[
+        str | None, Query(description="The reverse-path; empty for a bounce.")
+    ] = None,
+    subject: Annotated[str | None, Query(description="The whole subject.")] = None,
+    matching: Annotated[
+        str | None,
+        Query(
+            max_length=_LONGEST_PATTERN,
+            description="A regular expression (Python's) to search in headers and text.",
+            json_schema_extra={"format": "regex"},
+        ),
+    ] = None,
+) -> Criteria:
+    """Return the criteria that a request names: those of Python, and as strict."""
+    try:
+        return Criteria(to=to, mail_from=mail_from, subject=subject, matching=matching)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise RequestValidationError(
+            [{"loc": ("query", "matching"), "msg": f"no regular expression: {error}"}]
+        ) from error
+
+
+def message_of(
+    mailbox: MailboxParameter,
+    id: Annotated[str, Path(description="The id of a message.")],  # noqa: A002
+) -> StoredMessage:
+    """Return the message that a request names."""
+    try:
+        return mailbox.get(id)
+    except UnknownIdError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+MailboxParameter = Annotated[Mailbox, Depends(mailbox_of)]
+ArrivalsParameter = Annotated[Arrivals, Depends(arrivals_of)]
+CriteriaParameter = Annotated[Criteria, Depends(criteria_of)]
+MessageParameter = Annotated[StoredMessage, Depends(message_of)]
+After = Annotated[
+    str, Query(description="Only messages that arrived after the one with this id.")
+]
+_NO_ID = documented(s404="No message has the id.")
+
+
+class _Whole(NamedTuple):
+    """What OpenAPI says of an answer that is no JSON."""
+
+    media_type: str
+    format: str = "binary"
+
+    def documented(self) -> dict[int | str, dict[str, Any]]:
+        schema = {"type": "string", "format": self.format}
+        content = {self.media_type: {"schema": schema}}
+        return _NO_ID | {200: {"description": "The octets.", "content": content}}
+
+
+@router.get("/messages", response_model=list[Record], responses=_NO_ID)
+def messages(
+    mailbox: MailboxParameter,
+    criteria: CriteriaParameter,
+    after: After = "",
+    before: Annotated[
+        str, Query(description="Only messages that arrived before the one with this id.")
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+) -> Response:
+    """Return the messages that meet the criteria, the newest first."""
+    try:
+        found = itertools.islice(mailbox.messages(criteria, after, before), limit)
+        first = list(itertools.islice(found, 1))  # what can't be read is said now
+    except UnknownIdError as error:
+        raise HTTPException(404, str(error)) from error
+    return StreamingResponse(_array(itertools.chain(first, found)), media_type=_JSON)
+
+
+@router.get(
+    "/messages/latest",
+    response_model=Record,
+    responses=documented(s404="No such message came in time: 'detail' has the nearest misses."),
+)
+async def latest(
+    request: Request,
+    mailbox: MailboxParameter,
+    arrivals: ArrivalsParameter,
+    criteria: CriteriaParameter,
+    after: After = "",
+    timeout: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=_LONGEST_WAIT,
+            allow_inf_nan=False,
+            description="How many seconds to wait for one.",
+        ),
+    ] = 0,
+) -> Response:
+    """Return the newest message that meets the criteria, or wait for one."""
+
+    def look() -> StoredMessage | None:
+        return next(mailbox.messages(criteria, after), None)
+
+    try:
+        if timeout == 0:
+            item = await run_in_threadpool(look)
+        else:
+            # Before the look: what comes meanwhile is not missed.
+            async with arrivals.subscribed(criteria) as subscription:
+                item = await run_in_threadpool(look)
+                if item is None:
+                    item = await _wait(request, subscription, look, timeout)
+    except UnknownIdError as error:
+        raise HTTPException(404, str(error)) from error
+    if item is None:
+        text = await run_in_threadpool(mailbox.miss, criteria, timeout, after)
+        raise HTTPException(404, text)
+    return await run_in_threadpool(_answer, item)
+
+
+@router.get("/messages/{id}", response_model=Record, responses=_NO_ID)
+def one(message: MessageParameter) -> Response:
+    """Return one message."""
+    return _answer(message)
+
+
+@router.get(
+    "/messages/{id}/html", response_class=Response, responses=_Whole("text/html").documented()
+)
+def html(message: MessageParameter, remote: bool = False) -> Response:
+    """Return one page that shows the message; with `remote` its images come from the web."""
+    return framed(message, remote=remote)
+
+
+@router.get(
+    "/messages/{id}/text",
+    response_class=PlainTextResponse,
+    responses=_Whole("text/plain", "").documented(),
+)
+def text(message: MessageParameter) -> Response:
+    """Return the plain text of the message; empty where there is none."""
+    return PlainTextResponse(message.text.encode("utf-8", "replace"))
+
+
+@router.get(
+    "/messages/{id}/source",
+    response_class=Response,
+    responses=_Whole("message/rfc822").documented(),
+)
+def source(message: MessageParameter) -> Response:
+    """Return the message as it came, octet for octet."""
+    return download(message.original_content, f"{message.envelope.id}.eml", "message/rfc822")
+
+
+@router.get(
+    "/messages/{id}/attachments/{number}",
+    response_class=Response,
+    responses=_Whole("*/*").documented(),
+)
+def attachment(
+    message: MessageParameter,
+    number: Annotated[int, Path(ge=0, description="Counted from 0, as in the record.")],
+) -> Response:
+    """Return what an attachment holds."""
+    attachments = message.attachments
+    if number >= len(attachments):
+        raise HTTPException(404, f"the message has {len(attachments)} attachments")
+    chosen = attachments[number]
+    return download(chosen.content, chosen.safe_name(), chosen.content_type)
+
+
+@router.delete("/messages", status_code=204)
+def clear(mailbox: MailboxParameter) -> None:
+    """Remove all messages."""
+    mailbox.clear()
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events(
+    mailbox: MailboxParameter,
+    arrivals: ArrivalsParameter,
+    criteria: CriteriaParameter,
+    last_event_id: Annotated[
+        str, Header(description="The id of the last message that was seen.")
+    ] = "",
+) -> AsyncIterator[ServerSentEvent]:
+    """Send each message that arrives as an event, whose data is its record."""
+    async for item in arriving(mailbox, arrivals, criteria, last_event_id):
+        data = b"".join(await run_in_threadpool(list, record(item))).decode()
+        yield ServerSentEvent(raw_data=data.rstrip("\n"), id=item.envelope.id)
+
+
+async def arriving(
+    mailbox: Mailbox, arrivals: Arrivals, criteria: Criteria, after: str
+) -> AsyncIterator[StoredMessage]:
+    """Yield what arrives, and first the newest that arrived since the message *after*."""
+    async with arrivals.subscribed(criteria) as subscription:
+        sent = set()
+        if after:
+            for item in await run_in_threadpool(_missed, mailbox, criteria, after):
+                sent.add(item.envelope.id)
+                yield item
+        while True:
+            entry = await subscription.next()
+            for item in await run_in_threadpool(list, mailbox.among(iter([entry]), criteria)):
+                if item.envelope.id not in sent:
+                    yield item
+
+
+def _missed(mailbox: Mailbox, criteria: Criteria, after: str) -> list[StoredMessage]:
+    try:
+        newest = itertools.islice(mailbox.messages(criteria, after), _MOST_MISSED)
+        return list(newest)[::-1]
+    except UnknownIdError:
+        return []
+
+
+async def _wait(
+    request: Request,
+    subscription: Subscription,
+    look: Callable[[], StoredMessage | None],
+    timeout: float,
+) -> StoredMessage | None:
+    """Wait for an arrival that *look* finds; None in the end, or when the client left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    gone = loop.create_task(_left(request))
+    arrival = loop.create_task(subscription.next())
+    try:
+        while True:
+            await asyncio.wait(
+                (gone, arrival), timeout=deadline - loop.time(), return_when="FIRST_COMPLETED"
+            )
+            if not arrival.done():
+                return None
+            arrival.result()
+            # The one that arrived may be the one that was not to count.
+            message = await run_in_threadpool(look)
+            if message is not None:
+                return message
+            arrival = loop.create_task(subscription.next())
+    finally:
+        gone.cancel()
+        arrival.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _answer(message: StoredMessage) -> Response:
+    return Response(b"".join(record(message)), media_type=_JSON)
+
+
+def _array(messages: Iterator[StoredMessage]) -> Iterator[bytes]:
+    before = b"["
+    for message in messages:
+        yield before
+        yield from record(message)
+        before = b","
+    yield b"]\n" if before == b"," else b"[]\n"

@@ -1,0 +1,121 @@
+"""One look at the store for all who wait: whoever waits costs a set entry, not a thread.
+
+A task follows the store as long as anybody waits, and tells each whose criteria the new
+message meets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from ..mail import Mail
+from ..reading.criteria import Criteria
+from ..reading.find import find
+from ..reading.found import Found
+from ..reading.store import Entry, Seen, StoreError
+from ..reading.waiting import Wait, wait_in_loop
+from ..reading.watch import Watch
+
+_LONGEST_QUEUE = 1000
+
+
+class Subscription:
+    """What arrived for one who waits."""
+
+    def __init__(self, criteria: Criteria) -> None:
+        self.criteria = criteria
+        self._entries: asyncio.Queue[Entry | Exception] = asyncio.Queue()
+
+    async def next(self) -> Entry:
+        """Return the next entry that meets the criteria. Raises StoreError and OSError."""
+        entry = await self._entries.get()
+        if isinstance(entry, Exception):
+            raise entry
+        return entry
+
+    def put(self, entry: Entry | Exception) -> None:
+        """Add what arrived; who doesn't take it away has to ask anew."""
+        if self._entries.qsize() == _LONGEST_QUEUE:
+            entry = ConnectionAbortedError("more messages arrived than were taken")
+        if self._entries.qsize() <= _LONGEST_QUEUE:
+            self._entries.put_nowait(entry)
+
+
+class Arrivals:
+    """The messages that arrive in the store at *path*, for any number of subscriptions."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._subscriptions: set[Subscription] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+
+    @asynccontextmanager
+    async def subscribed(self, criteria: Criteria) -> AsyncIterator[Subscription]:
+        """Collect what arrives from here on."""
+        subscription = Subscription(criteria)
+        self._subscriptions.add(subscription)
+        if self._task is None:
+            self._started = asyncio.Event()
+            self._task = asyncio.create_task(self._follow(self._started))
+        try:
+            await self._started.wait()
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+            if not self._subscriptions and self._task:
+                self._task.cancel()
+                self._task = None
+
+    async def _follow(self, started: asyncio.Event) -> None:
+        try:
+            cursor = await asyncio.to_thread(_EntryCursor, self._path)
+            started.set()
+            while True:
+                entries = await wait_in_loop(cursor.wait())
+                waiting = list(self._subscriptions)
+                for subscription, entry in await asyncio.to_thread(
+                    _meet, waiting, entries or ()
+                ):
+                    subscription.put(entry)
+        except (StoreError, OSError) as error:
+            self._task = None
+            started.set()
+            for subscription in self._subscriptions:
+                subscription.put(error)
+
+
+class _EntryCursor:
+    """Where the store was read to."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._watch = Watch(path)
+        self._seen: Seen = find(path).now()
+
+    def wait(self) -> Wait[list[Entry]]:
+        return Wait(self._look, self._watch, None)
+
+    def _look(self) -> list[Entry] | None:
+        store = find(self._path)
+        self._watch.follow(store.folders)
+        entries, self._seen = store.since(self._seen)
+        return [*entries] or None
+
+
+def _meet(
+    subscriptions: Iterable[Subscription], entries: Iterable[Entry]
+) -> list[tuple[Subscription, Entry]]:
+    """Return who is to hear of which entry; each message is parsed once."""
+    met = []
+    for entry in entries:
+        for message in Found(Criteria()).messages([entry]):
+            mail = Mail(message.envelope, message.original_content)
+            met += [
+                (subscription, entry)
+                for subscription in subscriptions
+                if subscription.criteria.allow(mail) and subscription.criteria.match(message)
+            ]
+    return met

@@ -1,0 +1,24 @@
+"""The page of a message, for a frame that runs nothing and loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+from fastapi.responses import HTMLResponse
+
+from ..reading.message import StoredMessage
+from ..reading.page import page
+
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
+"""A link opens a page of its own, which is then an ordinary one."""
+
+
+def framed(message: StoredMessage, *, remote: bool) -> HTMLResponse:
+    """Return the page; with *remote* its images may come from the web."""
+    images = "data: https: http:" if remote else "data:"
+    headers = {
+        "Content-Security-Policy": f"sandbox {SANDBOX}; default-src 'none'; "
+        f"img-src {images}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'self'",
+        "Referrer-Policy": "no-referrer",
+    }
+    shown = page(message, remote).encode("utf-8", "replace")
+    return HTMLResponse(shown, headers=headers)

@@ -1,0 +1,143 @@
+"""Who may ask, and what a browser may do with the answer.
+
+A page on another site can make the user's browser send requests here, and with DNS
+rebinding read the answers. So the Host header must name this computer, or the token must
+be known; and what a browser says comes from another site is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import problem
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_WEEK = 7 * 24 * 3600
+
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": PAGE_POLICY,
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    # With no-referrer a form of ours would say that its origin is null.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",
+}
+
+
+class Guard:
+    """ASGI middleware: turns away who may not ask, and sets the headers of all answers."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        answer = self._refusal(scope)
+        await (answer or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._token is None and not _is_this_computer(host):
+            return problem(
+                421, f"this is no name of this computer: {host!r}; ask for localhost"
+            )
+        if _is_from_elsewhere(scope["method"], host, headers):
+            return problem(403, "pages of other sites may not ask here")
+        return self._stranger(scope, headers) if self._token else None
+
+    def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the answer to one who doesn't know the token, or shows it in the address."""
+        cookie = f"mailhandlers-{(scope.get('server') or ['', 0])[1]}"
+        given = headers.get("authorization", "").partition(" ")
+        if given[0].lower() == "bearer" and self._knows(given[2].strip()):
+            return None
+        if self._knows(_cookie(headers, cookie)):
+            return None
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if not self._knows(dict(query).get("token", "")):
+            return problem(
+                401,
+                "a token is needed: open the address that 'mailhandlers web' printed, or "
+                "send it as 'Authorization: Bearer TOKEN'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if scope["path"].startswith("/api/") or scope["method"] != "GET":
+            return None
+        # Out of the address, where it would be seen and kept.
+        rest = urlencode([(name, value) for name, value in query if name != "token"])
+        path = "/" + scope["raw_path"].decode("ascii").lstrip("/")
+        answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
+        answer.set_cookie(
+            cookie, self._token or "", max_age=_WEEK, httponly=True, samesite="lax"
+        )
+        return answer
+
+    def _knows(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+
+def _is_this_computer(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match["name"].lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_from_elsewhere(method: str, host: str, headers: Mapping[str, str]) -> bool:
+    """Tell whether a browser says so; a link there may be followed to here."""
+    is_change = method not in _SAFE_METHODS
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        follows_link = (
+            headers.get("sec-fetch-mode") == "navigate"
+            and headers.get("sec-fetch-dest") == "document"
+        )
+        return site not in ("same-origin", "none") and (is_change or not follows_link)
+    origin = headers.get("origin")
+    return is_change and origin is not None and origin != f"http://{host}"
+
+
+def _cookie(headers: Headers, name: str) -> str:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""

@@ -1,0 +1,175 @@
+"""The messages of a store by the ids that the API gives them, and what is before and after.
+
+The id is the envelope's. Messages of other programs may have none, or share one: they have
+the name of their file, or a hash of their content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+
+from ..formats import FormatError
+from ..mail import Mail
+from ..reading.criteria import Criteria
+from ..reading.find import find
+from ..reading.message import StoredMessage
+from ..reading.search import no_message
+from ..reading.store import Entry, GoneError, Store
+
+# What may stand in an address as it is. "latest" is the newest.
+_SAFE = re.compile(r"(?!latest\Z)[0-9A-Za-z][\w.,=+@~-]{0,254}", re.ASCII)
+_MOMENT = re.compile(r"(?P<second>[0-9]{9,11})\.(?:M(?P<part>[0-9]{6}))?", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_REMEMBERED = 20_000
+
+
+class UnknownIdError(LookupError):
+    """No message has the id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no message has the id {name!r}")
+
+
+class Mailbox:
+    """A live view of the store at *path*: every call looks again.
+
+    The envelopes of all it returns have the ids by which it finds them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        # Where ids are that stand inside a file: a look for an older message of a large
+        # file would read all the later ones.
+        self._places: dict[str, object] = {}
+
+    def messages(
+        self, criteria: Criteria, after: str = "", before: str = ""
+    ) -> Iterator[StoredMessage]:
+        """Yield the messages that meet the *criteria*, the newest first.
+
+        Only those that arrived *after* one, and *before* one, where these ids are given.
+        Raises UnknownIdError and StoreError.
+        """
+        store = find(self.path)
+        entries = self._before(store, before)
+        if not after:
+            return self.among(entries, criteria)
+        try:
+            last = self._entry(store, after)
+        except UnknownIdError:
+            # Cleared since, or replaced: its id tells when it came.
+            moment = _moment(after)
+            if moment is None:
+                raise
+            mails = (mail for mail in self._mails(entries) if mail.envelope.received > moment)
+            return _meeting(mails, criteria)
+        newer = itertools.takewhile(lambda entry: entry.key != last.key, entries)
+        return self.among(newer, criteria)
+
+    def among(self, entries: Iterable[Entry], criteria: Criteria) -> Iterator[StoredMessage]:
+        """Yield the messages among *entries* that meet the *criteria*."""
+        return _meeting(self._mails(entries), criteria)
+
+    def mails(self, before: str = "") -> Iterator[Mail]:
+        """Yield the messages, the newest first, none parsed. Raises as :meth:`messages`."""
+        return self._mails(self._before(find(self.path), before))
+
+    def get(self, name: str) -> StoredMessage:
+        """Return the message with this id; raises UnknownIdError."""
+        for message in self.among([self._entry(find(self.path), name)], Criteria()):
+            return message
+        raise UnknownIdError(name)
+
+    def miss(self, criteria: Criteria, timeout: float, after: str) -> str:
+        """Return the text that says why there is no such message, and what came instead."""
+        explanation = f"only messages after {after} count" if after else ""
+        entries = find(self.path).newest_first()
+        return str(no_message(self.path, criteria, timeout, entries, explanation))
+
+    def clear(self) -> None:
+        """Remove all messages."""
+        find(self.path).clear()
+
+    def _mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
+        for entry in entries:
+            try:
+                mail = entry.read()
+            except (GoneError, FormatError):
+                continue
+            name = self._name(entry, mail)
+            if name != mail.envelope.id:
+                mail = mail._replace(envelope=dataclasses.replace(mail.envelope, id=name))
+            yield mail
+            del mail  # a generator that waits holds one message, not two
+
+    def _before(self, store: Store, before: str) -> Iterator[Entry]:
+        if not before:
+            return store.newest_first()
+        first = self._entry(store, before)
+        entries = itertools.dropwhile(lambda e: e.key != first.key, store.newest_first())
+        return itertools.islice(entries, 1, None)
+
+    def _entry(self, store: Store, name: str) -> Entry:
+        place = self._places.get(name)
+        if place is not None:
+            for entry in store.newest_first():
+                if entry.key == place and self._is(entry, name):
+                    return entry
+        # A hash of ours stands nowhere.
+        entries = store.holding(name.encode()) if _moment(name) else store.newest_first()
+        for entry in entries:
+            if self._is(entry, name):
+                return entry
+        raise UnknownIdError(name)
+
+    def _is(self, entry: Entry, name: str) -> bool:
+        if isinstance(entry.key, str):
+            return _file_name(entry.key) == name
+        try:
+            return self._name(entry, entry.read()) == name
+        except (GoneError, FormatError):
+            return False
+
+    def _name(self, entry: Entry, mail: Mail) -> str:
+        if isinstance(entry.key, str):
+            return _file_name(entry.key)
+        name = mail.envelope.id
+        if not (mail.envelope.protocol and _SAFE.fullmatch(name)):
+            name = _hash(mail.content)
+        if len(self._places) >= _REMEMBERED:
+            self._places.clear()
+        self._places[name] = entry.key
+        return name
+
+
+def _meeting(mails: Iterable[Mail], criteria: Criteria) -> Iterator[StoredMessage]:
+    for mail in mails:
+        if criteria.allow(mail):
+            message = StoredMessage.parse(mail.content, mail.envelope)
+            if criteria.match(message):
+                yield message
+            del message
+        del mail
+
+
+def _file_name(key: str) -> str:
+    name = key.removesuffix(".eml")
+    return name if _SAFE.fullmatch(name) else _hash(os.fsencode(key))
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _moment(name: str) -> datetime | None:
+    match = _MOMENT.match(name)
+    if match is None:
+        return None
+    seconds, part = int(match["second"]), int(match["part"] or 0)
+    return _EPOCH + timedelta(seconds=seconds, microseconds=part)

@@ -1,0 +1,109 @@
+"""The page beside a mail server: it has the server's rights, and ends with the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support import PATIENCE, wait_until
+from web import store_directly
+
+pytest.importorskip("fastapi")
+import httpx
+
+SERVER = """
+import asyncio, os, sys
+from mailhandlers.web.beside import Beside
+
+beside = Beside(sys.argv[1], sys.argv[2])
+if os.getuid() == 0 and len(sys.argv) > 3:
+    os.chroot(sys.argv[3])
+    os.setuid(65534)
+
+async def serve():
+    asyncio.get_running_loop().add_signal_handler(15, lambda: None)
+    print(beside.address, beside.fork(), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+
+
+@contextmanager
+def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    command = [sys.executable, "-c", SERVER, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        address, pid = process.stdout.readline().split()
+        yield process, address, int(pid)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A child whose parent died is somebody else's to bury.
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_it_ends_with_the_server(tmp_path: Path, number: signal.Signals) -> None:
+    store_directly(tmp_path / "inbox", b"Subject: hello\r\n\r\n")
+    with server(tmp_path / "inbox", "127.0.0.1:0") as (process, address, pid):
+        assert httpx.get(f"{address}api/messages").json()[0]["subject"] == "hello"
+        with httpx.stream("GET", f"{address}arrivals", timeout=PATIENCE):
+            process.send_signal(number)
+            process.wait(PATIENCE)
+            wait_until(lambda: is_gone(pid))
+
+
+def test_its_end_leaves_the_server_alone(tmp_path: Path) -> None:
+    with server(tmp_path / "inbox", "127.0.0.1:0") as (process, _, pid):
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: is_gone(pid))
+        assert process.poll() is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
+def test_it_answers_where_it_may_read_nothing_but_the_store(open_folder: Path) -> None:
+    # Python's own files are out of reach, as in a virtual environment below /root.
+    listen = "127.0.0.1:0"
+    mail = (
+        b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\nContent-Type: text/html\r\n\r\n<b>hi</b>\r\n"
+    )
+    with server("/inbox", listen, open_folder) as (_, address, pid):
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "Uid:\t65534\t65534\t65534\t65534\n" in status
+        name = store_directly(open_folder / "inbox", mail)
+        for path in open_folder.rglob("*"):
+            path.chmod(0o777)
+        paths = [
+            *("", f"messages/{name}", f"messages/{name}?view=links", "static/style.css"),
+            *("static/page.js", "api/messages", f"api/messages/{name}/html", "?q=hello"),
+            *(
+                "api/openapi.json",
+                "api/messages/latest?timeout=1",
+                "rows",
+                f"rows?after={name}",
+            ),
+        ]
+        answers = {path: httpx.get(address + path).status_code for path in paths}
+        assert set(answers.values()) == {200}, answers
+        assert httpx.get(f"{address}api/messages?limit=x").status_code == 422
+        assert httpx.get(f"{address}messages/nobody").status_code == 404
+        assert httpx.get(f"{address}api/messages/latest?to=a&timeout=0.1").status_code == 404
+        with httpx.stream("GET", f"{address}arrivals", timeout=PATIENCE) as events:
+            assert events.status_code == 200

@@ -1,0 +1,214 @@
+"""The page as a person has it: in Chromium, by keyboard, live, on a phone, in the dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web import Web, browser, catching, deliver, store_directly
+
+pytest.importorskip("fastapi")
+expect = pytest.importorskip("playwright.sync_api").expect
+
+__all__ = ["browser"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
+def web(store: Path) -> Iterator[Web]:
+    with Web(store) as web:
+        yield web
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    errors: list[str] = []
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def fill(store: Path, count: int) -> list[str]:
+    letters = (f"Subject: Letter {n}\r\n\r\nThis is letter {n}.\r\n" for n in range(count))
+    return [store_directly(store, letter.encode()) for letter in letters]
+
+
+def newsletter() -> bytes:
+    mail = EmailMessage()
+    mail["Subject"] = "News"
+    mail["From"] = "Eva Example <eva@example.com>"
+    mail.set_content("See https://example.com/news")
+    mail.add_alternative("<h1>The news</h1><p>of today</p>", subtype="html")
+    mail.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="news.pdf")
+    return mail.as_bytes()
+
+
+def test_keyboard(page: Any, web: Web, store: Path) -> None:
+    ids = fill(store, 3)
+    page.goto(web.url)
+    rows = page.locator(".row")
+    page.keyboard.press("j")
+    expect(rows.nth(0)).to_be_focused()
+    page.keyboard.press("j")
+    expect(rows.nth(1)).to_be_focused()
+    page.keyboard.press("k")
+    expect(rows.nth(0)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{web.url}/messages/{ids[2]}")
+    page.keyboard.press("j")
+    expect(page).to_have_url(f"{web.url}/messages/{ids[1]}")
+    expect(page.get_by_role("heading", name="Letter 1")).to_be_visible()
+    page.keyboard.press("k")
+    expect(page).to_have_url(f"{web.url}/messages/{ids[2]}")
+    page.keyboard.press("s")
+    expect(page.locator("[data-view=source]")).to_have_attribute("aria-current", "page")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("u")
+    expect(page).to_have_url(f"{web.url}/")
+    page.keyboard.press("/")
+    page.keyboard.type("letter 0 j?")
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value("letter 0 j?")
+    page.get_by_role("searchbox").fill("subject:letter from:eva 0")
+    page.keyboard.press("Enter")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("Letter 0")
+
+
+def test_mail_appears_by_itself(page: Any, web: Web, store: Path) -> None:
+    with catching(store) as catcher:
+        page.goto(web.url)
+        expect(page.get_by_role("heading", name="No mail yet")).to_be_visible()
+        expect(page.locator("html.live")).to_be_attached()
+        deliver(catcher, "Subject: First\r\n\r\n")
+        expect(page.locator(".row")).to_have_count(1)
+        expect(page.locator("html.live")).to_be_attached()
+        for number in range(10):
+            deliver(catcher, f"Subject: Number {number}\r\n\r\n")
+        expect(page.locator(".row")).to_have_count(11)
+        expect(page.locator(".row .subject")).to_have_text(
+            [*(f"Number {number}" for number in range(9, -1, -1)), "First"]
+        )
+        expect(page).to_have_title("(10) inbox")
+        expect(page.get_by_role("status")).to_have_text("10 new messages")
+
+
+def test_a_search_is_live_as_well(page: Any, web: Web, store: Path) -> None:
+    with catching(store) as catcher:
+        deliver(catcher, "Subject: Wanted 1\r\n\r\n")
+        page.goto(f"{web.url}/?q=wanted")
+        expect(page.locator("html.live")).to_be_attached()
+        deliver(catcher, "Subject: Other\r\n\r\n")
+        deliver(catcher, "Subject: Wanted 2\r\n\r\n")
+        expect(page.locator(".row .subject")).to_have_text(["Wanted 2", "Wanted 1"])
+
+
+def test_mail_that_arrives_moves_nothing_that_one_reads(
+    page: Any, web: Web, store: Path
+) -> None:
+    ids = fill(store, 40)
+    page.goto(web.url)
+    expect(page.locator("html.live")).to_be_attached()
+    row = page.locator(f"[data-id='{ids[10]}']")
+    row.scroll_into_view_if_needed()
+    before = row.bounding_box()["y"]
+    store_directly(store, b"Subject: New\r\n\r\n")
+    expect(page.locator(".row")).to_have_count(41)
+    assert row.bounding_box()["y"] == pytest.approx(before, abs=1)
+    # The same beside a message, and the message itself.
+    row.click()
+    page.locator("html.live").wait_for(state="attached")
+    heading, beside = page.locator("#subject"), page.locator(".row[aria-current]")
+    boxes = [heading.bounding_box()["y"], beside.bounding_box()["y"]]
+    store_directly(store, b"Subject: Newer\r\n\r\n")
+    expect(page.locator(".row")).to_have_count(42)
+    now = [heading.bounding_box()["y"], beside.bounding_box()["y"]]
+    assert now == pytest.approx(boxes, abs=1)
+
+
+def test_older_messages_come_as_one_scrolls(page: Any, web: Web, store: Path) -> None:
+    fill(store, 130)
+    page.goto(web.url)
+    assert page.locator(".row").count() >= 50
+    while page.locator(".older").count():
+        count = page.locator(".row").count()
+        page.keyboard.press("End")
+        page.locator(".row").nth(count).wait_for()
+    subjects = page.locator(".row .subject").all_text_contents()
+    assert subjects == [f"Letter {number}" for number in range(129, -1, -1)]
+
+
+def test_a_message_in_three_widths(page: Any, web: Web, store: Path) -> None:
+    name = store_directly(store, newsletter())
+    page.goto(f"{web.url}/messages/{name}")
+    frame = page.frame_locator("iframe")
+    expect(frame.get_by_role("heading", name="The news")).to_be_visible()
+    widths = {}
+    for choice in ("Phone", "Tablet", "Full"):
+        page.get_by_text(choice, exact=True).click()
+        widths[choice] = page.locator("iframe").bounding_box()["width"]
+    assert (widths["Phone"], widths["Tablet"]) == (375, 768)
+    assert widths["Full"] > 800
+    page.get_by_role("link", name="Text", exact=True).click()
+    expect(
+        page.get_by_role("link", name="https://example.com/news", exact=True)
+    ).to_be_visible()
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="news.pdf").click()
+    assert saved.value.suggested_filename == "news.pdf"
+    assert Path(saved.value.path()).read_bytes() == b"%PDF"
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_is_wider_than_the_screen(page: Any, web: Web, store: Path, width: int) -> None:
+    fill(store, 3)
+    name = store_directly(store, newsletter().replace(b"News", b"N" * 300))
+    page.set_viewport_size({"width": width, "height": 780})
+    for path in ("/", f"/messages/{name}", f"/messages/{name}?view=headers", "/?q=nothing"):
+        page.goto(web.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.goto(f"{web.url}/messages/{name}")
+    frame = page.locator("iframe").bounding_box()
+    assert frame["width"] >= min(width, 800) * 0.9
+    assert frame["height"] >= 300
+
+
+def test_light_and_dark(browser: Any, web: Web, store: Path) -> None:
+    fill(store, 1)
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(web.url)
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        grounds[scheme] = sum(map(int, colour[4:-1].split(",")))
+        page.close()
+    assert grounds["dark"] < 150 < 600 < grounds["light"]
+
+
+def test_without_javascript(browser: Any, web: Web, store: Path) -> None:
+    fill(store, 60)
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(web.url)
+    page.get_by_role("link", name="Older messages").click()
+    page.get_by_role("link", name="Letter 3 ").first.click()
+    expect(page.get_by_role("heading", name="Letter 3")).to_be_visible()
+    page.locator(".back").click()
+    expect(page.locator(".row")).to_have_count(10)
+    page.get_by_role("link", name="Newest messages").click()
+    page.get_by_text("Delete all…").click()
+    page.get_by_role("button", name="Delete all").click()
+    expect(page.get_by_role("heading", name="No mail yet")).to_be_visible()
+    context.close()

@@ -1,0 +1,195 @@
+"""Who may ask the page and the API, and what browsers are told to allow."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from web import Web, catching, deliver
+
+pytest.importorskip("fastapi")
+import httpx
+from fastapi.testclient import TestClient
+
+from mailhandlers import Inbox
+from mailhandlers.web.app import create_app
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    with catching(tmp_path / "inbox") as catcher:
+        deliver(catcher)
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
+def client(store: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(store), base_url="http://localhost:8026") as client:
+        yield client
+
+
+@pytest.fixture
+def guarded(store: Path) -> Iterator[TestClient]:
+    app = create_app(store, token=TOKEN)
+    with TestClient(app, base_url="http://mail:8026", follow_redirects=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8026", "127.0.0.1:8026", "[::1]:8026", "app.localhost"]
+)
+def test_names_of_this_computer(client: TestClient, host: str) -> None:
+    assert client.get("/api/messages", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "evil.example:8026", "192.0.2.1", "", "[::1",
+     "localhost@evil.example", "127.0.0.1.evil.example", "0.0.0.0:8026"],
+)  # fmt: skip
+def test_a_name_that_dns_rebinding_would_use(client: TestClient, host: str) -> None:
+    for path in ("/", "/api/messages", "/api/openapi.json", "/static/style.css"):
+        answer = client.get(path, headers={"Host": host})
+        assert answer.status_code == 421, path
+        assert "hello" not in answer.text
+
+
+ELSEWHERE = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"},
+    {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    },
+    {"Origin": "http://evil.example"},
+    {"Origin": "http://localhost:3000"},
+    {"Origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE)
+def test_pages_of_other_sites_delete_nothing(
+    client: TestClient, store: Path, headers: dict[str, str]
+) -> None:
+    assert client.delete("/api/messages", headers=headers).status_code == 403
+    assert client.post("/clear", headers=headers).status_code == 403
+    assert len(Inbox(store)) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost:8026"}],
+)
+def test_who_may_delete(client: TestClient, store: Path, headers: dict[str, str]) -> None:
+    assert client.delete("/api/messages", headers=headers).status_code == 204
+    assert len(Inbox(store)) == 0
+
+
+def test_pages_of_other_sites_may_link_here_and_embed_nothing(client: TestClient) -> None:
+    linked = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    assert client.get("/", headers=linked).status_code == 200
+    for mode, dest in [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")]:
+        headers = linked | {"Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+        assert client.get("/api/messages", headers=headers).status_code == 403
+
+
+def test_a_token_is_asked_of_everybody(guarded: TestClient) -> None:
+    for path in ("/", "/api/messages", "/api/events", "/static/page.js", "/nothing"):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Cookie": "mailhandlers-8026=x"},
+        ):
+            answer = guarded.get(path, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+    assert guarded.get("/?token=wrong").status_code == 401
+    assert guarded.get("/?token=").status_code == 401
+    assert guarded.delete("/api/messages").status_code == 401
+
+
+def test_programs_send_the_token_as_a_header(guarded: TestClient) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert guarded.get("/api/messages", headers=headers).status_code == 200
+    assert guarded.get(f"/api/messages?token={TOKEN}").status_code == 200
+
+
+def test_a_browser_opens_the_printed_address_once(guarded: TestClient) -> None:
+    answer = guarded.get(f"/?q=hello&token={TOKEN}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/?q=hello"
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=lax" in cookie.lower()
+    assert guarded.get(answer.headers["location"]).status_code == 200
+    # No address of another host, whatever the path looks like.
+    answer = guarded.get(f"http://mail:8026//evil.example/?token={TOKEN}")
+    assert answer.status_code != 303 or answer.headers["location"].startswith("/evil")
+
+
+def test_what_every_answer_tells_a_browser(client: TestClient) -> None:
+    name = client.get("/api/messages/latest").json()["id"]
+    for path in ("/", f"/messages/{name}", "/api/messages", "/static/page.js", "/nothing"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["referrer-policy"] == "same-origin"
+    frame = client.get(f"/api/messages/{name}/html").headers
+    assert "sandbox allow-popups" in frame["content-security-policy"]
+    assert "allow-scripts" not in frame["content-security-policy"]
+    assert "allow-same-origin" not in frame["content-security-policy"]
+    assert frame["referrer-policy"] == "no-referrer"
+
+
+def test_pages_have_no_script_or_style_of_their_own(client: TestClient) -> None:
+    name = client.get("/api/messages/latest").json()["id"]
+    for view in ("", "?view=text", "?view=source", "?view=headers"):
+        page = client.get(f"/messages/{name}{view}").text
+        assert (
+            re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=|javascript:", page) == []
+        )
+        for address in re.findall(r'(?:src|href|action)="([^"]*)"', page):
+            assert address.startswith("/"), address
+
+
+def test_loopback_needs_no_token_and_ends_quietly(store: Path) -> None:
+    with Web(store) as web:
+        assert "token" not in web.address
+        assert web.line == f"mailhandlers: {store} is shown at {web.address}\n"
+        with httpx.stream("GET", f"{web.url}/api/events", timeout=30):
+            assert web.stop() == 0
+
+
+def test_beyond_loopback_the_printed_address_has_a_token(store: Path) -> None:
+    with Web(store, "0.0.0.0:0") as web, Web(store, "0.0.0.0:0") as other:
+        local = f"http://127.0.0.1:{web.port}"
+        assert httpx.get(f"{local}/").status_code == 401
+        query = web.address.partition("?")[2]
+        assert re.fullmatch(r"token=[\w-]{43}", query)
+        assert query not in other.address
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(f"{local}/?{query}").status_code == 200
+            assert client.get(f"{local}/api/messages").status_code == 200
+
+
+def test_localhost_is_ipv6_as_well(store: Path) -> None:
+    with Web(store, "localhost:0") as web:
+        families = {family for family, *_ in socket.getaddrinfo("localhost", 0)}
+        hosts = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "[::1]"}
+        for family in families:
+            assert httpx.get(f"http://{hosts[family]}:{web.port}/").status_code == 200

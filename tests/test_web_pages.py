@@ -1,0 +1,198 @@
+"""The pages without a browser: they are whole without JavaScript."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from web import catching, deliver, store_directly
+
+pytest.importorskip("fastapi")
+from fastapi.testclient import TestClient
+
+from mailhandlers import Inbox, StoredMessage
+from mailhandlers.mail import Mail
+from mailhandlers.reading.one_mail import read_mail
+from mailhandlers.web.app import create_app
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
+def client(store: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(store), base_url="http://localhost") as client:
+        yield client
+
+
+def subjects(page: str) -> list[str]:
+    return [html.unescape(each) for each in re.findall(r'class="subject">([^<]*)<', page)]
+
+
+def test_the_newest_first_and_the_rest_behind_a_link(client: TestClient, store: Path) -> None:
+    for number in range(120):
+        store_directly(store, f"Subject: {number}\r\n\r\nhello\r\n".encode())
+    page = client.get("/").text
+    found = subjects(page)
+    assert len(found) == 50
+    while link := re.search(r'<li class="older"><a href="([^"]*)">Older messages', page):
+        page = client.get(html.unescape(link[1])).text
+        found += subjects(page)
+    assert found == [str(number) for number in range(119, -1, -1)]
+
+
+def test_a_screen_reads_no_more_than_it_shows(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(200):
+        store_directly(store, f"Subject: {number}\r\n\r\n".encode())
+    read: list[str] = []
+
+    def counted(path: str, **others: bool) -> Mail:
+        read.append(path)
+        return read_mail(path, **others)
+
+    monkeypatch.setattr("mailhandlers.reading.folders.read_mail", counted)
+    client.get("/")
+    assert 50 <= len(read) <= 51
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("welcome", ["Welcome, Bob"]),
+        ("to:carol", ["Reset"]),
+        ("from:EVA@", ["Reset", "Welcome, Bob"]),
+        ('subject:"welcome, bob"', ["Welcome, Bob"]),
+        ("4711 code", ["Reset"]),
+        ("code from:eva to:carol", ["Reset"]),
+        (".*", []),
+        ("from:", []),
+        ("   ", ["Reset", "Welcome, Bob"]),
+    ],
+)
+def test_search(client: TestClient, store: Path, asked: str, found: list[str]) -> None:
+    store_directly(store, b"Subject: Welcome, Bob\r\n\r\nhello\r\n")
+    store_directly(store, b"Subject: Reset\r\n\r\nThe code is 4711\r\n", ["carol@example.com"])
+    page = client.get("/", params={"q": asked}).text
+    assert subjects(page) == found
+    assert ("Nothing found" in page) == (found == [])
+    for link in re.findall(r'class="row" href="([^"]*)"', page):
+        assert client.get(html.unescape(link)).status_code == 200
+
+
+def test_a_search_that_takes_long_goes_on_behind_a_link(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        store_directly(store, f"Subject: {number}\r\n\r\n".encode())
+    monkeypatch.setattr("mailhandlers.web.listing._LONGEST_SEARCH", 0.0)
+    page, looked = client.get("/?q=subject:0").text, 0
+    while link := re.search(r'<li class="older"><a href="([^"]*)">Search older', page):
+        page = client.get(html.unescape(link[1])).text
+        looked += 1
+    assert looked > 0
+    assert subjects(page) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "handler"),
+    [("inbox", "MaildirSink"), ("a b.mbox", "MboxSink"), ("x.jsonl", "JsonLines")],
+)
+def test_an_empty_inbox_says_how_mail_gets_there(
+    tmp_path: Path, name: str, handler: str
+) -> None:
+    path = tmp_path / name
+    with TestClient(create_app(path), base_url="http://localhost") as client:
+        page = html.unescape(client.get("/").text)
+    shown = f"'{path}'" if " " in name else str(path)
+    assert f"aiosmtpd -n -c mailhandlers.{handler} {shown}<" in page
+    assert "curl smtp://localhost:8025" in page
+
+
+def test_a_message_has_links_to_its_neighbours(client: TestClient, store: Path) -> None:
+    ids = [store_directly(store, f"Subject: {n}\r\n\r\n".encode()) for n in range(3)]
+    page = client.get(f"/messages/{ids[1]}").text
+    assert f'rel="prev" href="/messages/{ids[2]}"' in page
+    assert f'rel="next" href="/messages/{ids[0]}"' in page
+    assert "<title>1 - inbox</title>" in page
+
+
+def test_what_a_message_page_tells(client: TestClient, store: Path) -> None:
+    with catching(store) as catcher:
+        content = (
+            "From: Eva <eva@example.com>\r\nTo: bob@example.com\r\nSubject: Hi\r\n\r\n"
+            "https://example.com/a?b=1&c=2 code 4711\r\n"
+        )
+        deliver(catcher, content, ["bob@example.com", "secret@example.com"])
+    name = Inbox(store).latest().envelope.id
+    page = client.get(f"/messages/{name}").text
+    assert "<dt>Bcc</dt><dd><bdi>secret@example.com</bdi>" in page
+    assert (
+        'href="https://example.com/a?b=1&amp;c=2" target="_blank" rel="noopener noref' in page
+    )
+    links = client.get(f"/messages/{name}?view=links").text
+    assert "<code>4711</code>" in links
+    assert "https://example.com/a?b=1&amp;c=2" in links
+    envelope = client.get(f"/messages/{name}?view=envelope").text
+    assert ">ESMTP<" in envelope
+    assert "Subject: Hi\n" in client.get(f"/messages/{name}?view=source").text
+    assert client.get(f"/messages/{name}?view=nonsense").status_code == 422
+
+
+def test_remote_images_wait_for_a_click(client: TestClient, store: Path) -> None:
+    name = store_directly(
+        store,
+        b"Subject: x\r\nContent-Type: text/html\r\n\r\n<img src='https://example.com/i.png'>\r\n",
+    )
+    page = client.get(f"/messages/{name}").text
+    assert "Images from the web are not loaded" in page
+    frame = client.get(f"/api/messages/{name}/html")
+    assert "example.com" not in frame.text
+    assert "img-src data:;" in frame.headers["content-security-policy"]
+    page = client.get(f"/messages/{name}?view=html&remote=true").text
+    assert "not loaded" not in page
+    assert f"/api/messages/{name}/html?remote=true" in page
+    frame = client.get(f"/api/messages/{name}/html?remote=true")
+    assert "https://example.com/i.png" in frame.text
+    assert "img-src data: https: http:;" in frame.headers["content-security-policy"]
+
+
+def test_a_message_that_is_gone(client: TestClient, store: Path) -> None:
+    answer = client.get("/messages/1763714880.M1P1Q1.laptop")
+    assert answer.status_code == 404
+    assert "This message is gone" in answer.text
+    answer = client.get("/?before=1763714880.M1P1Q1.laptop", follow_redirects=False)
+    assert answer.headers["location"] == "/"
+
+
+def test_deleting_all_works_without_javascript(client: TestClient, store: Path) -> None:
+    store_directly(store, b"Subject: x\r\n\r\n")
+    assert 'action="/clear"' in client.get("/").text
+    answer = client.post("/clear", headers={"Origin": "http://localhost"})
+    assert answer.status_code == 200
+    assert "No mail yet" in answer.text
+
+
+def test_a_huge_message_costs_the_list_no_more_than_its_head(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_directly(store, b"Subject: huge\r\n\r\n" + b"x" * 10_000_000)
+    sizes: list[int] = []
+    parse = StoredMessage.parse.__func__  # type: ignore[attr-defined]
+
+    def parsed(cls: type[StoredMessage], content: bytes, *rest: object) -> StoredMessage:
+        sizes.append(len(content))
+        message: StoredMessage = parse(cls, content, *rest)
+        return message
+
+    monkeypatch.setattr(StoredMessage, "parse", classmethod(parsed))
+    page = client.get("/").text
+    assert subjects(page) == ["huge"]
+    assert "10.0 MB" in page
+    assert max(sizes) <= 1 << 15

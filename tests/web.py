@@ -1,0 +1,122 @@
+"""What the tests of the page share: a filled store, the server as a process, the browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import smtplib
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PATIENCE
+
+import mailhandlers
+from mailhandlers import MailCatcher
+from mailhandlers.formats import eml
+from mailhandlers.identity import Identity
+from mailhandlers.mail import UNKNOWN, Mail
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+
+
+@contextmanager
+def catching(store: Path, handler: str = "MaildirSink") -> Iterator[MailCatcher]:
+    """Catch mail in *store*."""
+    kind = getattr(mailhandlers, handler)
+    with MailCatcher(kind(store, sync=False)) as catcher:
+        yield catcher
+
+
+def deliver(
+    catcher: MailCatcher,
+    content: bytes | str = "Subject: hello\r\n\r\nHow are you?\r\n",
+    to: Iterable[str] = ("bob@example.com",),
+    sender: str = "eva@example.com",
+) -> None:
+    """Send one message."""
+    with smtplib.SMTP(catcher.host, catcher.port) as smtp:
+        smtp.sendmail(sender, list(to), content)
+
+
+def store_directly(
+    folder: Path, content: bytes, to: Sequence[str] = ("bob@example.com",)
+) -> str:
+    """Store a message in a Maildir as a handler would, also one that SMTP can't carry.
+
+    Return its id.
+    """
+    for name in ("tmp", "new", "cur"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    identity = Identity.now()
+    envelope = dataclasses.replace(
+        UNKNOWN,
+        id=identity.id,
+        received=identity.received,
+        protocol="ESMTP",
+        mail_from="eva@example.com",
+        rcpt_tos=list(to),
+        size=len(content),
+    )
+    data = b"".join(eml.encode(Mail(envelope, content)))
+    (folder / "tmp" / identity.id).write_bytes(data)
+    (folder / "tmp" / identity.id).rename(folder / "new" / identity.id)
+    return identity.id
+
+
+class Web:
+    """``python -m mailhandlers.web`` as a process."""
+
+    def __init__(self, store: Path, listen: str = "127.0.0.1:0") -> None:
+        command = [sys.executable, "-m", "mailhandlers.web", os.fspath(store)]
+        self.process = subprocess.Popen(
+            [*command, "--listen", listen], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        found = re.search(r"http://\S+", self.line)
+        assert found, f"no address in {self.line!r}"
+        self.address = found[0]
+        self.url = self.address.partition("?")[0].rstrip("/")
+        self.port = int(self.url.rpartition(":")[2])
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End the server as Ctrl-C does; return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(PATIENCE)
+        if self.process.stdout:
+            self.process.stdout.close()
+        return status
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright; skips where one of them is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        yield running
+        running.close()
+
+
+__all__ = ["CHROMIUM", "Web", "browser", "catching", "deliver", "store_directly"]
