@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .catcher import MailCatcher
     from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
-    from .mail import Envelope
+    from .mail import Envelope, Mail
     from .reading.inbox import Inbox, read_latest, read_messages
     from .reading.message import StoredMessage
     from .reading.search import NoMessageError
@@ -23,6 +23,7 @@ __all__ = [
     "Envelope",
     "Inbox",
     "JsonLines",
+    "Mail",
     "MailCatcher",
     "MailFile",
     "MaildirSink",
@@ -43,6 +44,7 @@ _MODULES = {
     "Envelope": "mail",
     "Inbox": "reading.inbox",
     "JsonLines": "handlers",
+    "Mail": "mail",
     "MailCatcher": "catcher",
     "MailFile": "handlers",
     "MaildirSink": "handlers",

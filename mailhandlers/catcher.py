@@ -6,6 +6,7 @@ import os
 import shutil
 import ssl
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -81,9 +82,12 @@ class MailCatcher(Inbox):
             raise ValueError(f"tls is {words} or an ssl.SSLContext, not {tls!r}")
         options.check(**handler_options)
         certificate = make_certificate(host) if isinstance(tls, str) else None
-        # Its own folder, which goes with the object: the store outlives a stop.
-        folder = tempfile.mkdtemp(prefix="mailcatcher-")
-        self._remove_folder = finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        folder = ""
+        self._remove_folder: Callable[[], object] | None = None
+        if handler is None or certificate is not None:
+            # Its own folder, which goes with the object: the store outlives a stop.
+            folder = tempfile.mkdtemp(prefix="mailcatcher-")
+            self._remove_folder = finalize(self, shutil.rmtree, folder, ignore_errors=True)
         if handler is None:
             path = os.path.join(folder, "inbox")
             handler = MaildirSink(path, **{"sync": False, **handler_options})
@@ -114,7 +118,8 @@ class MailCatcher(Inbox):
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-        self._remove_folder()
+        if self._remove_folder is not None:
+            self._remove_folder()
 
     def start(self) -> None:
         """Open the port: on return, clients can connect.

@@ -7,13 +7,17 @@ only :meth:`.handlers.Handler.from_cli` calls them.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
+import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from queue import Full, Queue
+from typing import Any, Protocol
 
 
 def show_warnings() -> None:
@@ -50,32 +54,96 @@ def keep_freed_memory() -> None:
     bytearray(1 << 20)
 
 
-def run_on_own_loop(
-    module: str | None, before_listening: Callable[[], Awaitable[None]]
-) -> None:
-    """Give aiosmtpd an event loop that awaits *before_listening* before it opens the port.
+class Served(Protocol):
+    """What the command's loop tells: a handler."""
+
+    async def before_listening(self) -> None:
+        """Get ready: the rights are dropped, the port is shut. OSError ends the command."""
+
+    def after_listening(self, addresses: Sequence[str]) -> None:
+        """Note that the port is open at *addresses*."""
+
+
+def run_on_own_loop(module: str | None, served: Served) -> None:
+    """Give aiosmtpd an event loop that tells *served* before and after it opens the port.
 
     aiosmtpd takes the loop that it finds. When it asks that for a server, it has dropped
     its rights, and no port is open yet: the one moment to look at the store as the user
-    that will write it, and to fork. An OSError ends the command with one sentence.
-
-    *module* is the library of the loop, asyncio for None.
+    that will write it, and to fork. *module* is the library of the loop, asyncio for None.
     """
     loop_class = type(import_module(module or "asyncio").new_event_loop())
 
     class CommandLoop(loop_class):  # type: ignore[misc, valid-type]
         """The loop of the command."""
 
-        async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
-            """Do what must be done before the port is open, then open it."""
+        async def create_server(
+            self, factory: Any, host: str | None = None, port: int | None = None, **others: Any
+        ) -> asyncio.Server:
+            """Open the port, or end the command with one sentence."""
             try:
-                await before_listening()
+                await served.before_listening()
             except OSError as error:
-                sys.exit(f"aiosmtpd: {error.filename}: {error.strerror}: {_ADVICE}")
-            server: asyncio.Server = await super().create_server(*args, **options)
+                sys.exit(f"aiosmtpd: {error.filename}: {error.strerror}: {_PATH_ADVICE}")
+            try:
+                server: asyncio.Server = await super().create_server(
+                    factory, host=host, port=port, **others
+                )
+            except OSError as error:
+                advice = _PORT_ADVICE.get(error.errno or 0, "listen elsewhere: -l HOST:PORT")
+                cause = os.strerror(error.errno or 0) if error.errno in _PORT_ADVICE else error
+                sys.exit(f"aiosmtpd: can't listen at {host}:{port}: {cause}: {advice}")
+            served.after_listening([_address(s.getsockname()) for s in server.sockets])
             return server
 
     asyncio.set_event_loop(CommandLoop())
 
 
-_ADVICE = "name a path that the server's user may write, or change its permissions"
+_PATH_ADVICE = "name a path that the server's user may write, or change its permissions"
+_PORT_ADVICE = {
+    errno.EADDRINUSE: "stop what listens there, or take another port: -l HOST:PORT",
+    errno.EACCES: "ports below 1024 are root's: take another, -l HOST:PORT, or start as root",
+}
+
+
+def _address(name: Any) -> str:
+    if not isinstance(name, tuple):  # a Unix socket
+        return str(name)
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Terminal:
+    """Lines on standard error, formed and written by a thread of their own.
+
+    A terminal may stand still (Ctrl-S), and a pipe may be full: only this thread waits.
+    What can't be shown in time is counted instead.
+    """
+
+    def __init__(self) -> None:
+        self._lines: Queue[Callable[[], str]] = Queue(_MOST_LINES)
+        self._missed = 0
+        threading.Thread(target=self._show, name="mailhandlers-terminal", daemon=True).start()
+
+    def say(self, line: Callable[[], str]) -> None:
+        """Show what *line* returns, which this calls in the other thread."""
+        try:
+            self._lines.put_nowait(line)
+        except Full:
+            self._missed += 1
+
+    def _show(self) -> None:
+        while True:
+            line = self._lines.get()
+            missed, self._missed = self._missed, 0
+            text = f"... {missed} lines are left out here\n" if missed else ""
+            data = f"{text}{line()}\n".encode(errors="backslashreplace")
+            try:
+                # Not through sys.stderr, whose lock the end of the program would wait for.
+                while data:
+                    data = data[os.write(_STDERR, data) :]
+            except OSError:  # nobody reads any more
+                return
+
+
+_MOST_LINES = 1000
+_STDERR = 2

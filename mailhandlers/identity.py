@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""From when a moment's seconds count."""
 _HOST = socket.gethostname()
+_LONGEST_HOST = 100  # the rest of a name has room beside it, in any folder
+_ID = re.compile(r"\d+\.M\d+P\d+Q\d+\.[A-Za-z0-9._-]+")
 _clock = threading.Lock()
 _last = 0
 _numbers = itertools.count(1)
@@ -43,7 +47,13 @@ class Identity:
         seconds, rest = divmod(microseconds, 1_000_000)
         # A Maildir reader takes "/" for a folder and ":" for the start of the flags.
         safe = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in host)
+        safe = safe[:_LONGEST_HOST] or "localhost"
         return cls(
-            f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{safe or 'localhost'}",
-            _EPOCH + timedelta(microseconds=microseconds),
+            f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{safe}",
+            EPOCH + timedelta(microseconds=microseconds),
         )
+
+
+def is_id(name: str) -> bool:
+    """Tell whether *name* is an identity's, whatever follows it."""
+    return _ID.fullmatch(name) is not None

@@ -7,6 +7,7 @@ beside the message, never in it: a header may claim anything.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ class Envelope:
     """The accepted forward-paths, in the order in which the client named them."""
     size: int
     """The message's length as received, in octets."""
+    sha256: str | None = None
+    """The SHA-256 of the message as received, in hex; None where version 1.0 stored it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in order, ready for :func:`json.dumps`."""
@@ -93,7 +96,7 @@ _TYPES: dict[str, Any] = {
     field.name: str if field.name in _STRINGS else list if "list" in str(field.type) else int
     for field in dataclasses.fields(Envelope)
 }
-_TYPES["tls"] = _TYPES["auth"] = (str, type(None))
+_TYPES["tls"] = _TYPES["auth"] = _TYPES["sha256"] = (str, type(None))
 
 
 UNKNOWN = Envelope(
@@ -109,7 +112,7 @@ UNKNOWN = Envelope(
     rcpt_tos=[],
     size=0,
 )
-"""The envelope of a message that never was in a store, or of a part of one."""
+"""The envelope of a message of which nothing is known: one that never was in a store."""
 
 
 class Mail(NamedTuple):
@@ -117,6 +120,19 @@ class Mail(NamedTuple):
 
     envelope: Envelope
     content: bytes
+    is_altered: bool = False
+    """Whether *content* is no longer what was received: another program changed it."""
+
+    def sealed(self) -> Mail:
+        """Return the same message with the checksum of its content in its envelope.
+
+        A checksum that is there already stays. It takes 6 us for 2 kB and 20 ms for 30 MiB:
+        who writes the message calls this, not the event loop.
+        """
+        if self.envelope.sha256 is not None:
+            return self
+        checksum = hashlib.sha256(self.content).hexdigest()
+        return self._replace(envelope=dataclasses.replace(self.envelope, sha256=checksum))
 
     def renamed(self) -> Mail:
         """Return the same message under the next identity of this process."""

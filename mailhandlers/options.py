@@ -202,6 +202,12 @@ def _check_rset(keyword: str, value: Any) -> str | None:
     return _one_choice(keyword, value, "clear")
 
 
+def _check_log(keyword: str, value: Any) -> str:
+    if value not in ("auto", "yes", "no"):
+        raise ValueError(f"{keyword}={value} is unknown: choose auto, yes or no")
+    return str(value)
+
+
 def _check_loop(keyword: str, value: Any) -> str | None:
     loop = _one_choice(keyword, value, "uvloop")
     if loop is not None and not find_spec(loop):
@@ -267,6 +273,14 @@ class Options:
     max_line: int | None = _option(
         None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
         _whole_number, _check_max_line,
+    )
+    log: str = _option(
+        "auto",
+        "log",
+        "auto|yes|no",
+        "whether the command writes a line for each message; auto: to a terminal",
+        str,
+        _check_log,
     )
     loop: str | None = _option(
         None, "loop", "uvloop", "the command's event loop; a Controller has one of its own",

@@ -7,8 +7,10 @@ imported before a test uses a fixture, not even asyncio.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,36 +45,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
     """Set the variables of ``mailcatcher_env``, before any conftest imports a program.
 
-    The port is kept from others by a socket that is bound and does not listen yet.
+    A wrapper, since pytest-django imports the settings of Django here, too.
     """
-    lines: list[str] = early_config.getini("mailcatcher_env")
-    if not lines:
-        return
+    if lines := early_config.getini("mailcatcher_env"):
+        _set_variables(early_config, lines)
+    yield
+
+
+def _set_variables(config: pytest.Config, lines: Sequence[str]) -> None:
+    # Others can't have the port of a socket that is bound, though it doesn't listen yet.
     reserved = socket.socket()
+    config.add_cleanup(reserved.close)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind((_HOST, 0))
-    early_config.stash[_RESERVED] = reserved
-    early_config.add_cleanup(reserved.close)
-    before = dict(os.environ)
+    config.stash[_RESERVED] = reserved
+    port = str(reserved.getsockname()[1])
     for line in lines:
-        name, equals, text = line.partition("=")
-        if not equals or not name.strip():
+        name, equals, text = (part.strip() for part in line.partition("="))
+        if not equals or not name:
             raise pytest.UsageError(
                 f"mailcatcher_env: {line!r} is not NAME=text, such as SMTP_PORT={{port}}"
             )
-        port = str(reserved.getsockname()[1])
-        value = text.strip().replace("{host}", _HOST).replace("{port}", port)
-        os.environ[name.strip()] = value
-    early_config.add_cleanup(lambda: _restore(before))
+        config.add_cleanup(partial(_restore, name, os.environ.get(name)))
+        os.environ[name] = text.replace("{host}", _HOST).replace("{port}", port)
 
 
-def _restore(environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+def _restore(name: str, value: str | None) -> None:
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -126,14 +131,17 @@ def mailcatcher(
     chosen: list[str] = request.config.getini("mailcatcher")
     marker = request.node.get_closest_marker("mailcatcher") or pytest.mark.mailcatcher.mark
     # Without a name, the marker adds options to the handler of the ini file.
+    if not _names_handler(chosen):
+        chosen = ["MaildirSink", *chosen]
     args = [*marker.args] if _names_handler(marker.args) else [*chosen, *marker.args]
     try:
-        catcher = _catcher(tmp_path, *args, **{"tls": mailcatcher_tls, **marker.kwargs})
+        catcher = _catcher(tmp_path, mailcatcher_tls, *args, **marker.kwargs)
     except (TypeError, ValueError) as error:
         pytest.fail(f"mailcatcher: {error}", pytrace=False)
     if "mailserver" in request.fixturenames or _RESERVED in request.config.stash:
         address: Address = request.getfixturevalue("mailserver")
         catcher.listen_at(address)
+    request.node.stash[_CATCHER] = catcher
     with catcher:
         yield catcher
 
@@ -143,15 +151,17 @@ def _names_handler(args: Sequence[str]) -> bool:
 
 
 def _catcher(
-    folder: Path, name: str = "MaildirSink", *args: str, tls: Any, **options: Any
+    folder: Path, context: ssl.SSLContext | None, name: str, *args: str, **options: Any
 ) -> MailCatcher:
     import mailhandlers
 
     if name not in _HANDLERS:
         raise ValueError(f"there is no handler {name!r}: choose from {', '.join(_HANDLERS)}")
+    tls: Any = context
     for arg in args:  # an option of the catcher, not of the handler
         if arg.startswith("tls="):
             tls = arg.removeprefix("tls=")
+    tls = options.pop("tls", tls)
     others = [arg for arg in args if not arg.startswith("tls=")]
     make = getattr(mailhandlers, name).from_args
     handler = make(str(folder / "mailcatcher"), "sync=no", *others, **options)
@@ -163,7 +173,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Add to the report of a test that failed what its mailcatcher caught."""
     outcome: Any = yield
     report: pytest.TestReport = outcome.get_result()
-    catcher = getattr(item, "funcargs", {}).get("mailcatcher")
+    catcher = item.stash.get(_CATCHER, None)
     if report.when == "call" and report.failed and catcher is not None:
         report.sections.append(("mail caught", _caught(catcher)))
 
@@ -177,16 +187,18 @@ def _caught(catcher: MailCatcher) -> str:
             f"from {ascii(message.envelope.mail_from)[1:-1]} {line_of(message)}"
             for message in catcher
         ]
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         return str(error)
     if not lines:
         return f"none; {catcher.explain()}"
     if len(lines) > _MOST_SHOWN:
         lines = [f"... {len(lines) - _MOST_SHOWN} before these", *lines[-_MOST_SHOWN:]]
-    return "\n".join([*lines, f"kept in {catcher.path}"])
+    look = f"mailhandlers web {shlex.quote(os.fspath(catcher.path))}"
+    return "\n".join([*lines, f"kept in {catcher.path}; to look at it: {look}"])
 
 
 _RESERVED = pytest.StashKey[socket.socket]()
+_CATCHER: pytest.StashKey[MailCatcher] = pytest.StashKey()
 
 
 def __getattr__(name: str) -> Any:

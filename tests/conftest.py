@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from faulty import Disk, Gate
 from support import KINDS, Kind, Server
 
 
@@ -72,3 +73,42 @@ def server_side(certificate: Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
     return context
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture(params=["thread", "child"])
+def writer(request: pytest.FixtureRequest) -> str:
+    """Who writes, in turn: what holds for one holds for both."""
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture
+def disk(writer: str, tmp_path: Path) -> Disk:
+    """A disk of the stock command that can fail and be stopped; *writer* writes there."""
+    return Disk(_faulty(tmp_path), writer)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """The disk of this process, which can be stopped."""
+    gate = Gate(_faulty(tmp_path))
+    monkeypatch.setattr(os, "fsync", gate)
+    return gate
+
+
+def _faulty(folder: Path) -> Path:
+    made = folder / "faulty"
+    made.mkdir()
+    return made

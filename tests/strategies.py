@@ -59,8 +59,10 @@ def envelopes(draw: st.DrawFn, size: int | None = None) -> Envelope:
 
 
 def mails(content: st.SearchStrategy[bytes] = contents) -> st.SearchStrategy[Mail]:
-    """A message and its envelope."""
-    return content.flatmap(lambda made: st.builds(Mail, envelopes(len(made)), st.just(made)))
+    """A message and its envelope, which has its checksum."""
+    return content.flatmap(
+        lambda made: envelopes(len(made)).map(lambda envelope: Mail(envelope, made).sealed())
+    )
 
 
 wire_mails = mails(wire_contents)

@@ -19,9 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
 from aiosmtpd.controller import Controller
 
-from mailhandlers import StoredMessage
+import mailhandlers
+from mailhandlers import StoredMessage, read_messages
 from mailhandlers.formats import json_lines
 from mailhandlers.mail import Mail
 
@@ -29,6 +31,9 @@ _T = TypeVar("_T")
 HOST = "127.0.0.1"
 PATIENCE = 30.0
 HELLO = b"Subject: hello\r\n\r\nHow are you?\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 998 + b"\r\n" + (b"y" * 998 + b"\r\n") * 3000
+FULL = "452 4.3.1 "
+FAILED = "451 4.3.0 "
 
 
 class Kind(NamedTuple):
@@ -50,6 +55,11 @@ KINDS = [
     Kind("JsonLines", "mail.jsonl"),
     Kind("PerRecipientDir", "people", is_folder=True),
 ]
+KIND = {kind.handler: kind for kind in KINDS}
+JSON_LINES, MBOX = KIND["JsonLines"], KIND["MboxSink"]
+KEEP_ALL = pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k.keeps_all], ids=lambda k: k.handler
+)
 
 
 def json_line(mail: Mail) -> bytes:
@@ -275,6 +285,28 @@ class Server:
         return self.process.wait(PATIENCE)
 
 
+def run_pytest(folder: Path, *args: str, without: Iterable[str] = ("asyncio",)) -> str:
+    """Run the tests in *folder*, warnings as errors; return what pytest says.
+
+    *without* are plugins to leave out: pytest-asyncio warns where it isn't set up.
+    """
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [
+            *command,
+            *(f"-pno:{name}" for name in without),
+            *("--basetemp", folder / "basetemp"),
+            *args,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
 @contextmanager
 def controlled(handler: object, **settings: Any) -> Iterator[Controller]:
     """Serve *handler* in a thread of this process, on a port of its own."""
@@ -304,3 +336,38 @@ def tree(folder: Path) -> dict[str, bytes]:
         else:
             found[f"{name}/"] = b""
     return found
+
+
+def made(kind: Kind, store: Path) -> Any:
+    return getattr(mailhandlers, kind.handler)(store)
+
+
+def contents(store: Path) -> list[bytes]:
+    return [message.original_content for message in read_messages(store)]
+
+
+def expected(kind: Kind, *sent: bytes) -> list[bytes]:
+    return [*sent] if kind.keeps_all else [*sent[-1:]]
+
+
+def children_of(server: Server) -> list[int]:
+    """Return the processes that *server* has started."""
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        pytest.skip("only Linux has a writer process, and tells which")
+    return [int(child) for child in children.read_text().split()]
+
+
+def writer_of(server: Server) -> int:
+    """Return the child that writes for *server*; fail where there is none."""
+    [child] = children_of(server)
+    return child
+
+
+def state_of(pid: int) -> str | None:
+    """Return the state of the process *pid*, as ps(1) has it: Z is dead; None is reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return None

@@ -597,6 +597,9 @@ def run(*command: str, content: bytes = b"") -> subprocess.CompletedProcess[byte
 def send_with(name: str, port: int, layer: str, mechanism: str, password: str) -> bool:
     """Send HELLO as eva with another program; return whether it says that this worked."""
     if name == "swaks":
+        support = run(program(name), "--support").stdout
+        if layer != "clear" and b"TLS supported" not in support:
+            pytest.skip("swaks has no TLS here (Debian: apt install libnet-ssleay-perl)")
         tls = {"clear": [], "starttls": ["--tls"], "smtps": ["--tls-on-connect"]}[layer]
         done = run(
             program(name),

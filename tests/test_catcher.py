@@ -9,13 +9,25 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import HELLO, PATIENCE, Client
 
-from mailhandlers import Inbox, JsonLines, MailCatcher, MboxSink, NoMessageError, Reply
+from mailhandlers import (
+    Inbox,
+    JsonLines,
+    MailCatcher,
+    MaildirSink,
+    MboxSink,
+    NoMessageError,
+    Reply,
+)
+from mailhandlers.mail import Mail
 
 UNITTEST = """
 import smtplib, unittest
@@ -193,6 +205,18 @@ def test_smtps() -> None:
             smtplib.SMTP_SSL(mail.host, mail.port, context=ssl.create_default_context())
 
 
+def test_a_client_that_speaks_no_tls_to_smtps_is_let_go_at_the_stop() -> None:
+    mail = MailCatcher(tls="smtps")
+    mail.start()
+    with socket.create_connection((mail.host, mail.port), timeout=PATIENCE) as client:
+        with socket.create_connection((mail.host, mail.port), timeout=PATIENCE) as other:
+            other.sendall(b"EHLO laptop\r\n")  # the loop has the first when it answers this
+            assert other.recv(1000) == b""
+        mail.stop()
+        with suppress(ConnectionResetError):
+            assert client.recv(1000) == b""
+
+
 def test_a_context_of_ones_own_is_offered(certificate: Any) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
@@ -291,3 +315,49 @@ def test_unittest(tmp_path: Path) -> None:
     told = run(tmp_path, "-m", "unittest", "test_mail")
     assert "Ran 3 tests" in told
     assert "Warning" not in told
+
+
+class Recording(MaildirSink):
+    """A MaildirSink that notes which thread writes, and whose disk may be slow."""
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        super().__init__(path, sync=sync)
+        self.threads: list[str] = []
+        self.disk = threading.Event()
+        self.disk.set()
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        self.threads.append(threading.current_thread().name.removeprefix("mailhandlers-"))
+        self.disk.wait(0.01)
+        super()._write(mails)
+
+
+def test_a_small_message_needs_no_second_thread_where_nothing_is_synced(
+    tmp_path: Path,
+) -> None:
+    handler = Recording(tmp_path / "inbox", sync=False)
+    large = b"Subject: large\r\n\r\n" + 2000 * (76 * b"x" + b"\r\n")
+    with MailCatcher(handler) as mail, Client(mail.port) as client:
+        assert client.send() == "250 OK"
+        assert client.send(large) == "250 OK"
+        handler.disk.clear()  # one slow write is enough to let others pass from then on
+        assert client.send() == "250 OK"
+        assert client.send() == "250 OK"
+        assert len(mail) == 4
+    assert handler.threads == ["server", "writer", "server", "writer"]
+
+
+def test_where_the_disk_is_waited_for_the_loop_never_writes(tmp_path: Path) -> None:
+    handler = Recording(tmp_path / "inbox", sync=True)
+    with MailCatcher(handler) as mail, Client(mail.port) as client:
+        assert client.send() == "250 OK"
+    assert handler.threads == ["writer"]
+
+
+def test_a_client_waits_for_no_delayed_acknowledgement() -> None:
+    with MailCatcher() as mail, Client(mail.port) as client:
+        client.command("EHLO laptop")
+        (connection,) = mail._server._connections  # type: ignore[union-attr]
+        assert connection.transport is not None
+        connected = connection.transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

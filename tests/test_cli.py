@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from aiosmtpd.main import parseargs
-from support import KINDS, Kind, Server, tree
+from support import HELLO, KINDS, Kind, Server, tree
 
 import mailhandlers
-from mailhandlers import Reply, options
+from mailhandlers import Reply, options, read_messages
 
 MISUSES = {
     "no path": ([], "PATH"),
@@ -181,11 +181,30 @@ def test_the_command_ends_before_the_port_opens(kind: Kind, place: Path) -> None
     check_complaint(ended.stderr, kind.handler, "missing")
 
 
-def test_nothing_is_made_before_the_first_message(kind: Kind, tmp_path: Path) -> None:
-    with Server(kind.handler, tmp_path / kind.store) as server:
-        assert tree(tmp_path) == {}
+def test_an_empty_store_is_made_before_the_port_opens(kind: Kind, tmp_path: Path) -> None:
+    """Programs that follow a file or a folder can be started when the port is open."""
+    store = tmp_path / kind.store
+    with Server(kind.handler, store) as server:
+        made = tree(tmp_path)
         assert server.stop() == 0
-    assert tree(tmp_path) == {}
+    assert tree(tmp_path) == made
+    assert set(made.values()) == {b""}
+    folders = ["", "cur/", "new/", "tmp/"] if kind.handler == "MaildirSink" else [""]
+    assert [*made] == [
+        f"{kind.store}/{name}" if kind.is_folder else kind.store for name in folders
+    ]
+    assert store.stat().st_mode & 0o777 == (0o700 if kind.is_folder else 0o600)
+    assert [*read_messages(store)] == []
+
+
+def test_a_store_that_is_there_is_left_as_it_is(kind: Kind, tmp_path: Path) -> None:
+    for content in (HELLO, None):
+        with Server(kind.handler, tmp_path / kind.store) as server:
+            assert content is None or server.send(content) == "250 OK"
+            after = tree(tmp_path)
+            assert server.stop() == 0
+        assert tree(tmp_path) == after
+    assert [m.original_content for m in read_messages(tmp_path / kind.store)] == [HELLO]
 
 
 @pytest.mark.parametrize("name", ["a=b", "with space", "-dash", "zoë", "%", "mode"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mailbox
 import os
@@ -339,7 +340,8 @@ def test_the_envelope_tells_the_session(running: Running) -> None:
     envelope = read_latest(running.store).envelope
     assert envelope is not None
     assert before <= envelope.received <= datetime.now(timezone.utc)
-    told = replace(envelope, id=EXAMPLE.id, received=EXAMPLE.received)
+    assert envelope.sha256 == hashlib.sha256(HELLO).hexdigest()
+    told = replace(envelope, id=EXAMPLE.id, received=EXAMPLE.received, sha256=None)
     assert told == replace(
         EXAMPLE,
         peer=f"{host}:{port}",

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from strategies import anything, envelopes
 
 from mailhandlers import Envelope
 from mailhandlers.formats.eml import block_headers
-from mailhandlers.identity import Identity
+from mailhandlers.identity import Identity, is_id
+from mailhandlers.mail import Mail
 
 EXAMPLE = Envelope(
     id="1763714880.M123456P4242Q000001.laptop",
@@ -32,7 +33,8 @@ AS_JSON = (
     '"received": "2026-11-21T08:48:00.123456Z", "peer": "127.0.0.1:54321", '
     '"helo": "laptop", "protocol": "ESMTPSA", "tls": "TLSv1.3", "auth": "eva", '
     '"mail_from": "eva@example.com", "mail_options": ["BODY=8BITMIME"], '
-    '"rcpt_tos": ["bob@example.com", "carol@example.com"], "size": 2048}'
+    '"rcpt_tos": ["bob@example.com", "carol@example.com"], "size": 2048, '
+    '"sha256": null}'
 )
 
 
@@ -109,7 +111,9 @@ def test_a_mistyped_field_is_a_value_error(field: str, wrong: object) -> None:
         Envelope.from_dict({**json.loads(AS_JSON), field: wrong})
 
 
-@pytest.mark.parametrize("field", sorted(json.loads(AS_JSON).keys() - {"tls", "auth"}))
+@pytest.mark.parametrize(
+    "field", sorted(json.loads(AS_JSON).keys() - {"tls", "auth", "sha256"})
+)
 def test_a_missing_field_is_a_value_error(field: str) -> None:
     record: dict[str, Any] = json.loads(AS_JSON)
     del record[field]
@@ -129,6 +133,20 @@ def test_a_moment_without_a_zone_is_a_value_error(moment: str) -> None:
         Envelope.from_dict({**json.loads(AS_JSON), "received": moment})
 
 
+def test_an_envelope_of_version_1_0_has_no_checksum() -> None:
+    old = AS_JSON.replace(', "sha256": null', "")
+    assert old != AS_JSON
+    assert Envelope.from_json(old) == EXAMPLE
+
+
+def test_a_checksum_is_made_once() -> None:
+    mail = Mail(EXAMPLE, b"hello").sealed()
+    assert mail.envelope.sha256 == (
+        "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    )
+    assert mail._replace(content=b"changed").sealed().envelope == mail.envelope
+
+
 def test_further_keys_are_ignored() -> None:
     assert Envelope.from_dict({**json.loads(AS_JSON), "subject": "hi"}) == EXAMPLE
 
@@ -140,6 +158,9 @@ def test_identities_are_unique_and_sort_by_arrival() -> None:
 
 
 @given(anything)
+@example("x" * 255)
 def test_a_host_of_any_name_gives_a_file_name(host: str) -> None:
     name = Identity.at(1763714880_000042, 4242, 1, host).id
     assert re.fullmatch(r"1763714880\.M000042P4242Q000001\.[A-Za-z0-9._-]+", name)
+    assert len(name) < 150
+    assert is_id(name)

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import KINDS, PATIENCE
+from support import KINDS, PATIENCE, run_pytest
 
 from mailhandlers import Inbox, MailCatcher, MaildirSink
 
@@ -28,16 +28,7 @@ def send(mailcatcher, subject="hello", to="bob@example.com"):
 def run(folder: Path, code: str, *args: str) -> str:
     """Run a test module with warnings as errors; return what pytest says."""
     (folder / "test_it.py").write_text(SEND + code)
-    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", *args]
-    done = subprocess.run(
-        [*command, "--basetemp", folder / "basetemp", "test_it.py"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 2,
-        check=False,
-    )
-    return done.stdout + done.stderr
+    return run_pytest(folder, *args, "test_it.py")
 
 
 def test_the_fixture_is_an_inbox_with_a_server(mailcatcher: MailCatcher) -> None:

@@ -415,6 +415,7 @@ def maildrops(draw: st.DrawFn) -> bytes:
 @example(
     b"MIME-Version: \xc2\xb2\nDate: 21 Nov 2026 08:00:00 +000099999999999999999\n\n", UNKNOWN
 )
+@example(b"Content-Type: text/html\n\n", UNKNOWN)
 @example(b"Sender: <\nTo: ::\nCc: .*[\n\n", UNKNOWN)
 def test_no_octets_make_a_message_raise(content: bytes, envelope: Envelope) -> None:
     message = StoredMessage.parse(content, envelope)

@@ -331,7 +331,7 @@ def test_others_see_our_lock(full: Path) -> None:
     box = mailbox.mbox(full, create=False)
     ours = locks.MboxLock()
     fd = os.open(full, os.O_RDWR)
-    ours.acquire(fd, str(full))
+    ours.acquire(fd, str(full), locks.deadline())
     with pytest.raises(mailbox.ExternalClashError):
         box.lock()
     with full.open("r+b") as other, pytest.raises(BlockingIOError):

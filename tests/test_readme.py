@@ -131,6 +131,7 @@ class Reader:
             script = self.folder / f"test_block{number}.py"
             script.write_text(text + "\n")
             tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+            tests += ["-p", "no:asyncio"]  # which warns where it is not set up
             arguments = [*tests, script.name] if "def test_" in text else [script.name]
             self._output.write_text(self._run([sys.executable, *arguments]))
         return None
@@ -270,3 +271,18 @@ def test_containerfile_starts_the_server(reader: Reader) -> None:
     reader.follow(Block("shell", command))
     reader.follow(Block("comment", "mail arrives"))
     assert list(reader.folder.glob("inbox/new/*"))
+
+
+def test_the_first_test_passes_the_strict_checks_of_mypy(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy checks the types")
+    blocks = (b.text for blocks in SECTIONS.values() for b in blocks if b.kind == "python")
+    test = tmp_path / "test_first.py"
+    test.write_text(next(blocks))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", test],
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

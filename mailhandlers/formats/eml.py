@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 
 from ..mail import Envelope, Mail
 from . import FormatError
-from .lf import from_lf, to_lf
+from .lf import to_lf
+from .original import mail_of
 
 _LINE = 990  # RFC 5322 section 2.1.1 allows 998 octets
 BLOCK_NAMES = (b"Return-Path: ", b"X-Peer: ", b"X-MailFrom: ", b"X-RcptTo: ", b"X-Envelope: ")
-_BLOCK = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*".join(BLOCK_NAMES))
+_FOLDED = rb"[^\n]*\n(?:[ \t][^\n]*\n)*"
+# Python's email package may break a line right behind the name.
+_BLOCK = re.compile(_FOLDED.join(name.rstrip() for name in BLOCK_NAMES))
+_BEGINNING = re.compile(_FOLDED.join(BLOCK_NAMES[:2]))
+_LINES = re.compile(_FOLDED)
+# Python's email package breaks a line that holds no space by encoded words (RFC 2047).
+_WORD = re.compile(
+    rb"=\?[\w-]+\?(?:(q)|b)\?([^?\s]*)\?=(?:\n[ \t]+(?==\?[\w-]+\?[qb]\?))?", re.IGNORECASE
+)
 
 
 def encode(mail: Mail) -> list[bytes]:
     """Return the mail file, in pieces: the block, then the message."""
-    return [block(mail.envelope), to_lf(mail.content)]
+    return [block(mail.sealed().envelope), to_lf(mail.content)]
 
 
 def decode(data: bytes) -> Mail:
-    """Return the mail of which :func:`encode` made *data*, or raise FormatError."""
+    """Return the mail of which :func:`encode` made *data*, altered or not.
+
+    Raises FormatError where no envelope stands above it.
+    """
     envelope, start = split_block(data)
-    return Mail(envelope, from_lf(data[start:], envelope.size))
+    return mail_of(envelope, data[start:])
 
 
 def block(envelope: Envelope) -> bytes:
@@ -38,11 +51,13 @@ def block_headers(envelope: Envelope) -> list[tuple[str, str]]:
     Return-Path, the X- names are aiosmtpd's); the last is the whole envelope.
     """
     return [
-        ("Return-Path", f"<{_printable(envelope.mail_from)}>"),
-        ("X-Peer", _printable(envelope.peer)),
-        ("X-MailFrom", _printable(envelope.mail_from)),
-        ("X-RcptTo", ", ".join(map(_printable, envelope.rcpt_tos))),
-        ("X-Envelope", envelope.to_json()),
+        ("Return-Path", f"<{printable(envelope.mail_from)}>"),
+        ("X-Peer", printable(envelope.peer)),
+        ("X-MailFrom", printable(envelope.mail_from)),
+        ("X-RcptTo", ", ".join(map(printable, envelope.rcpt_tos))),
+        # An address may look like an encoded word. A program that decodes it while it
+        # rewrites our header would make parts of the JSON object of it.
+        ("X-Envelope", envelope.to_json().replace("=?", "\\u003d?")),
     ]
 
 
@@ -79,6 +94,11 @@ def has_block(data: bytes) -> bool:
     return _BLOCK.match(data) is not None
 
 
+def is_mail_file(head: bytes) -> bool:
+    """Tell whether a file that begins with *head* is one of ours with one message."""
+    return _BEGINNING.match(head) is not None
+
+
 def split_block(data: bytes) -> tuple[Envelope, int]:
     """Return the envelope above a stored message, and where the message begins.
 
@@ -96,10 +116,25 @@ def split_block(data: bytes) -> tuple[Envelope, int]:
         except ValueError:
             line = data[end + 2 : end + 3]
             end = data.find(b"}\n", end + 2) if line in (b" ", b"\t") else -1
-    raise FormatError("the envelope above this message is not whole")
+    if not (lines := _LINES.match(data, match.end())):
+        raise FormatError("the envelope above this message is not whole")
+    try:
+        return Envelope.from_json(_from_words(lines[0])), lines.end()
+    except ValueError as error:
+        raise FormatError("the envelope above this message is not whole") from error
 
 
-def _printable(text: str) -> str:
+def _from_words(folded: bytes) -> bytes:
+    """Return the header that Python's email package folded: it puts in encoded words."""
+    # A tab is where we had folded the header before.
+    return unfold(_WORD.sub(_octets, folded)).replace(b"\t", b"")
+
+
+def _octets(word: re.Match[bytes]) -> bytes:
+    return binascii.a2b_qp(word[2], header=True) if word[1] else binascii.a2b_base64(word[2])
+
+
+def printable(text: str) -> str:
     """Return *text* for people to see: nothing in it moves a cursor or ends a header."""
     if text.isprintable():
         return text

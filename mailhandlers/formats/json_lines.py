@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..mail import Envelope, Mail
-from . import FormatError
+from . import HEAD, FormatError, Mended
+from .original import mail_of
 
 # Characters that act on a terminal, split a line for somebody, or are no UTF-8 at all.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_RECORD = b'{"id": "'
+# How our records begin; another program's may have an id, too.
+_ID = re.compile(rb'\{"id": "(?:[^"\\]|\\.|\\\Z)*')
+_BEHIND_ID = b'", "received": "'
+_OUR_LINE = re.compile(rb"\n" + _ID.pattern + _BEHIND_ID)
 _LONG_TEXT = 1 << 16
 
 
@@ -24,9 +28,10 @@ def encode(mail: Mail, summary: Mapping[str, Any]) -> Iterator[bytes]:
     Every line has every key: programs that guess a table's columns look at a few lines.
     The content is ``raw``, or ``raw_base64`` where it is no UTF-8; the other is null.
     """
-    envelope, content = mail
+    envelope, content, _ = mail.sealed()
     record: dict[str, Any] = {**envelope.to_dict(), **summary}
-    record["size"] = record.pop("size")
+    for last in ("size", "sha256"):
+        record[last] = record.pop(last)
     record["raw"] = record["raw_base64"] = None
     try:
         record["raw"] = content.decode()
@@ -61,7 +66,10 @@ def _safe(text: str) -> bytes:
 
 
 def decode(line: bytes) -> Mail:
-    """Return the mail of which :func:`encode` made *line*, or raise FormatError."""
+    """Return the mail of which :func:`encode` made *line*, altered or not.
+
+    Raises FormatError where no envelope or no content is in it.
+    """
     try:
         record = json.loads(line)
         envelope = Envelope.from_dict(record)
@@ -72,21 +80,54 @@ def decode(line: bytes) -> Mail:
             content = base64.b64decode(str(record.get("raw_base64")), validate=True)
     except (ValueError, binascii.Error, RecursionError) as error:
         raise FormatError(f"no record of a message: {error}") from error
-    if len(content) != envelope.size:
-        raise FormatError(f"a message of {envelope.size} octets has {len(content)} here")
-    return Mail(envelope, content)
+    return mail_of(envelope, content)
 
 
-def mend(line: bytes) -> tuple[int, bytes]:
-    """Return how much to keep of the last line of a file, and what closes it.
+def is_json_lines(head: bytes) -> bool:
+    """Tell whether a file that begins with *head* is one of JSON Lines.
 
-    Our own line that a crash cut short was never acknowledged: nothing of it is kept.
+    A program may have put lines above the first record of one that is ours.
     """
-    if line.endswith(b"\n") or not line:
-        return len(line), b""
+    if _OUR_LINE.search(b"\n" + head):
+        return True
+    first, newline, _ = head.lstrip().rstrip(b"\0").partition(b"\n")
+    if not first:
+        return b"\0" not in head
+    # What a crash left of the first append, or a line too long to see its end.
+    is_begun = _is_begun(first) or (len(head) >= HEAD and first.startswith(b'{"'))
+    return _is_object(first) or (is_begun and not newline)
+
+
+def is_torn(line: bytes) -> bool:
+    """Tell whether *line*, the last of its file, is the rest of an append of ours.
+
+    That is the beginning of a record of ours: no line end, and no whole JSON object.
+    """
+    return not line.endswith(b"\n") and _is_begun(line) and not _is_object(line)
+
+
+def mend(line: bytes, before: int | None = None) -> Mended:
+    """Return what to do about the last line of a file before the next is appended.
+
+    An append that nobody finished was not acknowledged, and is cut off. Whatever else
+    stands there stays, with a line end behind it. *before* isn't needed here.
+    """
+    line = line.rstrip(b"\0")  # a power cut may leave the length and not the octets
+    if is_torn(line):
+        return Mended(0)
+    return Mended(len(line), b"\n" if line and not line.endswith(b"\n") else b"")
+
+
+def _is_begun(line: bytes) -> bool:
+    start = _ID.match(line)
+    if start is None:
+        return b'{"id": "'.startswith(line)
+    rest = line[start.end() :]
+    return rest.startswith(_BEHIND_ID) or _BEHIND_ID.startswith(rest)
+
+
+def _is_object(line: bytes) -> bool:
     try:
-        decode(line)
-    except FormatError:
-        if line.startswith(_RECORD) or _RECORD.startswith(line):
-            return 0, b""
-    return len(line), b"\n"
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

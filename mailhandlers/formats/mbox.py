@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from datetime import timezone
 
 from ..mail import Mail
-from . import FormatError
-from .eml import BLOCK_NAMES, block, split_block
+from . import FormatError, Mended
+from .eml import BLOCK_NAMES, block, has_block, split_block
 from .folder_names import percent_encoded
-from .lf import from_lf, to_lf
+from .lf import to_lf
+from .original import is_short, mail_of
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
-# What mutt and Dovecot put into the headers of a message that they rewrite in an mbox.
-_CLIENT_HEADERS = re.compile(
-    rb"^(?:Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase|Content-Length|Lines):[^\n]*\n"
-    rb"(?:[ \t][^\n]*\n)*",
-    re.MULTILINE | re.IGNORECASE,
-)
-_BODY_LENGTH = re.compile(
-    rb"^Status: [A-Z]+\n(?:X-Status: [A-Z]+\n)?Content-Length: (\d{1,12})\nLines: \d+\Z",
-    re.MULTILINE,
-)
+# Every program that writes an mbox names the time of day: this tells a From line from a
+# sentence that begins like one.
+_DATED_FROM = re.compile(rb"From [^\n]*\d\d:\d\d")
+_OUR_FROM = re.compile(rb"\nFrom [^\n]*\nReturn-Path: ")
+# The blank line behind an entry, and the second one behind a last line without an end.
+_CLOSINGS = (1, 2, 0)
 
 
 def quote_from(data: bytes) -> bytes:
@@ -38,7 +34,7 @@ def unquote_from(data: bytes) -> bytes:
 
 def encode(mail: Mail) -> list[bytes]:
     """Return the mboxrd entry, in pieces, the blank line behind it included."""
-    envelope, content = mail
+    envelope, content, _ = mail.sealed()
     sender = percent_encoded(envelope.mail_from, safe="@.+-_=!#$&'*/?^`{|}~") or "MAILER-DAEMON"
     date = envelope.received.astimezone(timezone.utc).ctime()
     # A last line without an end gets one; LF form would hide where the message ended.
@@ -52,97 +48,103 @@ def encode(mail: Mail) -> list[bytes]:
 
 
 def decode(entry: bytes) -> Mail:
-    """Return the mail of which :func:`encode` made *entry*.
+    """Return the mail of which :func:`encode` made *entry*, altered or not.
 
-    *entry* runs from its ``From `` line up to the next. Headers that mutt or Dovecot
-    added since are taken off again. Raises FormatError.
+    *entry* runs from its ``From `` line up to the next, or to the end of the file, where
+    an append that nobody finished may have left NULs or a part of ``From ``. Raises
+    FormatError where no envelope stands above it.
     """
     if not entry.startswith(b"From "):
         raise FormatError("an mbox entry begins with a From line")
-    data = unquote_from(_without_torn_from(entry[entry.find(b"\n") + 1 :]))
+    data = unquote_from(entry[entry.find(b"\n") + 1 :])
     envelope, start = split_block(data)
     stored = data[start:]
-    with contextlib.suppress(FormatError):
-        return Mail(envelope, _from_closed(stored, envelope.size))
-    changed = _without_client_headers(stored)
-    for candidate in changed:
-        with contextlib.suppress(FormatError):
-            return Mail(envelope, _from_closed(candidate, envelope.size))
-    if _has_body_length(stored):
-        # A client that takes Status, Content-Length or Lines of the sender's for its own
-        # lost them: what it left is the message now.
-        return Mail(envelope, _chopped(changed[0], 1))
-    raise FormatError(f"a message of {envelope.size} octets has {len(stored)} here")
+    mail = mail_of(envelope, stored, _CLOSINGS)
+    if mail.is_altered and (begun := _begun(stored)):
+        without = mail_of(envelope, stored[:-begun], _CLOSINGS)
+        return mail if without.is_altered else without
+    return mail
 
 
-def _from_closed(stored: bytes, size: int) -> bytes:
-    """Return the content that an entry's blank line, or two, ends; raises FormatError."""
-    try:
-        return from_lf(_chopped(stored, 1), size)
-    except FormatError:
-        for newlines in (2, 0):  # the content came without a line end, and is not LF form
-            content = _chopped(stored, newlines)
-            if len(content) == size:
-                return content
-        raise
+def is_mbox(head: bytes) -> bool:
+    """Tell whether a file that begins with *head* is an mbox.
 
-
-def _chopped(data: bytes, newlines: int) -> bytes:
-    return data[:-newlines] if newlines and data.endswith(b"\n" * newlines) else data
-
-
-def _without_torn_from(data: bytes) -> bytes:
-    """Return *data* without the From line that somebody began to append to it."""
-    for start in (b"F", b"Fr", b"Fro", b"From"):
-        if data.endswith(b"\n\n" + start):
-            return data[: -len(start)]
-    return data
-
-
-def _without_client_headers(data: bytes) -> list[bytes]:
-    """Return what *data* may have been before a mail client added its headers."""
-    head, blank, body = data.partition(b"\n\n")
-    kept = _CLIENT_HEADERS.sub(b"", head + b"\n")
-    # A message without any header got a blank line, too.
-    return [kept[:-1] + blank + body] if kept else [body, b"\n" + body]
-
-
-def _has_body_length(data: bytes) -> bool:
-    """Tell whether a mail client wrote into *data* how long the body is, and it is."""
-    head, _, body = data.partition(b"\n\n")
-    length = _BODY_LENGTH.search(head)
-    return length is not None and int(length[1]) == len(_chopped(body, 1))
-
-
-def mend(entry: bytes) -> tuple[int, bytes]:
-    """Return how much to keep of the last entry of an mbox, and what closes it.
-
-    Our own entry that a crash cut short was never acknowledged: nothing of it is kept.
-    Whatever else stands there is kept, up to the blank line that must end it.
+    A program may have put lines above the first entry of one that is ours.
     """
-    entry = _without_torn_from(entry)
-    try:
-        decode(entry)
-    except FormatError:
-        if is_torn(entry):
-            return 0, b""
-    return len(entry), b"\n\n"[min(2, len(entry) - len(entry.rstrip(b"\n"))) :]
+    return _DATED_FROM.match(head) is not None or _OUR_FROM.search(head) is not None
 
 
-def is_torn(entry: bytes) -> bool:
-    """Tell whether *entry* is the beginning, and no more, of an entry of ours."""
-    first, newline, data = entry.partition(b"\n")
-    if not newline:
-        return first.startswith(b"From ") or b"From ".startswith(first)
-    data = unquote_from(data)
+def is_torn(entry: bytes, before: int | None) -> bool:
+    """Tell whether *entry*, the last of its file, is the rest of an append of ours.
+
+    A lock of ours that nobody gave back tells how many octets of the entry, *before*,
+    stood there when that append began, None is without such a lock. With it, all that is
+    not as it was sent is torn. Without, what ends in its blank line may be a message that
+    somebody shortened, and is none.
+    """
+    was_unfinished = before is not None and before <= 0
+    data = unquote_from(entry[entry.find(b"\n") + 1 :])
     try:
         envelope, start = split_block(data)
     except FormatError:
-        *lines, last = re.sub(rb"\n[ \t]", b" ", data).split(b"\n")
-        if not all(map(bytes.startswith, lines, BLOCK_NAMES)):
-            return False
-        if len(lines) >= len(BLOCK_NAMES):  # a line may also end where the next was to fold
-            return len(lines) == len(BLOCK_NAMES) and not last
-        name = BLOCK_NAMES[len(lines)]
-        return last.startswith(name) or name.startswith(last)
-    return len(data) - start < envelope.size
+        begun = _is_begun(entry) or (was_unfinished and has_block(data))
+        return begun and (was_unfinished or not entry.endswith(b"\n\n"))
+    if not decode(entry).is_altered:
+        return False
+    is_cut = is_short(data[start:], envelope.size) and not entry.endswith(b"\n\n")
+    return was_unfinished or is_cut
+
+
+def mend(entry: bytes, before: int | None) -> Mended:
+    """Return what to do about the last entry of an mbox before the next is appended.
+
+    *before* is that of :func:`is_torn`. An append that nobody finished was not
+    acknowledged, and is cut off where a lock tells so; what looks like one is set aside.
+    Whatever else stands there stays, with a blank line behind it.
+    """
+    kept = entry.rstrip(b"\0")  # a power cut may leave the length and not the octets
+    if not kept:
+        return Mended(0)
+    was_unfinished = before is not None and before <= 0
+    if is_torn(kept, before):
+        return Mended(0, is_sure=was_unfinished)
+    begun = _begun(kept)
+    if begun and (before == len(kept) - begun or _is_whole(kept[:-begun])):
+        kept = kept[:-begun]
+    tail = kept[-2:]
+    return Mended(len(kept), b"\n\n"[len(tail) - len(tail.rstrip(b"\n")) :])
+
+
+def _is_whole(entry: bytes) -> bool:
+    try:
+        return not decode(entry).is_altered
+    except FormatError:
+        return False
+
+
+def _begun(data: bytes) -> int:
+    """Return how many octets at the end of *data* may be a new append's first ones.
+
+    Where a power cut left the length of a file and not its octets, these are NULs.
+    """
+    end = len(data.rstrip(b"\n"))
+    if data[:end].endswith(b"\0"):
+        return len(data) - len(data[:end].rstrip(b"\0"))
+    for start in (b"F", b"Fr", b"Fro", b"From"):
+        if data.endswith(b"\n\n" + start):
+            return len(start)
+    return 0
+
+
+def _is_begun(entry: bytes) -> bool:
+    """Tell whether *entry* is the beginning of one of ours, and ends within its block."""
+    first, newline, data = entry.partition(b"\n")
+    if not newline:
+        return first.startswith(b"From ") or b"From ".startswith(first)
+    *lines, last = re.sub(rb"\n[ \t]", b" ", data).split(b"\n")
+    if not all(map(bytes.startswith, lines, BLOCK_NAMES)):
+        return False
+    if len(lines) >= len(BLOCK_NAMES):  # a line may also end where the next was to fold
+        return len(lines) == len(BLOCK_NAMES) and not last
+    name = BLOCK_NAMES[len(lines)]
+    return last.startswith(name) or name.startswith(last)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from email.headerregistry import Address, Group
 
 _TOKEN = re.compile(
-    r'(?P<quoted>"[^"\\]*(?:\\.[^"\\]*)*"?)|(?P<comment>\([^()]*\)?)|(?P<angle><[^<>]*>?)'
-    r'|(?P<mark>[,;:])|(?P<atom>(?:[^\s"(<,;:\[\]]+|\[[^\[\]\s]*\]?|\])+)|(?P<blank>\s+)',
+    r'(?P<quoted>"[^"\\]*(?:\\.[^"\\]*)*"?)|(?P<comment>\([^()]*\)?)|(?P<angle><[^<>]*>)'
+    r'|(?P<mark>[,;:])|(?P<atom>(?:[^\s"(<,;:\[\]]+|\[[^\[\]\s]*\]?|\])+)|(?P<blank>\s+|<)',
     re.DOTALL,
 )
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
-from ..formats import eml
+from ..formats import HEAD, FormatError, eml
 from . import other_programs
 from .folders import find_folder
 from .json_lines import JsonLinesStore
 from .mbox import MboxStore
 from .one_mail import MailFileStore
-from .store import NothingYet, Store, StoreError
+from .store import NothingYet, Store, StoreError, open_regular
+
+_MARKS: dict[bytes, Callable[[str], Store]] = {
+    b'\n{"id": "': JsonLinesStore,
+    b"\nFrom ": MboxStore,
+}
 
 
 def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
@@ -27,11 +33,13 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
             return find_folder(path, recipient)
         if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path} is no regular file and no folder")
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
-            head = file.read(other_programs.HEAD)
+            head = file.read(HEAD)
     except (FileNotFoundError, NotADirectoryError):
         return NothingYet(path)
+    except FormatError as error:
+        raise StoreError(f"{path}: {error}") from None
     if not head:
         return NothingYet(path)
     if head.startswith(b"From ") or b"From ".startswith(head):
@@ -40,9 +48,8 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
         return JsonLinesStore(path)
     if eml.has_block(head) or other_programs.is_mail(head):
         return MailFileStore(path, status, head)
-    # Other lines may stand above the first of ours.
-    if b'\n{"id": "' in head:
-        return JsonLinesStore(path)
-    if b"\nFrom " in head:
-        return MboxStore(path)
+    # Other lines may stand above the first of ours, and the other's mark within a message.
+    marks = {head.find(mark): kind for mark, kind in _MARKS.items() if mark in head}
+    if marks:
+        return marks[min(marks)](path)
     raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")

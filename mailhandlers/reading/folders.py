@@ -22,6 +22,11 @@ class FolderStore(Store):
         self._suffix = suffix
         self._places = self._list()
 
+    @property
+    def is_maildir(self) -> bool:
+        """Whether the names of its files are those of a Maildir, without a suffix."""
+        return not self._suffix
+
     def newest_first(self) -> Iterator[Entry]:
         return self._entries(self._places)
 
@@ -34,7 +39,7 @@ class FolderStore(Store):
         return reversed([*self._entries(new)]), names
 
     def clear(self) -> None:
-        files.empty_folders(self.folders)
+        files.empty_folders(self.folders, self._suffix)
 
     def _list(self) -> dict[str, str]:
         """Return the path of each message by its name, which is without Maildir's flags."""
@@ -61,9 +66,9 @@ class FolderStore(Store):
 
     def _read(self, name: str, path: str) -> Mail:
         try:
-            return read_mail(path)
+            return read_mail(path, in_maildir=self.is_maildir)
         except GoneError:  # or a mail client moved it or marked it just now
-            return read_mail(self._list().get(name, path))
+            return read_mail(self._list().get(name, path), in_maildir=self.is_maildir)
 
 
 def find_folder(path: str, recipient: str | None) -> FolderStore:

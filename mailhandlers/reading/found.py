@@ -27,7 +27,7 @@ class Found:
         """Yield the messages that meet the criteria."""
         for mail in self.contents(entries):
             if self._criteria.allow(mail):
-                message = StoredMessage.parse(mail.content, mail.envelope)
+                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
                 del mail  # a generator that waits holds one message, not two
                 if self._criteria.match(message):
                     yield message

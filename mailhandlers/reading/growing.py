@@ -14,7 +14,7 @@ from ..formats import FormatError
 from ..formats.growing import backwards
 from ..mail import Mail
 from ..writing.appending import GrowingFile
-from .store import Entry, GoneError, Seen, Store
+from .store import Entry, GoneError, Seen, Store, open_regular
 
 _ANCHOR = 1 << 12
 
@@ -35,8 +35,11 @@ class GrowingStore(Store):
     growing_file: Callable[[str], GrowingFile]
 
     @abstractmethod
-    def parse(self, data: bytes, is_last: bool, written: float) -> Mail:
-        """Return what the octets of an entry hold; raises GoneError or FormatError."""
+    def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
+        """Return what the octets of an entry, from *start* on, hold.
+
+        *status* is that of the file. Raises GoneError or FormatError.
+        """
 
     def newest_first(self) -> Iterator[Entry]:
         for status, start, end in self._spans():
@@ -134,7 +137,7 @@ class GrowingStore(Store):
         if len(data) < end - start or not os.path.samestat(now, status):
             raise GoneError(self.path)
         try:
-            return self.parse(data, end == status.st_size, status.st_mtime)
+            return self.parse(data, start, status)
         except FormatError:
             if now.st_mtime_ns != status.st_mtime_ns:  # other octets than were found there
                 raise GoneError(self.path) from None
@@ -142,7 +145,7 @@ class GrowingStore(Store):
 
     def _open(self) -> BinaryIO:
         try:
-            return open(self.path, "rb", buffering=0)
+            return open_regular(self.path)
         except FileNotFoundError:
             raise GoneError(self.path) from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..formats import json_lines
 from ..mail import Mail
 from ..writing import appending
@@ -15,7 +17,7 @@ class JsonLinesStore(GrowingStore):
     entry_start = b""
     growing_file = staticmethod(appending.json_lines_file)
 
-    def parse(self, data: bytes, is_last: bool, written: float) -> Mail:
-        if not data.strip() or (is_last and not data.endswith(b"\n")):
+    def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
+        if not data.strip(b"\0\r\n\t ") or json_lines.is_torn(data.rstrip(b"\0")):
             raise GoneError(self.path)
         return json_lines.decode(data)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
+import os
 
-from ..formats import FormatError, eml, mbox
+from ..formats import FormatError, mbox
 from ..mail import Mail
-from ..writing import appending
+from ..writing import appending, locks
 from . import other_programs
 from .growing import GrowingStore
 from .store import GoneError
-
-# The blank line that ends an mbox entry, and how much of the next From line there may be.
-_CLOSED = re.compile(rb"\n\n(?:F|Fr|Fro|From)?\Z")
 
 
 class MboxStore(GrowingStore):
@@ -21,22 +19,19 @@ class MboxStore(GrowingStore):
     entry_start = b"From "
     growing_file = staticmethod(appending.mbox_file)
 
-    def parse(self, data: bytes, is_last: bool, written: float) -> Mail:
-        try:
-            mail = mbox.decode(data)
-        except FormatError:
-            if is_last and mbox.is_torn(data):
-                raise GoneError(self.path) from None
-            first, _, content = mbox.unquote_from(data).partition(b"\n")
-            if not first.startswith(b"From ") or eml.has_block(content):
-                raise
-        else:
-            if is_last and not _CLOSED.search(data[-6:]):
+    def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
+        if start + len(data) == status.st_size:
+            begun = locks.begun(f"{self.path}.lock", status)
+            if mbox.is_torn(data, None if begun is None else begun - start):
                 raise GoneError(self.path)
-            return mail
+        with contextlib.suppress(FormatError):
+            return mbox.decode(data)
+        first, _, content = mbox.unquote_from(data).partition(b"\n")
+        if not first.startswith(b"From "):
+            raise FormatError("no From line begins this mbox")
         when = other_programs.mbox_date(first)
         content = content.removesuffix(b"\n")
         envelope = other_programs.envelope(
-            content, self.path, written if when is None else when
+            content, self.path, status.st_mtime if when is None else when
         )
         return Mail(envelope, content)

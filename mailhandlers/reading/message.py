@@ -39,17 +39,22 @@ class StoredMessage(EmailMessage):
     envelope: Envelope
     """The SMTP facts; of another program's message what its headers tell."""
     original_content: bytes
-    """What the server received, byte for byte."""
+    """What the server received, byte for byte; what is there now, where it is altered."""
+    is_altered: bool
+    """Whether another program changed the message since the server received it."""
 
     def __init__(self, policy: EmailPolicy | None = None) -> None:
         super().__init__(policy or headers.POLICY)
         self.envelope = UNKNOWN
         self.original_content = b""
+        self.is_altered = False
         self._on_top = 0
         self._fields: dict[str, tuple[str, Field]] = {}
 
     @classmethod
-    def parse(cls, content: bytes, envelope: Envelope = UNKNOWN) -> StoredMessage:
+    def parse(
+        cls, content: bytes, envelope: Envelope = UNKNOWN, is_altered: bool = False
+    ) -> StoredMessage:
         """Return *content* as a message; never raises, whatever the bytes.
 
         Time and memory grow with the length, and no further.
@@ -57,6 +62,7 @@ class StoredMessage(EmailMessage):
         message = cls()
         message.envelope = envelope
         message.original_content = content
+        message.is_altered = is_altered
         if envelope.protocol:  # else another program's headers stand for it
             for name, value in block_headers(envelope):
                 _, _, folded = fold(f"{name}: {value}".encode()).partition(b": ")
@@ -163,11 +169,12 @@ class StoredMessage(EmailMessage):
 
     @cached_property
     def _pages(self) -> list[Page]:
-        if not self.html:
+        pages = [text for is_html, text in self._bodies if is_html]
+        if not pages:
             return []
         from .html_text import Page
 
-        return [Page(text) for is_html, text in self._bodies if is_html]
+        return [Page(text) for text in pages]
 
     # What EmailMessage offers, for messages that it would raise for
 

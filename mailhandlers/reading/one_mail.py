@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 from collections.abc import Iterator
 
-from ..formats import FormatError, eml
+from ..formats import HEAD, FormatError, eml
 from ..mail import Mail
 from ..writing import files
 from . import other_programs
-from .store import Entry, GoneError, Seen, Store
+from .store import Entry, GoneError, Seen, Store, open_regular
 
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
 
@@ -38,17 +39,21 @@ class MailFileStore(Store):
         files.remove([self.path])
 
 
-def read_mail(path: str) -> Mail:
-    """Return what a file with one message holds. Raises GoneError or FormatError."""
+def read_mail(path: str, *, in_maildir: bool = False) -> Mail:
+    """Return what a file with one message holds. Raises GoneError or FormatError.
+
+    What stands *in_maildir* is mail also without a header, unless it is no text.
+    """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read()
             written = os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         raise GoneError(path) from None
-    if eml.has_block(data):
+    with contextlib.suppress(FormatError):
         return eml.decode(data)
-    if not other_programs.is_mail(data[: other_programs.HEAD]):
+    head = data[:HEAD]
+    if b"\0" in head if in_maildir else not other_programs.is_mail(head):
         raise FormatError("no message begins like this")
     name = os.path.basename(path)
     second = _ARRIVAL.match(name)

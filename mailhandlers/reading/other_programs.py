@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from email.utils import getaddresses, mktime_tz, parsedate_tz
+from email.utils import mktime_tz, parsedate_tz
 
 from ..mail import Envelope
+from .addresses import addresses_in
 from .headers import PARSER_FAULTS
 from .message import StoredMessage
 
-HEAD = 1 << 16
-"""How many octets of a file are looked at, to tell what it is."""
 _FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
 _HEADER = re.compile(rb"(?:>?From [^\n]*\n)?" + _FIELD)
 # A line of some other file may have a colon, too; a message has one of these.
@@ -76,11 +75,8 @@ def _headers(content: bytes) -> bytes:
 
 
 def _addresses(values: Iterable[object]) -> list[str]:
-    texts = [str(value) for value in values]
-    try:
-        return list(dict.fromkeys(address for _, address in getaddresses(texts) if address))
-    except PARSER_FAULTS:
-        return []
+    found = (address for value in values for address in addresses_in(str(value)))
+    return list(dict.fromkeys(address for address in found if address != "<>"))
 
 
 def _moment(when: float) -> datetime:

@@ -18,7 +18,7 @@ from .plain_text import urls_in
 
 if TYPE_CHECKING:
     from .attachments import Attachment
-    from .message import StoredMessage
+    from .readable import Readable
 
 _TAGS, _EMPTY, _ATTRIBUTES = (
     frozenset(re.findall(r"\w+", words))
@@ -57,7 +57,7 @@ _PLAIN = (
 )
 
 
-def page(message: StoredMessage, remote: bool) -> str:
+def page(message: Readable, remote: bool) -> str:
     """Return the page; with *remote* its images may come from the web."""
     images = _Images(message, remote)
     body = _Body(images)
@@ -79,7 +79,7 @@ def page(message: StoredMessage, remote: bool) -> str:
 class _Images:
     """What may stand for the address of an image: itself, its octets, or nothing."""
 
-    def __init__(self, message: StoredMessage, remote: bool) -> None:
+    def __init__(self, message: Readable, remote: bool) -> None:
         self._remote = remote
         self._embedded: dict[str, Attachment] = {}
         for attachment in message.attachments:

@@ -76,11 +76,9 @@ def no_message(
         )
     )
     misses = [line for _, _, line in heapq.nlargest(_MOST_MISSES, others)]
-    text = f"no message in {path}"
+    text = f"no {'new ' if only_new else ''}message in {path}"
     if str(criteria):
         text += f" with {criteria}"
-    if only_new:
-        text += ", arriving from the 'with' line on"
     if timeout:
         text += f", in {timeout:g} s"
     if misses:

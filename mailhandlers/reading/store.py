@@ -5,10 +5,13 @@ Reading changes nothing and takes no lock. What is only half there is left out.
 
 from __future__ import annotations
 
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from ..formats import FormatError
 from ..mail import Mail
 
 
@@ -33,6 +36,19 @@ class Entry(NamedTuple):
 
 Seen = Any
 """What a store holds at some moment, for :meth:`Store.since`; None is nothing."""
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open the file *path*; never wait for somebody at the other end of a FIFO.
+
+    Raises OSError, and FormatError where it is no regular file.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FormatError("it is no regular file")
+    return open(fd, "rb", buffering=0)
 
 
 class Store(ABC):

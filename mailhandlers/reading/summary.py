@@ -12,13 +12,20 @@ from typing import Any
 
 from . import attachments, charsets, html_text  # noqa: F401
 from .headers import PARSER_FAULTS
-from .message import StoredMessage
+from .readable import Readable
 
 charsets.load()
 _LONGEST_DATE = 200
 
 
-def summary(message: StoredMessage) -> dict[str, Any]:
+KEYS = (
+    *("subject", "from", "to", "cc", "date", "message_id", "headers"),
+    *("text", "html", "links", "codes", "attachments"),
+)
+"""The keys of a record, in order."""
+
+
+def summary(message: Readable) -> dict[str, Any]:
     """Return the record, every key in it, None where there is nothing to tell."""
     headers = [[name, str(value)] for name, value in message.own_texts()]
     first = {name.lower(): value for name, value in reversed(headers)}

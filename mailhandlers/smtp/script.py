@@ -87,6 +87,8 @@ class Script:
         self._options = options
         self._empty_store = empty_store
         self._replies = Replies(options.replies)
+        self.on_refusal: Callable[[str], None] | None = None
+        """Called with a line for each command that a scripted reply refused."""
         self._auth = Auth(None if options.auth is None else Users(options.auth))
         self._begun: WeakSet[Session] = WeakSet()  # those that a MAIL put in a transaction
         self._without_smtputf8: WeakSet[SMTP] = WeakSet()
@@ -153,6 +155,8 @@ class Script:
         reply = self._next(verb, *args)
         if reply is not None and reply.refuses:
             status: Any = reply.text
+            if self.on_refusal is not None:
+                self.on_refusal(f"refused {verb} {args[0] if args else ''}: {reply.text}")
         else:
             work = self._work.get(verb)
             status = await work(server, session, envelope, *args) if work else MISSING

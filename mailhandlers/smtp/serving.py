@@ -7,6 +7,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -15,6 +17,7 @@ from aiosmtpd.smtp import SMTP
 from . import private
 
 _T = TypeVar("_T")
+_PAUSE = 0.1
 
 
 class LoopThread:
@@ -54,8 +57,12 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run *coroutine* in the loop, and return or raise what it does."""
+        return self.start(coroutine).result()
+
+    def start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run *coroutine* in the loop, and return the future of what it returns."""
         assert self._loop is not None, "hold the loop first"
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
 
 LOOP = LoopThread()
@@ -75,21 +82,51 @@ class Server:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._make_smtp = make_smtp
+        self._tls = tls
         self._connections: WeakSet[SMTP] = WeakSet()
+        self._beginning: set[asyncio.Task[None]] = set()
         LOOP.hold()
-        self._server = LOOP.run(self._listen(listening, tls))
+        # The socket takes clients already: nobody need wait until the loop knows it.
+        self._listening = _tcp(listening)
+        LOOP.start(self._listen())
 
     def stop(self) -> None:
         """Close the port and all connections, and wait for their sessions to end."""
         LOOP.run(self._close())
         LOOP.release()
 
-    async def _listen(
-        self, listening: socket.socket, tls: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(
-            self._connected, sock=listening, ssl=tls
-        )
+    async def _listen(self) -> None:
+        self._listening.setblocking(False)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._listening.fileno() >= 0:  # it isn't closed
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        """Take a client.
+
+        asyncio's own Server keeps no hold of one that never ends its TLS handshake, such as
+        one that speaks none: it would stay for a minute.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            client, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # too many files are open: to be asked at once again helps nobody
+            loop.remove_reader(self._listening)
+            loop.call_later(_PAUSE, self._go_on)
+            return
+        client.setblocking(False)
+        task = loop.create_task(self._begin(client))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):  # it hung up, or speaks no TLS
+            await loop.connect_accepted_socket(self._connected, client, ssl=self._tls)
 
     def _connected(self) -> SMTP:
         connection = self._make_smtp()
@@ -97,8 +134,13 @@ class Server:
         return connection
 
     async def _close(self) -> None:
-        self._server.close()
-        sessions = [task for c in self._connections if (task := private.session_task(c))]
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
+        await asyncio.sleep(0)  # one that is cancelled before it began leaves its socket open
+        for task in (beginning := [*self._beginning]):
+            task.cancel()
+        await asyncio.gather(*beginning, return_exceptions=True)
+        sessions = [s for c in self._connections if (s := private.session_task(c))]
         for connection in self._connections:
             if connection.transport is not None:
                 connection.transport.abort()  # type: ignore[attr-defined]
@@ -113,3 +155,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(address, family=family, backlog=100)
+
+
+def _tcp(listening: socket.socket) -> socket.socket:
+    """Return the same socket as one that knows it is TCP's.
+
+    asyncio turns off Nagle's algorithm, which costs 40 ms a session, for such alone, and
+    those of :func:`socket.create_server` don't say so.
+    """
+    family, kind = listening.family, listening.type
+    return socket.socket(family, kind, socket.IPPROTO_TCP, fileno=listening.detach())

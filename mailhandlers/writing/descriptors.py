@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY}
+"""What a file system says that doesn't know what it is asked for."""
 
 _MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
 _MOST_OCTETS = 1 << 20
@@ -50,12 +55,26 @@ def fsync(fd: int) -> None:
     if sys.platform == "darwin":  # whose fsync leaves data in the drive's cache
         import fcntl
 
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(fd)
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in NOT_SUPPORTED:  # as network disks say
+                raise
+    os.fsync(fd)
 
 
-def fsync_all(fds: Sequence[int]) -> None:
+def fsync_folder(fd: int) -> None:
+    """Wait until the disk has the names in a folder, where there is a way to ask for that."""
+    try:
+        fsync(fd)
+    except OSError as error:
+        # Some network and FUSE file systems can't, and keep names as they see fit.
+        if error.errno not in NOT_SUPPORTED:
+            raise
+
+
+def fsync_all(fds: Sequence[int], fsync: Callable[[int], None] = fsync) -> None:
     """Wait until the disk has all files. Raises the first OSError of any."""
     if not fds:
         return
@@ -63,12 +82,13 @@ def fsync_all(fds: Sequence[int]) -> None:
     started = time.perf_counter()
     fsync(first)
     if others and time.perf_counter() - started > _SLOW_FLUSH:
-        with ThreadPoolExecutor(_MOST_FLUSHES) as pool:
+        # Threads can't be had at a limit, nor while the program ends: then in turn, below.
+        with suppress(RuntimeError), ThreadPoolExecutor(_MOST_FLUSHES) as pool:
             for _ in pool.map(fsync, others):
                 pass
-    else:
-        for fd in others:
-            fsync(fd)
+            return
+    for fd in others:
+        fsync(fd)
 
 
 def start_writing(fds: Sequence[int]) -> None:

@@ -9,12 +9,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from . import locks
-from .descriptors import close_all, fsync_all, start_writing, write_all
+from .descriptors import (
+    NOT_SUPPORTED,
+    close_all,
+    fsync_all,
+    fsync_folder,
+    start_writing,
+    write_all,
+)
+from .links import folder_status, open_own
+from .pointers import Pointer, point
 from .undo import Undo
 
 Pieces = Sequence[bytes]
@@ -34,14 +42,6 @@ class NewFile(NamedTuple):
     pieces: Pieces
 
 
-class Pointer(NamedTuple):
-    """A symbolic link to put in place, atomically; names sort, the greatest stays."""
-
-    temporary: str
-    link: str
-    target: str
-
-
 class Disk:
     """How a store is written: whether to wait for the disk, and the files' permissions."""
 
@@ -51,6 +51,9 @@ class Disk:
         # Who may read the files may enter the folders.
         self._folder_mode = mode | (mode & 0o444) >> 2
         self._replaced: list[int] = []
+        # The files and folders whose names the disk has, by device and inode. One that is
+        # new to this process may be new on disk: another one was killed before its fsync.
+        self._known: set[tuple[int, int]] = set()
 
     def replace(self, path: str, temporary: str, pieces: Pieces) -> None:
         """Make *pieces* the content of the file *path*, atomically.
@@ -94,10 +97,12 @@ class Disk:
         is taken.
         """
         changed: dict[str, bool] = {}  # folders: in which order they are synced is the same
+        new = []
         with Undo() as undo:
             for folder in folders:
                 if self._make_folder(folder, undo):
                     changed[os.path.dirname(folder)] = True
+                    new.append(folder)
             for start in range(0, len(files), _MOST_OPEN):
                 some = files[start : start + _MOST_OPEN]
                 self._write_new([(file.temporary, file.pieces) for file in some], undo)
@@ -108,8 +113,11 @@ class Disk:
                 self._rename(file, last, undo)
                 changed |= {os.path.dirname(name): True for name in file.names}
             for pointer in pointers:
-                self._point(pointer, undo)
+                point(pointer, undo)
             self.sync_folders([*changed])
+        for folder in new:
+            with suppress(OSError):  # else it is looked at again
+                self._known.add(_identity(os.stat(folder)))
 
     def make_file(self, path: str) -> None:
         """Make an empty file, for programs that wait for one, where there is none.
@@ -150,7 +158,13 @@ class Disk:
             if self.sync:
                 start_writing(fds)
                 fsync_all(fds)
-        finally:
+        except BaseException:
+            with suppress(OSError):
+                close_all(fds)
+            raise
+        # What was fsynced is on disk, whatever a close says; else it may be the first to
+        # tell, on a network disk, that there was no room.
+        with suppress(*[OSError] * self.sync):
             close_all(fds)
 
     def _keep(self, path: str, name: str, undo: Undo) -> bool:
@@ -169,7 +183,7 @@ class Disk:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            with open(path, "rb") as file:
+            with open(open_own(path, os.O_RDONLY), "rb") as file:
                 self._write_new([(name, [file.read()])], undo)
         else:
             undo.add(os.unlink, name)
@@ -177,20 +191,21 @@ class Disk:
 
     def permit(self, fd: int) -> None:
         """Give the open file *fd* the permissions of a file of this store."""
-        if self.mode & 0o077:  # what was asked for, whatever the umask
-            os.fchmod(fd, self.mode)
+        if stat.S_IMODE(os.fstat(fd).st_mode) != self.mode:  # the umask took some away
+            with _where_there_are_permissions():
+                os.fchmod(fd, self.mode)
 
     def _make_folder(self, path: str, undo: Undo) -> bool:
-        """Make the folder *path*; return False where it is there already."""
-        if os.path.isdir(path):
-            return False
+        """Make the folder *path* where there is none; return False if the disk has its name."""
         try:
-            os.mkdir(path, self._folder_mode)
-        except FileExistsError:  # another server was faster
-            return False
-        undo.add(os.rmdir, path)
-        if self.mode & 0o077:
-            os.chmod(path, self._folder_mode)
+            return _identity(folder_status(path)) not in self._known
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another server was faster
+                os.mkdir(path, self._folder_mode)
+                undo.add(os.rmdir, path)
+        if stat.S_IMODE(folder_status(path).st_mode) != self._folder_mode:
+            with _where_there_are_permissions():
+                os.chmod(path, self._folder_mode)
         return True
 
     def _link(self, file: NewFile, name: str, undo: Undo) -> None:
@@ -213,21 +228,12 @@ class Disk:
         os.rename(file.temporary, name)
         undo.add(os.unlink, name)
 
-    def _point(self, pointer: Pointer, undo: Undo) -> None:
-        # Two processes may point at once: the lock makes the later message win.
-        folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            locks.wait_for(lambda: locks.try_flock(folder), pointer.link)
-            before = None
-            with suppress(FileNotFoundError):
-                before = os.readlink(pointer.link)
-            if before is None or before < pointer.target:
-                os.symlink(pointer.target, pointer.temporary)
-                undo.add(os.unlink, pointer.temporary)
-                os.replace(pointer.temporary, pointer.link)
-                undo.add(_point_back, pointer, before)
-        finally:
-            os.close(folder)
+    def sync_name(self, path: str, status: os.stat_result, *, is_new: bool = False) -> None:
+        """Wait until the disk has the name *path*, once for each file by its *status*."""
+        identity = _identity(status)
+        if is_new or identity not in self._known:
+            self.sync_folders([os.path.dirname(path)])
+            self._known.add(identity)
 
     def sync_folders(self, paths: Sequence[str]) -> None:
         """Wait until the disk has the names in the folders *paths*."""
@@ -235,10 +241,11 @@ class Disk:
             fds: list[int] = []
             try:
                 for path in paths[start : start + _MOST_OPEN]:
-                    fds.append(os.open(path, os.O_RDONLY))
-                fsync_all(fds)
+                    fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+                fsync_all(fds, fsync_folder)
             finally:
-                close_all(fds)
+                with suppress(OSError):
+                    close_all(fds)
 
 
 def check_writable(folder: str) -> None:
@@ -254,16 +261,32 @@ def remove(paths: Iterable[str]) -> None:
             os.unlink(path)
 
 
-def empty_folders(folders: Iterable[str]) -> None:
-    """Remove the files in *folders*, but for the hidden ones that are being written."""
+def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
+    """Remove the files in *folders* whose names end with *suffix*.
+
+    Hidden ones stay, which are being written. Raises OSError where a folder is the link of
+    another user to one.
+    """
     for folder in folders:
         with suppress(FileNotFoundError):
-            remove(f"{folder}/{name}" for name in os.listdir(folder) if name[0] != ".")
+            folder_status(folder)
+            names = os.listdir(folder)
+            remove(f"{folder}/{name}" for name in names if _is_shown(name, suffix))
 
 
-def _point_back(pointer: Pointer, before: str | None) -> None:
-    if before is None:
-        os.unlink(pointer.link)
-    else:
-        os.symlink(before, pointer.temporary)
-        os.replace(pointer.temporary, pointer.link)
+def _is_shown(name: str, suffix: str) -> bool:
+    return name.endswith(suffix) and not name.startswith(".")
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _where_there_are_permissions() -> Iterator[None]:
+    """Go on where a file system, as FAT, has no permissions to give to a single file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EPERM, *NOT_SUPPORTED}:
+            raise

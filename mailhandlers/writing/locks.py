@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import struct
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+
+from .links import make_link
 
 try:
     import fcntl
@@ -19,50 +22,88 @@ except ImportError:  # Windows can import the package, for its reader
 LOCK_TIMEOUT = 10.0
 """How long a lock is waited for, in seconds."""
 
+_OURS = re.compile(r"mailhandlers\.\d+(?:\.(\d+)\.(\d+))?\Z")
+# A dotlock of ours for another inode is of a file that was rotated away: whoever has it is
+# done within seconds, or dead.
+_LONGEST_HELD = 60.0
+# What symlink(2) says where there are none, as on FAT and exFAT.
+_NO_SYMLINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
 
 class LockTimeoutError(OSError):
     """Another program held the lock for all of :data:`LOCK_TIMEOUT`."""
 
 
+def deadline() -> float:
+    """Return the moment until which a lock is waited for."""
+    return time.monotonic() + LOCK_TIMEOUT
+
+
 class FileLock:
     """A lock of flock(2), which is the open file's."""
 
-    def acquire(self, fd: int, path: str) -> None:
-        """Lock the file *path*, open as *fd*. Raises LockTimeoutError."""
-        wait_for(lambda: try_flock(fd), path)
+    def wait_to_make(self, path: str, until: float) -> None:
+        """Wait until the file *path*, which isn't there, may be made."""
+
+    def acquire(self, fd: int, path: str, until: float) -> int | None:
+        """Lock the file *path*, open as *fd*. Raises LockTimeoutError.
+
+        Returns how long the file was when the last who had this lock began to append, if it
+        ended without giving the lock back; None where all did, or where that isn't known.
+        """
+        wait_for(lambda: try_flock(fd), path, until)
+        return None
 
     def release(self, fd: int, path: str) -> None:
         """Give the lock back, and close *fd*."""
-        os.close(fd)
+        with suppress(OSError):  # what was written is on disk, or was taken back
+            os.close(fd)
 
 
 class MboxLock(FileLock):
-    """The locks that mutt, Dovecot and :mod:`mailbox` honour: fcntl's and the dotlock."""
+    """The locks that mutt, Dovecot and :mod:`mailbox` honour: fcntl's and the dotlock.
 
-    def acquire(self, fd: int, path: str) -> None:
-        """Have both locks of the file *path*, open as *fd*. Raises LockTimeoutError."""
-        dotlock = f"{path}.lock"
-        wait_for(lambda: _fcntl_lock(fd) and self._dotlock(fd, dotlock), path)
+    The dotlock is a symbolic link, or a file where there can be none, that tells whose it
+    is: the process, the inode of the mbox, and its length before the append. A server that
+    was killed leaves it, and mail clients wait for it until the next message, or the next
+    start of a server, takes it away. Whoever takes it away knows by it what was unfinished.
+    """
+
+    def __init__(self) -> None:
+        self._mine = ""
+        self._begun: int | None = None
+
+    def wait_to_make(self, path: str, until: float) -> None:
+        """Wait for the dotlock of another program: it may be about to make the file."""
+        lock = f"{path}.lock"
+        wait_for(lambda: not os.path.lexists(lock) or _OURS.match(_owner(lock)), path, until)
+
+    def acquire(self, fd: int, path: str, until: float) -> int | None:
+        """Have both locks of the file *path*, open as *fd*, as :class:`FileLock` has one."""
+        wait_for(
+            lambda: _fcntl_lock(fd) and self._have_dotlock(fd, f"{path}.lock"), path, until
+        )
+        return self._begun
 
     def release(self, fd: int, path: str) -> None:
-        """Give both back, and close *fd*."""
+        """Give both back, and close *fd*. Raises nothing."""
         with suppress(OSError):
-            os.unlink(f"{path}.lock")
-        os.close(fd)
+            if _owner(f"{path}.lock") == self._mine:
+                os.unlink(f"{path}.lock")
+        super().release(fd, path)
 
-    @staticmethod
-    def _dotlock(fd: int, path: str) -> bool:
-        """Try to make the dotlock: a symbolic link that tells whose it is."""
-        owner = f"mailhandlers.{os.getpid()}"
-        try:
-            os.symlink(owner, path)
-        except FileExistsError:
-            # We hold the fcntl lock, without which none of ours makes a dotlock: one of
-            # ours is a dead process's.
-            if os.path.islink(path) and os.readlink(path).startswith("mailhandlers."):
+    def _have_dotlock(self, fd: int, path: str) -> bool:
+        status = os.fstat(fd)
+        self._begun = None
+        if _is_abandoned(path, status):
+            self._begun = begun(path, status)
+            with suppress(FileNotFoundError):
                 os.unlink(path)
-                os.symlink(owner, path)
-                return True
+        length = status.st_size if self._begun is None else min(self._begun, status.st_size)
+        self._mine = f"mailhandlers.{os.getpid()}.{status.st_ino}.{length}"
+        try:
+            _make_dotlock(self._mine, path)
+        except FileExistsError:
             _fcntl_unlock(fd)  # whoever has the dotlock may wait for this one
             return False
         except PermissionError:  # a spool folder that only its group may write
@@ -70,16 +111,81 @@ class MboxLock(FileLock):
         return True
 
 
-def wait_for(attempt: Callable[[], bool], path: str) -> None:
+def begun(dotlock: str, status: os.stat_result) -> int | None:
+    """Return how long the mbox of this *status* was before an append that hasn't ended.
+
+    None where no *dotlock* of ours is there, or where it is of another file.
+    """
+    match = _OURS.match(_owner(dotlock))
+    if match is None or match[1] is None or int(match[1]) != status.st_ino:
+        return None
+    with suppress(OSError):
+        # Another user's would have us take whole messages for unfinished ones.
+        if os.lstat(dotlock).st_uid in (os.geteuid(), 0, status.st_uid):
+            return int(match[2])
+    return None
+
+
+def _is_abandoned(dotlock: str, status: os.stat_result) -> bool:
+    """Tell whether *dotlock* is ours and nobody has it, who has the fcntl lock already."""
+    match = _OURS.match(_owner(dotlock))
+    if match is None:
+        return False
+    if match[1] is None or int(match[1]) == status.st_ino:
+        return True  # without the fcntl lock of this file, which we have, nobody makes it
+    with suppress(OSError):
+        return time.time() - os.lstat(dotlock).st_mtime > _LONGEST_HELD
+    return False
+
+
+def _make_dotlock(owner: str, path: str) -> None:
+    try:
+        make_link(owner, path)
+    except OSError as error:
+        if error.errno not in _NO_SYMLINKS:
+            raise
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(fd, owner.encode())
+        except OSError:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+
+
+def _owner(dotlock: str) -> str:
+    """Return what a dotlock says of whose it is; empty where there is none, or unknown."""
+    try:
+        return os.readlink(dotlock)
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        pass
+    with suppress(OSError):
+        fd = os.open(dotlock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return os.read(fd, 100).decode("ascii", "replace")
+        finally:
+            os.close(fd)
+    return ""
+
+
+def wait_for(attempt: Callable[[], object], path: str, until: float | None = None) -> None:
     """Call *attempt* until it has the lock, for :data:`LOCK_TIMEOUT` at most."""
-    deadline = time.monotonic() + LOCK_TIMEOUT
+    until = deadline() if until is None else until
     pause = 0.0005
     while not attempt():
-        if time.monotonic() > deadline:
-            message = f"another program holds the lock for {LOCK_TIMEOUT:.0f} s"
-            raise LockTimeoutError(errno.EAGAIN, message, path)
+        check(until, path, "another program holds the lock")
         time.sleep(pause * (1 + random.random()))
         pause = min(pause * 2, 0.02)
+
+
+def check(until: float, path: str, why: str) -> None:
+    """Raise LockTimeoutError where the moment *until* is over."""
+    if time.monotonic() > until:
+        message = f"{why}, for {LOCK_TIMEOUT:.0f} s"
+        raise LockTimeoutError(errno.EAGAIN, message, path)
 
 
 def try_flock(fd: int) -> bool:

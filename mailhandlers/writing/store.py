@@ -33,6 +33,8 @@ class Store:
     """Remove all mails; raises OSError."""
     tidy_up: Callable[[], None]
     """Do what no reply need wait for; raises nothing."""
+    is_quick: bool = False
+    """Whether writing waits for neither the disk nor a lock, and two threads may write."""
 
     def commit(self, mails: Sequence[Mail]) -> list[str]:
         """Write *mails*; return the SMTP reply to each. Never raises.
@@ -55,23 +57,26 @@ class Store:
         """Empty the store; return the SMTP reply to it. Never raises."""
         try:
             self.empty()
-        except OSError as error:
-            path, cause = error.filename or self.path, error.strerror
-            _log.error("%s: %s; the store is not emptied: %s", path, cause, NOT_EMPTIED)
+        except Exception as error:  # noqa: BLE001 - as in commit
+            self._log(error, "the store is not emptied", NOT_EMPTIED)
             return [NOT_EMPTIED]
         return [STORED]
 
     def refusal(self, mail: Mail, error: Exception) -> str:
         """Return the SMTP reply to a *mail* that *error* kept out, and log why."""
-        foreseen = isinstance(error, (OSError, MemoryError))
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         reply = DISK_FULL if full else FAILED
+        self._log(error, f"refused mail from {mail.envelope.mail_from!a}", reply)
+        return reply
+
+    def _log(self, error: Exception, consequence: str, reply: str) -> None:
+        """Say why, in one line; with the place in this program where nobody foresaw it."""
+        foreseen = isinstance(error, (OSError, MemoryError))
         _log.error(
-            "%s: %s; refused mail from %a: %s",
+            "%s: %s; %s: %s",
             getattr(error, "filename", None) or self.path,
             getattr(error, "strerror", None) or type(error).__name__,
-            mail.envelope.mail_from,
+            consequence,
             reply,
             exc_info=None if foreseen else error,
         )
-        return reply

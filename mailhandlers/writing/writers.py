@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -33,9 +33,10 @@ Written = Callable[[list[str]], object]
 IDLE_SECONDS = 2.0
 """How long a thread waits for its next job before it ends."""
 CHILD_SECONDS = 60.0
-"""How long a child may take for a batch; a lock alone may take 10 seconds."""
+"""How long a child may take for a batch, beside a second a mebibyte; a lock may take 10."""
 
 _SIZE = 4
+_PIECE = 1 << 20
 
 
 class WriterThread:
@@ -122,7 +123,7 @@ class WriterThread:
 def _run(work: Callable[[], object], done: Future[object]) -> None:
     try:
         done.set_result(work())
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - it is the caller's, who waits for it
         done.set_exception(error)
 
 
@@ -143,6 +144,8 @@ class WriterProcess(asyncio.Protocol):
         self._connection = connection
         self._thread = thread
         self._transport: asyncio.WriteTransport | None = None
+        self._unsent: Iterator[bytes] = iter(())
+        self._takes_more = True
         self._received = b""
         self._batch: tuple[Sequence[Mail], Written] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -167,12 +170,26 @@ class WriterProcess(asyncio.Protocol):
             self._thread.commit(mails, written)
             return
         self._batch = mails, written
+        size = sum(len(mail.content) for mail in mails)
         self._deadline = asyncio.get_running_loop().call_later(
-            CHILD_SECONDS, self._transport.abort
+            CHILD_SECONDS + size / _PIECE, self._transport.abort
         )
-        header = json.dumps([mail.envelope.to_dict() for mail in mails]).encode()
-        contents = (mail.content for mail in mails)
-        self._transport.write(b"".join([len(header).to_bytes(_SIZE, "big"), header, *contents]))
+        self._unsent = _pieces_of(mails)
+        self._send()
+
+    def _send(self) -> None:
+        """Send what the child takes now: to copy all of a large message takes long."""
+        while self._takes_more and self._transport and (piece := next(self._unsent, None)):
+            self._transport.write(piece)
+
+    def pause_writing(self) -> None:
+        """Wait with the next piece: asyncio calls this."""
+        self._takes_more = False
+
+    def resume_writing(self) -> None:
+        """Go on with the next piece: asyncio calls this."""
+        self._takes_more = True
+        self._send()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note how to write to the child: asyncio calls this."""
@@ -211,6 +228,19 @@ class WriterProcess(asyncio.Protocol):
         self._connection.close()
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
+
+
+def _pieces_of(mails: Sequence[Mail]) -> Iterator[bytes]:
+    header = json.dumps([mail.envelope.to_dict() for mail in mails]).encode()
+    first = [len(header).to_bytes(_SIZE, "big"), header]
+    if all(len(mail.content) <= _PIECE for mail in mails):
+        first += [mail.content for mail in mails]
+        mails = ()
+    yield b"".join(first)
+    for mail in mails:
+        view = memoryview(mail.content)
+        for start in range(0, len(view), _PIECE):
+            yield bytes(view[start : start + _PIECE])
 
 
 def _serve(connection: socket.socket, store: Store) -> NoReturn:

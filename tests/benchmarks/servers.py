@@ -1,35 +1,44 @@
-"""A stock aiosmtpd command, its load, and what both cost."""
+"""Stock aiosmtpd commands: which handler, of which version, and how one is run."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import smtplib
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 HOST = "127.0.0.1"
-OCTETS = 2000
-MIB = 1 << 20
 # As it is for users: with the compiled modules that Python keeps.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 ENVIRONMENT["PYTHONPATH"] = str(Path(__file__).parent)  # for the bare handlers
+_BESIDE = ", beside"
 
 
 class Target(NamedTuple):
-    """A handler under the stock command."""
+    """A handler under the stock command, of the version that *python* has installed."""
 
     name: str
     classpath: str
     args: tuple[str, ...] = ()
+    python: str = sys.executable
+
+    @property
+    def handler(self) -> str:
+        """The name of the handler, which its two versions share."""
+        return self.name.removesuffix(_BESIDE)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is of the version that ours is compared with."""
+        return self.name.endswith(_BESIDE)
 
 
 SINK = Target("Sink", "aiosmtpd.handlers.Sink")
@@ -38,15 +47,55 @@ BARE = [
     Target("bare append", "bare.Append", ("store",)),
     Target("bare file", "bare.File", ("store",)),
 ]
-HANDLERS = [
+_HANDLERS = [
     Target(name, f"mailhandlers.{name}", ("store",))
     for name in ("MailFile", "MboxSink", "MaildirSink", "JsonLines", "PerRecipientDir")
 ]
 
 
-def with_uvloop(target: Target) -> Target:
-    """Return *target* with ``loop=uvloop``."""
-    return target._replace(args=(*target.args, "loop=uvloop"))
+def handlers(beside: str | None) -> list[Target]:
+    """Return the five handlers, each followed by that of the interpreter *beside*, if any."""
+    if beside is None:
+        return _HANDLERS
+    pairs = [
+        (ours, ours._replace(name=ours.name + _BESIDE, python=beside)) for ours in _HANDLERS
+    ]
+    return [target for pair in pairs for target in pair]
+
+
+def with_uvloop(targets: Iterable[Target]) -> list[Target]:
+    """Return *targets* with ``loop=uvloop``."""
+    return [target._replace(args=(*target.args, "loop=uvloop")) for target in targets]
+
+
+# The folder of the package is found, not imported, as the server will find it.
+_TELL = """
+import importlib.metadata as m, importlib.util as u, platform
+print(u.find_spec("mailhandlers").origin)
+print(f"Python {platform.python_version()}, aiosmtpd {m.version('aiosmtpd')}")
+"""
+
+
+def _told(python: str, *options: str, folder: str | None = None) -> list[str]:
+    command = [python, *options, "-c", _TELL]
+    try:
+        text = subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, text=True)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{python} can't find mailhandlers and aiosmtpd: see above") from error
+    return text.splitlines()
+
+
+@cache
+def version(python: str) -> list[str]:
+    """Return the file of the mailhandlers installed for *python*, and what it runs on."""
+    return _told(python, "-I")  # neither a PYTHONPATH nor the working directory counts
+
+
+def _check_version(target: Target, folder: str) -> None:
+    """Exit where a server of *target*, run in *folder*, would load another version."""
+    loaded, installed = _told(target.python, folder=folder)[0], version(target.python)[0]
+    if loaded != installed:
+        raise SystemExit(f"{target.name} would load {loaded} instead of {installed}")
 
 
 class Running(NamedTuple):
@@ -54,26 +103,29 @@ class Running(NamedTuple):
 
     process: subprocess.Popen[bytes]
     port: int
+    start_seconds: float
 
 
 @contextmanager
 def running(target: Target) -> Iterator[Running]:
     """Run *target* on a free port, in a new folder here that stays."""
     folder = tempfile.mkdtemp(dir=Path.cwd())
+    if target.classpath.startswith("mailhandlers."):
+        _check_version(target, folder)
     os.sync()  # what was written before is not this one's to pay for
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-        free.close()
-        command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}"]
-        command += ["-c", target.classpath, *target.args]
-        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT)
-        try:
-            _wait_for(port, process)
-            yield Running(process, port)
-        finally:
-            process.kill()
-            process.wait()
+    command = [target.python, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}"]
+    command += ["-c", target.classpath, *target.args]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT)
+    try:
+        _wait_for(port, process)
+        yield Running(process, port, time.perf_counter() - begun)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -85,75 +137,3 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise SystemExit(f"{process.args!r} ended with {process.returncode}")
-
-
-def start_seconds(target: Target) -> float:
-    """Return how long *target* takes to open its port."""
-    begun = time.perf_counter()
-    with running(target):
-        return time.perf_counter() - begun
-
-
-def throughput(port: int, sessions: int, messages: int) -> float:
-    """Return messages a second, each over a connection of its own."""
-    seconds = _smtp_source(port, sessions, messages, OCTETS)
-    os.sync()  # what this one left in memory is not the next one's to pay for
-    return messages / seconds
-
-
-class Large(NamedTuple):
-    """What one large message cost."""
-
-    seconds: float
-    peak_mib: float
-    noop_seconds: float
-
-
-def large(target: Target, octets: int) -> Large:
-    """Send one message; meanwhile watch the memory, and wait for NOOPs elsewhere."""
-    with running(target) as server:
-        _smtp_source(server.port, 1, 1, OCTETS)
-        done = threading.Event()
-        waits: list[float] = []
-        sizes: list[float] = []
-        watchers = [
-            threading.Thread(target=_ask, args=(server.port, done, waits)),
-            threading.Thread(target=_weigh, args=(server.process.pid, done, sizes)),
-        ]
-        for watcher in watchers:
-            watcher.start()
-        seconds = _smtp_source(server.port, 1, 1, octets)
-        done.set()
-        for watcher in watchers:
-            watcher.join()
-        return Large(seconds, max(sizes), max(waits))
-
-
-def _smtp_source(port: int, sessions: int, messages: int, octets: int) -> float:
-    program = shutil.which("smtp-source", path=f"{os.defpath}:/usr/sbin:{os.environ['PATH']}")
-    if program is None:
-        raise SystemExit("smtp-source is missing: install Debian's package postfix")
-    command = [program, "-4", "-s", str(sessions), "-m", str(messages), "-l", str(octets)]
-    begun = time.perf_counter()
-    subprocess.run([*command, f"{HOST}:{port}"], check=True)
-    return time.perf_counter() - begun
-
-
-def _ask(port: int, done: threading.Event, waits: list[float]) -> None:
-    with smtplib.SMTP(HOST, port) as client:
-        while not done.wait(0.005):
-            begun = time.perf_counter()
-            client.noop()
-            waits.append(time.perf_counter() - begun)
-
-
-def _weigh(pid: int, done: threading.Event, sizes: list[float]) -> None:
-    """Note the memory of a process and its children, shared pages counted once."""
-    while not done.wait(0.01):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        sizes.append(sum(_pss(process) for process in [str(pid), *children]) / MIB)
-
-
-def _pss(pid: str) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024

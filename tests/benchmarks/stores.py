@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import mailbox
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+
+import servers
 
 from mailhandlers import Envelope, StoredMessage, read_latest
 from mailhandlers.formats import eml, json_lines, mbox
@@ -43,7 +47,7 @@ def _fill(folder: Path, count: int, suffix: str) -> None:
         file.write_bytes(b"".join(eml.encode(Mail(envelope, _CONTENT))))
 
 
-def make(name: str, path: Path, count: int) -> None:
+def _make(name: str, path: Path, count: int) -> None:
     """Fill the store of the handler *name* with *count* messages."""
     if name == "MailFile":
         path.write_bytes(b"".join(eml.encode(_MAIL)))
@@ -73,13 +77,13 @@ def _of_mailbox_maildir(path: Path) -> None:
     _ = box[max(box.keys())]
 
 
-STANDARD_LIBRARY: dict[str, Callable[[Path], None]] = {
+_STANDARD_LIBRARY: dict[str, Callable[[Path], None]] = {
     "MboxSink": _of_mailbox_mbox,
     "MaildirSink": _of_mailbox_maildir,
 }
 
 
-def seconds(read: Callable[[Path], object], path: Path, repeat: int = 5) -> float:
+def _seconds(read: Callable[[Path], object], path: Path, repeat: int = 5) -> float:
     """Return the shortest of some readings, with a warm cache."""
     times = []
     for _ in range(repeat):
@@ -89,6 +93,24 @@ def seconds(read: Callable[[Path], object], path: Path, repeat: int = 5) -> floa
     return min(times)
 
 
-def ours(path: Path) -> object:
+def _ours(path: Path) -> object:
     """Read the latest message."""
     return read_latest(path)
+
+
+def latest(options: argparse.Namespace) -> None:
+    """Print how long read_latest takes in stores of growing size."""
+    counts = [count for count in (100, 10_000, 1_000_000) if count <= options.most]
+    print("\nread_latest, in milliseconds (the standard library's mailbox in brackets):")
+    print(f"  {'messages':16}" + "".join(f"{count:>22,}" for count in counts))
+    for target in servers.handlers(None):
+        row = f"  {target.name:16}"
+        for count in counts:
+            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+                path = Path(folder) / "store"
+                _make(target.name, path, count)
+                cell = f"{1000 * _seconds(_ours, path):.2f}"
+                if other := _STANDARD_LIBRARY.get(target.name):
+                    cell += f" [{1000 * _seconds(other, path, repeat=1):.2f}]"
+            row += f"{cell:>22}"
+        print(row, flush=True)

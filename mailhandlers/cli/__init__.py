@@ -1,0 +1,1 @@
+"""The shell's reader: the command ``mailhandlers``, a module for each of its commands."""

@@ -1,0 +1,78 @@
+"""The arguments that several commands share: a store, criteria, a time, what to print."""
+
+from __future__ import annotations
+
+import math
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from ..reading.criteria import Wanted
+from .views import VIEWS
+
+
+def add_store(parser: ArgumentParser, name: str = "store") -> None:
+    """Add the path of a store."""
+    parser.add_argument(
+        name,
+        metavar=name.upper(),
+        help="a store of any handler, or another program's mail: Maildir, mbox, .eml",
+    )
+
+
+def add_criteria(parser: ArgumentParser) -> None:
+    """Add the criteria, which :func:`criteria` reads."""
+    group = parser.add_argument_group("which messages", "all that is given must be true")
+    group.add_argument("--to", metavar="ADDRESS", help="one of the envelope's recipients")
+    group.add_argument("--mail-from", metavar="ADDRESS", help="the envelope's sender")
+    group.add_argument("--subject", metavar="TEXT", help="the whole subject")
+    group.add_argument(
+        "--matching",
+        metavar="REGEX",
+        type=_pattern,
+        help="a Python regular expression, searched in headers and text",
+    )
+
+
+def criteria(options: Namespace) -> Wanted:
+    """Return the criteria that were given, as keywords for an :class:`.Inbox`."""
+    return {
+        "to": options.to,
+        "mail_from": options.mail_from,
+        "subject": options.subject,
+        "matching": options.matching,
+    }
+
+
+def add_timeout(parser: ArgumentParser, default: float | None, meaning: str) -> None:
+    """Add ``--timeout``, whose help is *meaning*."""
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=default, help=meaning
+    )
+
+
+def add_print(parser: ArgumentParser, otherwise: str) -> None:
+    """Add ``--print``; without it, *otherwise* is printed."""
+    parser.add_argument(
+        "--print",
+        dest="view",
+        choices=VIEWS,
+        help=f"what to print of a message: {', '.join(VIEWS)} (default: {otherwise})",
+        metavar="WHAT",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ArgumentTypeError(f"{text!r} is no number of seconds, such as 0.5 or 10")
+    return seconds
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None

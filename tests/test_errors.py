@@ -1,0 +1,287 @@
+"""An error at any step of a write: 451, and the store stays as it was."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty import CALLS, Disk
+from support import (
+    FAILED,
+    FULL,
+    HELLO,
+    JSON_LINES,
+    KIND,
+    MBOX,
+    Client,
+    Kind,
+    contents,
+    controlled,
+    expected,
+    made,
+    tree,
+)
+from test_envelope import EXAMPLE
+
+import mailhandlers
+from mailhandlers import handlers
+from mailhandlers.mail import Mail
+from mailhandlers.writing.undo import Undo
+
+REPLIES = {
+    errno.EINVAL: FAILED,
+    errno.EIO: FAILED,
+    errno.EMFILE: FAILED,
+    errno.ENOBUFS: FAILED,
+    errno.ENOSYS: FAILED,
+    errno.EROFS: FAILED,
+    errno.EDQUOT: FULL,
+    errno.ENOSPC: FULL,
+}
+
+
+def test_an_error_at_any_step_is_451_and_the_store_stays_as_it_was(
+    kind: Kind, store: Path, disk: Disk
+) -> None:
+    refused = set()
+    with disk.serving(kind, store) as server, server.client() as client:
+        assert client.send(b"0\r\n") == "250 OK"
+        for call in CALLS:
+            happened = 1
+            for number in itertools.count(1):
+                if not happened:
+                    break
+                before, kept = tree(store.parent), contents(store)
+                disk.fail(call, number)
+                content = b"%d. %a\r\n" % (number, call)
+                reply = client.send(content, to=["bob@example.com", f"{call}{number}@x"])
+                happened = disk.failed()
+                if reply == "250 OK":
+                    assert contents(store) == expected(kind, *kept, content)
+                else:
+                    assert reply.startswith(FAILED)
+                    assert (call, number, tree(store.parent)) == (call, number, before)
+                    refused.add(call)
+            assert reply == "250 OK"
+        assert not [name for name in tree(store.parent) if name.endswith((".tmp", ".lock"))]
+        assert refused >= {"fsync", "open", "writev"}
+        assert "Traceback" not in server.errors()
+
+
+def test_a_disk_that_fails_for_good_is_451_until_it_works_again(
+    kind: Kind, store: Path, disk: Disk
+) -> None:
+    with disk.serving(kind, store) as server, server.client() as client:
+        assert client.send(b"0\r\n") == "250 OK"
+        before = tree(store.parent)
+        for call in ("fsync", "writev", "open"):
+            disk.fail(call, lasting=True)
+            for _ in range(2):
+                assert client.send(to=["bob@example.com", "new@x"]).startswith(FAILED)
+                assert (call, tree(store.parent)) == (call, before)
+            assert disk.failed()
+        assert client.send(b"1\r\n") == "250 OK"
+    assert contents(store) == expected(kind, b"0\r\n", b"1\r\n")
+
+
+def test_the_reply_tells_whether_the_disk_is_full(kind: Kind, store: Path, disk: Disk) -> None:
+    with disk.serving(kind, store) as server, server.client() as client:
+        for number, (error, reply) in enumerate(REPLIES.items()):
+            disk.fail("fsync", error=error)
+            assert (error, client.send()[: len(reply)]) == (error, reply)
+            assert disk.failed()
+            log = server.errors().splitlines()
+            assert len(log) == number + 1
+            assert log[-1].startswith("ERROR:mailhandlers:")
+            assert os.strerror(error) in log[-1]
+            assert "eva@example.com" in log[-1]
+            assert client.send() == "250 OK"
+
+
+@pytest.mark.parametrize("error", ["ZeroDivisionError", "MemoryError"])
+def test_an_error_nobody_foresaw_is_451_and_the_next_message_is_stored(
+    kind: Kind, store: Path, disk: Disk, error: str
+) -> None:
+    with disk.serving(kind, store) as server, server.client() as client:
+        disk.fail("writev", error=error)
+        assert client.send().startswith(FAILED)
+        assert disk.failed()
+        # Whoever has to mend the program needs the place; nobody can mend the memory.
+        assert ("Traceback" in server.errors()) == (error == "ZeroDivisionError")
+        assert server.errors().count("refused mail from") == 1
+        assert client.send() == "250 OK"
+    assert contents(store) == [HELLO]
+
+
+def test_one_message_that_fails_refuses_no_other_of_its_batch(
+    kind: Kind, store: Path, disk: Disk
+) -> None:
+    with disk.serving(kind, store) as server:
+        clients = [server.client() for _ in range(4)]
+        with disk.stopped():
+            clients[0].submit(b"0\r\n")
+            disk.wait_for_writer()
+            for number, client in enumerate(clients[1:], 1):
+                client.submit(b"%d\r\n" % number)
+            disk.wait_for_messages(4)
+            disk.fail("writev")  # the batch's, which then is written message by message
+        assert [client.reply() for client in clients] == ["250 OK"] * 4
+        assert disk.failed()
+        assert server.errors() == ""
+    assert contents(store) == expected(kind, *(b"%d\r\n" % number for number in range(4)))
+
+
+def test_an_error_in_emptying_the_store_is_451_and_the_next_attempt_works(
+    kind: Kind, store: Path, disk: Disk
+) -> None:
+    call = "ftruncate" if kind in (MBOX, JSON_LINES) else "unlink"
+    with disk.serving(kind, store, "rset=clear") as server, server.client() as client:
+        for error in (str(errno.EIO), "ZeroDivisionError"):
+            assert client.send() == "250 OK"
+            disk.fail(call, error=error)
+            assert client.command("RSET").startswith(FAILED)
+            assert contents(store) == [HELLO]
+            assert client.command("RSET").startswith("250")
+            assert contents(store) == []
+        log = server.errors()
+    assert log.count("the store is not emptied") == 2
+    assert log.count("Traceback") == 1
+
+
+def test_an_error_nobody_foresaw_on_the_way_to_the_store_is_451(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(handlers, "envelope_of", None)
+    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+        assert client.send().startswith(FAILED)
+    assert contents(store) == []
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+ONE = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
+
+
+def fail(*args: Any) -> None:
+    raise OSError(errno.EIO, "the end")
+
+
+def fail_at_one(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, **broken: Callable[..., object]
+) -> None:
+    """Have *handler* fail to write a message, with functions of os *broken*."""
+    with monkeypatch.context() as patch:
+        for name, function in broken.items():
+            patch.setattr(os, name, function)
+        with pytest.raises(OSError, match="the end"):
+            handler._write(ONE)
+
+
+def test_what_a_killed_writer_left_is_not_in_the_way(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = made(kind, store)
+    # The dead don't tidy up.
+    fail_at_one(handler, monkeypatch, fsync=fail, unlink=lambda path: None)
+    handler._write(ONE)  # as the server does, which doesn't know how far it came
+    assert contents(store) == [HELLO]
+
+
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda k: k.handler)
+def test_what_another_server_began_stays_when_ours_fails(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = made(kind, store)
+    open_ = os.open
+
+    def too_late(path: str, flags: int, mode: int = 0) -> int:
+        monkeypatch.setattr(os, "open", open_)
+        made(kind, store)._write(ONE)
+        monkeypatch.setattr(os, "fsync", fail)
+        raise FileNotFoundError(errno.ENOENT, "a moment ago")
+
+    monkeypatch.setattr(os, "open", too_late)
+    with pytest.raises(OSError, match="the end"):
+        handler._write(ONE)
+    assert contents(store) == [HELLO]
+
+
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda k: k.handler)
+def test_no_lock_stays_where_the_file_cannot_be_looked_at(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = made(kind, store)
+    opened = os.listdir("/dev/fd")
+    fail_at_one(handler, monkeypatch, stat=fail)
+    assert len(os.listdir("/dev/fd")) == len(opened)
+    assert not os.path.lexists(f"{store}.lock")
+    handler._write(ONE)
+    assert contents(store) == [HELLO]
+
+
+@pytest.mark.parametrize("kind", [KIND["MaildirSink"]], ids=["MaildirSink"])
+def test_no_descriptor_stays_open_where_one_cannot_be_closed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+    faults = [OSError(errno.EDQUOT, "at the last moment")]
+
+    def close_late(fd: int) -> None:
+        close(fd)
+        if faults:
+            raise faults.pop()
+
+    handler = mailhandlers.MaildirSink(store, sync=False)
+    mails = [Mail(replace(EXAMPLE, id=f"{n}", size=len(HELLO)), HELLO) for n in range(3)]
+    opened = os.listdir("/dev/fd")
+    monkeypatch.setattr(os, "close", close_late)
+    with pytest.raises(OSError, match="at the last moment"):
+        handler._write(mails)
+    assert len(os.listdir("/dev/fd")) == len(opened)
+    assert contents(store) == []
+    handler._write(mails)
+    assert contents(store) == [HELLO] * 3
+
+
+@pytest.mark.parametrize("kind", [KIND["MailFile"]], ids=["MailFile"])
+def test_what_was_replaced_is_let_go_though_its_close_fails(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def close_late(fd: int) -> None:
+        close(fd)
+        fail()
+
+    handler = mailhandlers.MailFile(store)
+    opened = os.listdir("/dev/fd")
+    handler._write(ONE)
+    handler._write(ONE)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", close_late)
+        handler._disk.free_replaced()
+    assert len(os.listdir("/dev/fd")) == len(opened)
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError])
+def test_a_step_that_can_not_be_taken_back_hinders_no_other(error: type[Exception]) -> None:
+    def broken() -> None:
+        raise error
+
+    undone: list[int] = []
+
+    def break_off() -> None:
+        with Undo() as undo:
+            undo.add(undone.append, 1)
+            undo.add(broken)
+            undo.add(undone.append, 2)
+            fail()
+
+    with pytest.raises(OSError, match="the end"):
+        break_off()
+    assert undone == [2, 1]

@@ -1,0 +1,125 @@
+"""Locks that other programs hold."""
+
+from __future__ import annotations
+
+import fcntl
+import mailbox
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from faulty import Disk
+from support import FAILED, JSON_LINES, MBOX, Kind, Server, contents, tree
+
+
+@contextmanager
+def flock(path: Path) -> Iterator[None]:
+    with path.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def posix_lock(path: Path) -> Iterator[None]:
+    with path.open("rb+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def dotlock(path: Path) -> Iterator[None]:
+    lock = Path(f"{path}.lock")
+    lock.touch(exist_ok=False)
+    yield
+    lock.unlink()
+
+
+@contextmanager
+def lock_of_python(path: Path) -> Iterator[None]:
+    box = mailbox.mbox(path, create=False)
+    box.lock()
+    yield
+    box.unlock()
+
+
+LOCKS = [(JSON_LINES, flock), (MBOX, posix_lock), (MBOX, dotlock), (MBOX, lock_of_python)]
+
+
+Lock = Callable[[Path], AbstractContextManager[None]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lock"), LOCKS, ids=lambda value: getattr(value, "__name__", None)
+)
+def test_a_message_waits_for_a_lock_and_is_stored_then(
+    kind: Kind, lock: Lock, store: Path, disk: Disk
+) -> None:
+    with disk.serving(kind, store) as server, server.client() as client:
+        assert client.send(b"1\r\n").startswith("250")
+        with lock(store):
+            client.submit(b"2\r\n")
+            assert client.is_silent(0.5)
+            assert contents(store) == [b"1\r\n"]
+        assert client.reply().startswith("250")
+        assert not Path(f"{store}.lock").exists()
+    assert contents(store) == [b"1\r\n", b"2\r\n"]
+
+
+@pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, posix_lock)])
+def test_a_file_rotated_under_its_lock_is_made_anew(
+    kind: Kind, lock: Lock, store: Path, disk: Disk
+) -> None:
+    with disk.serving(kind, store) as server, server.client() as client:
+        assert client.send(b"1\r\n").startswith("250")
+        with lock(store):
+            client.submit(b"2\r\n")
+            assert client.is_silent()
+            rotated = store.rename(f"{store}.1")
+        assert client.reply().startswith("250")
+    assert contents(store) == [b"2\r\n"]
+    assert contents(rotated) == [b"1\r\n"]
+
+
+@pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, dotlock)])
+def test_a_lock_not_had_in_time_is_451(kind: Kind, lock: Lock, store: Path, disk: Disk) -> None:
+    sooner = "from mailhandlers.writing import locks; locks.LOCK_TIMEOUT = 0.2"
+    with disk.serving(kind, store, change=sooner) as server, server.client() as client:
+        assert client.send(b"1\r\n").startswith("250")
+        before = tree(store.parent)
+        with lock(store):
+            assert client.send(b"2\r\n").startswith(FAILED)
+        assert tree(store.parent) == before
+        assert client.send(b"3\r\n").startswith("250")
+        [line] = server.errors().splitlines()
+    assert contents(store) == [b"1\r\n", b"3\r\n"]
+    assert str(store) in line
+    assert "lock" in line
+    assert "eva@example.com" in line
+
+
+@pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, dotlock)])
+def test_a_batch_waits_for_a_lock_once(kind: Kind, lock: Lock, store: Path, disk: Disk) -> None:
+    sooner = "from mailhandlers.writing import locks; locks.LOCK_TIMEOUT = 2"
+    with disk.serving(kind, store, change=sooner) as server:
+        assert server.send(b"0\r\n") == "250 OK"
+        clients = [server.client() for _ in range(9)]
+        with lock(store):
+            for number, client in enumerate(clients, 2):
+                client.submit()
+                disk.wait_for_messages(number)
+            assert clients[0].reply().startswith(FAILED)  # it was alone
+            started = time.monotonic()
+            assert all(client.reply().startswith(FAILED) for client in clients[1:])
+            assert time.monotonic() - started < 8  # each alone would take 16 s
+    assert contents(store) == [b"0\r\n"]
+
+
+def test_the_dotlock_of_a_dead_server_is_broken(tmp_path: Path) -> None:
+    store = tmp_path / "mail.mbox"
+    os.symlink("mailhandlers.99999999", f"{store}.lock")
+    with Server("MboxSink", store) as server:
+        assert server.send().startswith("250")
+    assert os.listdir(tmp_path) == ["mail.mbox"]

@@ -1,0 +1,169 @@
+"""``mailhandlers ready``: a server that answers, and all that may be wrong with one."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from shell import COMMAND, shell
+from support import HOST, PATIENCE, Server, reserved_port, wait_until
+
+SLEEPING = [sys.executable, "-c", "input()"]
+
+
+@contextmanager
+def saying(greeting: bytes | None) -> Iterator[int]:
+    """A port where every client is told *greeting*; None is silence."""
+    with socket.create_server((HOST, 0)) as server:
+        held = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                if greeting is None:
+                    held.append(client)
+                else:
+                    client.sendall(greeting)
+                    client.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for client in held:
+            client.close()
+
+
+@pytest.mark.parametrize("form", ["{}", ":{}", "127.0.0.1:{}", "localhost:{}"])
+def test_a_server_that_answers(form: str, tmp_path: Path) -> None:
+    with Server("MaildirSink", tmp_path / "inbox") as server:
+        ready = shell("ready", form.format(server.port), "--pid", str(server.process.pid))
+    assert (ready.returncode, ready.stdout, ready.stderr) == (0, "", "")
+
+
+def test_a_server_that_takes_its_time(tmp_path: Path) -> None:
+    reservation, port = reserved_port()
+    command = [*COMMAND, "ready", f"{HOST}:{port}", "--timeout", "60"]
+    with reservation, subprocess.Popen(command) as waiting:
+        arguments = [
+            *("-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}"),
+            *("-c", "mailhandlers.MaildirSink", str(tmp_path / "inbox")),
+        ]
+        with subprocess.Popen([sys.executable, *arguments]) as server:
+            assert waiting.wait(PATIENCE) == 0
+            server.kill()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "told"),
+    [
+        (None, "the server at {} sends no greeting"),
+        (b"", "the server at {} hangs up without a greeting"),
+        (
+            b"HTTP/1.1 400 \x1b[2J\r\n",
+            r"the server at {} says 'HTTP/1.1 400 \\x1b[2J': "
+            "a mail server would begin with 220",
+        ),
+        (b"554 no\r\n", "the server at {} says '554 no': a mail server would begin with 220"),
+    ],
+)
+def test_a_server_that_is_none(greeting: bytes | None, told: str) -> None:
+    with saying(greeting) as port:
+        address = f"{HOST}:{port}"
+        ready = shell("ready", address, "--timeout", "0.2")
+    assert (ready.returncode, ready.stdout) == (1, "")
+    assert ready.stderr == f"mailhandlers: {told.format(address)} (waited 0.2 s)\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        (HOST, "no server listens at 127.0.0.1:{}"),
+        ("nowhere.invalid", "nobody here knows an address of 'nowhere.invalid'"),
+        ("[::1]", "no server listens at [::1]:{}|can't be reached"),
+    ],
+)
+def test_no_server(host: str, told: str) -> None:
+    reservation, port = reserved_port()
+    with reservation:
+        ready = shell("ready", f"{host}:{port}", "--timeout", "0.1")
+    assert ready.returncode == 1
+    assert any(words in ready.stderr for words in told.format(port).split("|"))
+
+
+def test_a_server_that_died_is_not_waited_for() -> None:
+    reservation, port = reserved_port()
+    with reservation, subprocess.Popen(SLEEPING, stdin=subprocess.PIPE) as server:
+        command = [*COMMAND, "ready", f"{HOST}:{port}", "--timeout", "300"]
+        with subprocess.Popen(
+            [*command, "--pid", str(server.pid)], stderr=subprocess.PIPE, text=True
+        ) as waiting:
+            started = time.monotonic()
+            assert waiting.stderr is not None
+            server.kill()  # and we, its parent, don't ask how it ended
+            told = waiting.stderr.read()
+            assert waiting.wait(PATIENCE) == 1
+            assert time.monotonic() - started < PATIENCE
+    assert told == (
+        f"mailhandlers: process {server.pid} has ended; no server listens at {HOST}:{port}\n"
+    )
+
+
+def test_a_process_that_is_gone() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    ready = shell("ready", "1", "--pid", str(gone.pid))
+    assert ready.returncode == 1
+    assert f"process {gone.pid} has ended" in ready.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells who listens")
+def test_the_server_of_an_earlier_run_is_not_ours(tmp_path: Path) -> None:
+    with (
+        Server("MaildirSink", tmp_path / "inbox") as earlier,
+        subprocess.Popen(SLEEPING, stdin=subprocess.PIPE) as ours,
+    ):
+        address = f"{HOST}:{earlier.port}"
+        ready = shell("ready", address, "--pid", str(ours.pid), "--timeout", "0.1")
+        ours.kill()
+        assert ready.returncode == 1
+        assert ready.stderr == (
+            f"mailhandlers: it is process {earlier.process.pid} that listens at port "
+            f"{earlier.port} (waited 0.1 s)\n"
+        )
+
+
+def test_a_server_behind_a_shell_is_its_shell_s(tmp_path: Path) -> None:
+    prefix = ["sh", "-c", '"$@"; true', "sh"]
+    with Server("MaildirSink", tmp_path / "inbox", prefix=prefix) as server:
+        ready = shell("ready", f"{HOST}:{server.port}", "--pid", str(server.process.pid))
+        assert (ready.returncode, ready.stderr) == (0, "")
+
+
+def test_ready_says_goodbye(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    with socket.create_server((HOST, 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(b"220-hello\r\n220 there\r\n")
+                heard.append(client.recv(100))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        ready = shell("ready", f"{HOST}:{server.getsockname()[1]}")
+        thread.join()
+    assert ready.returncode == 0
+    wait_until(lambda: heard == [b"QUIT\r\n"])
