@@ -53,9 +53,9 @@ def test_a_screen_reads_no_more_than_it_shows(
         store_directly(store, f"Subject: {number}\r\n\r\n".encode())
     read: list[str] = []
 
-    def counted(path: str) -> Mail:
+    def counted(path: str, **options: bool) -> Mail:
         read.append(path)
-        return read_mail(path)
+        return read_mail(path, **options)
 
     monkeypatch.setattr("mailhandlers.reading.folders.read_mail", counted)
     client.get("/")
