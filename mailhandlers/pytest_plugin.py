@@ -7,6 +7,7 @@ imported before a test uses a fixture, not even asyncio.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -192,7 +193,8 @@ def _caught(catcher: MailCatcher) -> str:
         return f"none; {catcher.explain()}"
     if len(lines) > _MOST_SHOWN:
         lines = [f"... {len(lines) - _MOST_SHOWN} before these", *lines[-_MOST_SHOWN:]]
-    return "\n".join([*lines, f"kept in {catcher.path}"])
+    look = f"mailhandlers web {shlex.quote(os.fspath(catcher.path))}"
+    return "\n".join([*lines, f"kept in {catcher.path}; to look at it: {look}"])
 
 
 _RESERVED = pytest.StashKey[socket.socket]()

@@ -69,7 +69,7 @@ def store_directly(
         rcpt_tos=list(to),
         size=len(content),
     )
-    data = b"".join(eml.encode(Mail(envelope, content)))
+    data = b"".join(eml.encode(Mail(envelope, content).sealed()))
     (folder / "tmp" / identity.id).write_bytes(data)
     (folder / "tmp" / identity.id).rename(folder / "new" / identity.id)
     return identity.id

@@ -63,7 +63,7 @@ def screen(mails: Iterable[Mail], criteria: Criteria | None, most: int = ROWS) -
             head = StoredMessage.parse(mail.content[:_HEAD], mail.envelope)
             found.rows.append(_row(head, len(mail.content)))
             continue
-        message = StoredMessage.parse(mail.content, mail.envelope)
+        message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
         if criteria.match(message):
             found.rows.append(_row(message, len(mail.content)))
     return found

@@ -151,7 +151,7 @@ class Mailbox:
 def _meeting(mails: Iterable[Mail], criteria: Criteria) -> Iterator[StoredMessage]:
     for mail in mails:
         if criteria.allow(mail):
-            message = StoredMessage.parse(mail.content, mail.envelope)
+            message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
             if criteria.match(message):
                 yield message
             del message

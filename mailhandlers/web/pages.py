@@ -15,11 +15,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..mail import Mail
 from ..reading.message import StoredMessage
-from .api import ArrivalsParameter, MailboxParameter, arriving
+from .api import arriving
 from .asked import criteria_for
 from .framed import SANDBOX
 from .listing import Screen, screen, sender_of
 from .mailbox import Mailbox, UnknownIdError
+from .parameters import ArrivalsParameter, MailboxParameter
 from .templating import answer
 
 View = Literal["html", "text", "links", "headers", "source", "envelope"]

@@ -48,6 +48,7 @@ class Record(BaseModel):
     codes: list[str]
     attachments: list[AttachmentRecord]
     size: int = Field(description="The length as received, in octets.")
+    sha256: str | None = Field(description="The checksum of the message as received, in hex.")
     raw: str | None
     raw_base64: str | None = Field(description="The source where it is no UTF-8.")
 
