@@ -53,9 +53,16 @@ def newsletter() -> bytes:
     return mail.as_bytes()
 
 
+def arrive(page: Any, url: str) -> None:
+    """Wait for a page whose script has run, which minds the keys."""
+    expect(page).to_have_url(url)
+    expect(page.locator("html.live")).to_be_attached()
+
+
 def test_keyboard(page: Any, web: Web, store: Path) -> None:
     ids = fill(store, 3)
     page.goto(web.url)
+    arrive(page, f"{web.url}/")
     rows = page.locator(".row")
     page.keyboard.press("j")
     expect(rows.nth(0)).to_be_focused()
@@ -64,20 +71,21 @@ def test_keyboard(page: Any, web: Web, store: Path) -> None:
     page.keyboard.press("k")
     expect(rows.nth(0)).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{web.url}/messages/{ids[2]}")
+    arrive(page, f"{web.url}/messages/{ids[2]}")
     page.keyboard.press("j")
-    expect(page).to_have_url(f"{web.url}/messages/{ids[1]}")
+    arrive(page, f"{web.url}/messages/{ids[1]}")
     expect(page.get_by_role("heading", name="Letter 1")).to_be_visible()
     page.keyboard.press("k")
-    expect(page).to_have_url(f"{web.url}/messages/{ids[2]}")
+    arrive(page, f"{web.url}/messages/{ids[2]}")
     page.keyboard.press("s")
+    arrive(page, f"{web.url}/messages/{ids[2]}?view=source")
     expect(page.locator("[data-view=source]")).to_have_attribute("aria-current", "page")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("u")
-    expect(page).to_have_url(f"{web.url}/")
+    arrive(page, f"{web.url}/")
     page.keyboard.press("/")
     page.keyboard.type("letter 0 j?")
     expect(page.get_by_role("searchbox", name="Search")).to_have_value("letter 0 j?")
