@@ -37,12 +37,12 @@ def _run(argv: Sequence[str]) -> int:
             f"mailhandlers: there is no command {name!r}: choose from {', '.join(COMMANDS)}"
         )
         return MISUSE
-    module = import_module(COMMANDS[name].module, __package__)
     try:
-        status: int = module.run(rest)
+        module = import_module(COMMANDS[name].module, __package__)
     except ModuleNotFoundError:
         if name != "web":
             raise
         complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
         return MISUSE
+    status: int = module.run(rest)
     return status
