@@ -70,6 +70,7 @@ class Handler(ABC):
         )
         self._options = chosen
         self._terminal: command.Terminal | None = None
+        self._page: command.Page | None = None
         self._script = Script(self, chosen, self._commits.commit_reset)
 
     @property
@@ -97,6 +98,8 @@ class Handler(ABC):
         command.show_warnings()
         try:
             handler = cls.from_args(*args)
+            if handler._options.web is not None:
+                handler._page = command.open_page(handler.path, handler._options.web)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         command.import_while_readable()
@@ -167,11 +170,15 @@ class Handler(ABC):
         Raises OSError where the store can't be written.
         """
         self._prepare()
+        if self._page is not None:
+            self._page.fork()
         if sys.platform == "linux":  # macOS's libraries don't survive a fork
             await self._commits.fork_writer()
 
     def after_listening(self, addresses: Sequence[str]) -> None:
         """Tell the user of the command where the port is open, as ``log=`` has it."""
+        if self._page is not None:  # its address may hold a token that stands nowhere else
+            print(f"{self.path} is shown at {self._page.address}", file=sys.stderr, flush=True)
         log = self._options.log
         if log == "yes" or (log == "auto" and sys.stderr.isatty()):
             self._terminal = terminal = command.Terminal()

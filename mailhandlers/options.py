@@ -192,8 +192,10 @@ def _check_max_line(keyword: str, value: Any) -> int | None:
     return int(value)
 
 
-def _check_rset(keyword: str, value: Any) -> str | None:
-    return _one_choice(keyword, value, "clear")
+def _check_web(keyword: str, value: Any) -> str | None:
+    if not (value is None or isinstance(value, str)):
+        raise TypeError(f"{keyword} is an address such as '8026', not {value!r}")
+    return value
 
 
 def _check_log(keyword: str, value: Any) -> str:
@@ -262,19 +264,20 @@ class Options:
     )
     rset: str | None = _option(
         None, "rset", "clear", "an RSET outside a transaction empties the store",
-        str, _check_rset,
+        str, partial(_one_choice, choice="clear"),
     )
     max_line: int | None = _option(
         None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
         partial(_number, int), _check_max_line,
     )
+    web: str | None = _option(
+        None, "web", "[HOST:]PORT", "where the command shows the store as a page, also by HTTP",
+        str, _check_web,
+    )
     log: str = _option(
-        "auto",
-        "log",
-        "auto|yes|no",
+        "auto", "log", "auto|yes|no",
         "whether the command writes a line for each message; auto: to a terminal",
-        str,
-        _check_log,
+        str, _check_log,
     )
     loop: str | None = _option(
         None, "loop", "uvloop", "the command's event loop; a Controller has one of its own",

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import PATIENCE, wait_until
+from support import (
+    PATIENCE,
+    Kind,
+    Server,
+    children_of,
+    reserved_port,
+    wait_until,
+)
 from web import store_directly
 
 pytest.importorskip("fastapi")
@@ -107,3 +114,32 @@ def test_it_answers_where_it_may_read_nothing_but_the_store(open_folder: Path) -
         assert httpx.get(f"{address}api/messages/latest?to=a&timeout=0.1").status_code == 404
         with httpx.stream("GET", f"{address}arrivals", timeout=PATIENCE) as events:
             assert events.status_code == 200
+
+
+def test_the_command_shows_its_store(kind: Kind, store: Path) -> None:
+    reservation, port = reserved_port()
+    with reservation, Server(kind.handler, store, f"web={port}") as running:
+        assert running.send() == "250 OK"
+        page = f"http://localhost:{port}"
+        assert running.errors() == f"{store} is shown at {page}/\n"
+        (record,) = httpx.get(f"{page}/api/messages").json()
+        assert record["subject"] == "hello"
+        children = children_of(running)
+        running.kill()
+        wait_until(lambda: all(map(is_gone, children)))
+    assert len(children) == 2  # the page, and the writer
+
+
+@pytest.mark.parametrize(
+    ("web", "told"),
+    [("web=a:b:c", "is no address"), ("web=nobody.invalid:1", "take another port")],
+)
+def test_an_address_that_can_not_be_is_one_sentence(
+    web: str, told: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "aiosmtpd", "-n", "-c", "mailhandlers.MailFile"]
+    ended = subprocess.run(
+        [*command, str(tmp_path / "mail"), web], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert told in ended.stderr.splitlines()[-1]

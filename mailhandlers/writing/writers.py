@@ -232,7 +232,7 @@ class WriterProcess(asyncio.Protocol):
     def _end(self) -> None:
         """Let the child finish its batch and end: the server ends."""
         self._connection.close()
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError, KeyboardInterrupt):  # a second Ctrl-C doesn't wait
             os.waitpid(self._pid, 0)
 
 
