@@ -17,7 +17,7 @@ from .identity import Identity
 from .mail import Mail
 from .reading import summary
 from .reading.message import StoredMessage
-from .writing import appending, checks, descriptors, files
+from .writing import appending, checks, descriptors, files, leftovers
 from .writing.pointers import Pointer
 
 __all__ = ["Handler", "JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
@@ -34,6 +34,7 @@ class MailFile(Handler):
     def _prepare(self) -> None:
         files.check_writable(os.path.dirname(self.path))
         self._disk.make_file(self.path)
+        leftovers.sweep(os.path.dirname(self.path))
 
     def _empty(self) -> None:
         files.remove([self.path])
@@ -69,6 +70,7 @@ class MaildirSink(Handler):
 
     def _prepare(self) -> None:
         self._disk.make_folders(self._folders)
+        leftovers.sweep(f"{self.path}/tmp")
 
     def _empty(self) -> None:
         files.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
@@ -165,6 +167,7 @@ class PerRecipientDir(Handler):
 
     def _prepare(self) -> None:
         self._disk.make_folders([self.path])
+        leftovers.sweep(self.path)
 
     def _empty(self) -> None:
         with suppress(FileNotFoundError):

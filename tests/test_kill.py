@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from load import Senders, names_of_whole, numbered
 from support import KEEP_ALL, Kind, Server, writer_of
 
@@ -63,3 +66,33 @@ def test_three_servers_share_a_store(kind: Kind, store: Path) -> None:
         pointed = (store / "bob@example.com" / "latest.eml").read_bytes()
         assert latest.envelope is not None
         assert latest.envelope.to_json().encode() in re.sub(rb"\n[ \t]", b" ", pointed)
+
+
+OURS = "1763714880.M123456P4242Q000001.laptop"
+
+
+@pytest.mark.parametrize(
+    ("handler", "folder", "name"),
+    [
+        ("MailFile", ".", f".{OURS}.tmp"),
+        ("MailFile", ".", f".{OURS}.tmp.previous"),
+        ("MaildirSink", "store/tmp", OURS),
+        ("PerRecipientDir", "store", f".{OURS}.tmp"),
+    ],
+)
+def test_what_a_killed_server_left_long_ago_is_swept(
+    handler: str, folder: str, name: str, tmp_path: Path
+) -> None:
+    place = tmp_path / folder
+    place.mkdir(parents=True, exist_ok=True)
+    long_ago = time.time() - 40 * 60 * 60
+    others = [".hidden", "1.foreign", ".vimrc.tmp", f"{OURS}x:2,S", f"new{name}"]
+    for other in [name, *others]:
+        (place / other).touch()
+        os.utime(place / other, (long_ago, long_ago))
+    fresh = name.replace("4242", "4243")
+    (place / fresh).touch()
+    with Server(handler, tmp_path / "store") as server:
+        assert server.send() == "250 OK"
+    assert not (place / name).exists()
+    assert {fresh, *others} <= set(os.listdir(place))
