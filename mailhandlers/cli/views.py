@@ -8,7 +8,8 @@ from ..formats import json_lines
 from ..mail import Mail
 from ..reading.html_text import Page
 from ..reading.message import StoredMessage
-from .terminal import Output, fitted, human_size, visible, visible_line
+from ..reading.sizes import human_size
+from .terminal import Output, fitted, visible, visible_line
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _TIME = "%Y-%m-%d %H:%M:%S"

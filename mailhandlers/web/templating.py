@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from .. import __version__
 from ..reading.plain_text import urls_in
+from ..reading.sizes import human_size
 
 # Cf without effect on others: soft hyphen, zero width space and joiners, word joiner.
 _HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
@@ -53,16 +54,6 @@ def link(url: str) -> Markup:
     return Markup('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>').format(
         shown(url), shown(url)
     )
-
-
-def human_size(octets: int) -> str:
-    """Return a size as people read it: ``512 B``, ``2.0 kB``, ``31.5 MB``."""
-    size = float(octets)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.1f} {unit}" if unit != "B" else f"{octets} B"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def short_time(moment: datetime) -> str:
