@@ -43,7 +43,7 @@ def program(name: str) -> str:
     return path
 
 
-def run(*command: str | Path, folder: Path, **env: str) -> str:
+def run(*command: str | Path, folder: Path, timeout: float = 60, **env: str) -> str:
     """Run a program that must succeed; it finds no configuration of whoever runs the tests."""
     done = subprocess.run(
         command,
@@ -53,13 +53,13 @@ def run(*command: str | Path, folder: Path, **env: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-def mutt(store: Path, *keys: str, **settings: str) -> None:
+def mutt(store: Path, *keys: str, timeout: float = 60, **settings: str) -> None:
     """Open *store* in mutt, on a terminal of its own, and press *keys*."""
     command = [program("mutt"), "-n", "-F", "/dev/null", "-f", str(store)]
     chosen = {"folder": str(store.parent), "quit": "yes", "delete": "yes", **settings}
@@ -69,7 +69,7 @@ def mutt(store: Path, *keys: str, **settings: str) -> None:
     program("script")
     # A terminal without a size is none for newer versions.
     line = f"stty rows 24 cols 80; {shlex.join(command)}"
-    run("script", "-qec", line, "/dev/null", folder=store.parent)
+    run("script", "-qec", line, "/dev/null", folder=store.parent, timeout=timeout)
 
 
 def contents(store: Path) -> list[bytes]:
@@ -127,7 +127,8 @@ def test_mblaze_lists_and_shows(full: Path) -> None:
 def test_notmuch_indexes_and_finds(full: Path, tmp_path: Path) -> None:
     settings = tmp_path / "notmuch"
     settings.write_text(f"[database]\npath={full}\n[user]\nprimary_email=bob@example.com\n")
-    command, env = program("notmuch"), {"NOTMUCH_CONFIG": str(settings)}
+    command = program("notmuch")
+    env: dict[str, Any] = {"NOTMUCH_CONFIG": str(settings)}
     run(command, "new", "--quiet", folder=tmp_path, **env)
     assert run(command, "count", "from:eva@example.com", folder=tmp_path, **env) == "3\n"
     found = run(
