@@ -13,6 +13,7 @@ import threading
 import tracemalloc
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -513,14 +514,13 @@ def test_clear_between_appends_of_many(kind: Kind, inbox: Inbox, post: Post) -> 
         for _ in range(10):
             post()
 
-    threads = [threading.Thread(target=post_ten) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        inbox.clear()
-        list(inbox)  # no StoreError, whatever is taken away under the reader
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        senders = [pool.submit(post_ten) for _ in range(3)]
+        while not all(sender.done() for sender in senders):
+            inbox.clear()
+            list(inbox)  # no StoreError, whatever is taken away under the reader
+    for sender in senders:
+        sender.result()
     inbox.clear()
     post("after")
     assert subjects(inbox) == ["after"]

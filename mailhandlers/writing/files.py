@@ -174,12 +174,11 @@ class Disk:
         """
         try:
             status = os.lstat(path)
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-            raise OSError(errno.EEXIST, "no regular file any more", path)
-        try:
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+                raise OSError(errno.EEXIST, "no regular file any more", path)
             os.link(path, name, follow_symlinks=False)
+        except FileNotFoundError:  # or somebody removed it just now
+            return False
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
