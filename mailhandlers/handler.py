@@ -5,12 +5,13 @@ A handler says what to write and where; :mod:`mailhandlers.writing` knows how an
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -142,6 +143,11 @@ class Handler(ABC):
         _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
         return FAILED
 
+    def __dir__(self) -> Iterable[str]:
+        # aiosmtpd reads each attribute that this names, at each connection, to find its
+        # hooks: with those of object and the private ones that takes 25 us more.
+        return [*_public_names(type(self)), *vars(self)]
+
     def store_all(self, mails: Sequence[Mail]) -> None:
         """Store all *mails* or none, as one batch; return when they are on disk.
 
@@ -230,6 +236,11 @@ class Handler(ABC):
             except FileExistsError:
                 mails = [mail.renamed() for mail in mails]
         return add(mails)
+
+
+@functools.cache
+def _public_names(handler_class: type) -> list[str]:
+    return [name for name in dir(handler_class) if not name.startswith("_")]
 
 
 def _arrival_line(mail: Mail) -> str:
