@@ -17,8 +17,9 @@ from typing import NamedTuple
 from ..formats import HEAD, Mended, json_lines, mbox
 from ..formats.growing import backwards
 from . import locks
-from .descriptors import fsync, write_all
+from .descriptors import write_all
 from .files import Disk
+from .flushing import fsync
 from .links import open_own
 from .undo import Undo
 

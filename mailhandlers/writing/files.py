@@ -13,14 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from .descriptors import (
-    NOT_SUPPORTED,
-    close_all,
-    fsync_all,
-    fsync_folder,
-    start_writing,
-    write_all,
-)
+from .descriptors import close_all, write_all
+from .flushing import NOT_SUPPORTED, fsync_all, fsync_folder, start_writing
 from .links import folder_status, open_own
 from .pointers import Pointer, point
 from .undo import Undo
