@@ -66,6 +66,7 @@ class Handler(ABC):
                 self._write,
                 self._empty,
                 self._disk.free_replaced,
+                self._disk.rest,
                 is_quick=self._needs_no_lock and not chosen.sync,
             )
         )

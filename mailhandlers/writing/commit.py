@@ -121,6 +121,8 @@ class GroupCommit:
         For a process with one event loop, which has neither threads nor clients yet: the
         child is a copy of it. Where no process can be had, the thread writes batches, too.
         """
+        # To make the store may have taken threads, which no copy of a process has.
+        self._store.rest()
         try:
             self._child = await WriterProcess.fork(self._store, self._thread)
         except OSError as error:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from .descriptors import close_all, write_all
-from .flushing import NOT_SUPPORTED, fsync_all, fsync_folder, start_writing
+from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
 from .links import folder_status, open_own
 from .pointers import Pointer, point
 from .undo import Undo
@@ -44,6 +44,7 @@ class Disk:
         self.mode = mode
         # Who may read the files may enter the folders.
         self._folder_mode = mode | (mode & 0o444) >> 2
+        self._flusher = Flusher()
         self._replaced: list[int] = []
         # The files and folders whose names the disk has, by device and inode. One that is
         # new to this process may be new on disk: another one was killed before its fsync.
@@ -78,6 +79,10 @@ class Disk:
         """Let the disk free what was replaced: it takes 75 us, and no reply need wait."""
         with suppress(OSError):
             close_all(self._replaced)
+
+    def rest(self) -> None:
+        """End the threads that wait for the disk, until they are needed again."""
+        self._flusher.rest()
 
     def add(
         self,
@@ -151,7 +156,7 @@ class Disk:
                 write_all(fd, pieces)
             if self.sync:
                 start_writing(fds)
-                fsync_all(fds)
+                self._flusher.flush(fds)
         except BaseException:
             with suppress(OSError):
                 close_all(fds)
@@ -235,7 +240,7 @@ class Disk:
             try:
                 for path in paths[start : start + _MOST_OPEN]:
                     fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-                fsync_all(fds, fsync_folder)
+                self._flusher.flush(fds, fsync_folder)
             finally:
                 with suppress(OSError):
                     close_all(fds)

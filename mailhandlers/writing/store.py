@@ -33,6 +33,8 @@ class Store:
     """Remove all mails; raises OSError."""
     tidy_up: Callable[[], None]
     """Do what no reply need wait for; raises nothing."""
+    rest: Callable[[], None]
+    """Let go what is kept for the next batch: none comes for a while; raises nothing."""
     is_quick: bool = False
     """Whether writing waits for neither the disk nor a lock, and two threads may write."""
 

@@ -107,6 +107,7 @@ class WriterThread:
         if job is None:  # idle, or told to end
             with self._lock:
                 if self._jobs.empty():
+                    self._store.rest()
                     self._thread = None
                     atexit.unregister(self.close)
                     return None
