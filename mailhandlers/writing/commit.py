@@ -23,6 +23,8 @@ from .writers import WriterProcess, WriterThread, Written
 _log = logging.getLogger("mailhandlers")
 
 _MOST_ROUNDS = 3
+_SLOW_BATCH = 0.010
+_SLOW_MESSAGE = 0.0003
 _LARGE = 1 << 20
 _SMALL = 1 << 16
 _LONGEST_ON_LOOP = 0.005
@@ -39,6 +41,31 @@ def _has_mail(waiting: _Waiting) -> bool:
     return waiting.mail is not None
 
 
+class _Pace:
+    """How long a batch waits for further messages: learnt from the batch before it.
+
+    Where the disk is fast, the loop goes on for a few rounds, each of which brings more. To
+    wait for all clients would leave the loop idle while their messages are written.
+
+    Where the disk is slow, a batch waits until all clients that sent a moment ago have sent
+    again, for half the time of a write at most. Without, 50 clients fell into two groups,
+    one of which waited while the other's messages were written: 25 to 33 ms each, on a disk
+    whose flush takes 3 ms, where all 50 messages took 33.
+    """
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.clients = 0
+        self.seconds = 0.0
+
+    def learn(self, written: int, waiting: int, seconds: float) -> None:
+        """Note that a batch took *seconds* to write, and that others are *waiting*."""
+        self.rounds = min(written - 1, _MOST_ROUNDS)
+        is_slow = seconds > max(_SLOW_BATCH, written * _SLOW_MESSAGE)
+        self.clients = written + waiting if is_slow else 0
+        self.seconds = seconds / 2
+
+
 class _Queue:
     """What the clients of one event loop wait for, in order of arrival.
 
@@ -50,7 +77,8 @@ class _Queue:
         self._write = write
         self._waiting: list[_Waiting] = []
         self._is_busy = False  # a batch is being gathered or written
-        self._rounds = 0
+        self._pace = _Pace()
+        self._gathering: asyncio.TimerHandle | None = None
 
     def put(self, mail: Mail | None) -> asyncio.Future[str]:
         """Return the future SMTP reply to *mail*, or to None: a reset."""
@@ -59,36 +87,52 @@ class _Queue:
         self._waiting.append(waiting)
         if not self._is_busy:
             self._is_busy = True
-            self._gather(loop, self._rounds)
+            self._gather(loop)
+        elif self._gathering is not None and len(self._waiting) >= self._pace.clients:
+            self._write_batch(loop)
         return waiting.reply
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
-        """Have a batch written after some *rounds* of the loop.
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a batch written when further messages had their time to come."""
+        if len(self._waiting) < self._pace.clients:
+            self._gathering = loop.call_later(self._pace.seconds, self._write_batch, loop)
+        else:
+            self._go_on(loop, self._pace.rounds)
 
-        Under load, each round brings further messages into the batch. To wait for all of
-        them would leave the loop idle while they are written.
-        """
+    def _go_on(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+        """Have a batch written after some *rounds* of the loop."""
         if rounds:
-            loop.call_soon(self._gather, loop, rounds - 1)
-            return
-        # A batch is the messages before the next reset, or that reset.
+            loop.call_soon(self._go_on, loop, rounds - 1)
+        else:
+            self._write_batch(loop)
+
+    def _write_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a batch written: the messages before the next reset, or that reset."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         batch = [*takewhile(_has_mail, self._waiting)] or self._waiting[:1]
         del self._waiting[: len(batch)]
+        started = loop.time()
 
         def written(replies: list[str]) -> None:
-            loop.call_soon_threadsafe(self._answer, loop, batch, replies)
+            loop.call_soon_threadsafe(self._answer, loop, batch, replies, started)
 
         self._write([waiting.mail for waiting in batch if waiting.mail is not None], written)
 
     def _answer(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], replies: list[str]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[_Waiting],
+        replies: list[str],
+        started: float,
     ) -> None:
         for waiting, reply in zip(batch, replies, strict=True):
             if not waiting.reply.done():  # else the client went away
                 waiting.reply.set_result(reply)
-        self._rounds = min(len(batch) - 1, _MOST_ROUNDS)
+        self._pace.learn(len(batch), len(self._waiting), loop.time() - started)
         if self._waiting:
-            self._gather(loop, self._rounds)
+            self._gather(loop)
         else:
             self._is_busy = False
 
