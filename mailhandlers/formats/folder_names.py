@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from urllib.parse import quote_from_bytes
+
+from ..mail import sha256
 
 _LONGEST_NAME = 200
 
@@ -19,7 +20,7 @@ def folder_name(recipient: str) -> str:
     bare = name.lstrip(".")
     name = "%2E" * (len(name) - len(bare)) + bare
     if len(name) > _LONGEST_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        digest = sha256(name.encode())[:32]
         name = f"{name[: _LONGEST_NAME - len(digest) - 1]}~{digest}"
     return name or "%"
 

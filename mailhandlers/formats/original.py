@@ -6,11 +6,10 @@ envelope's checksum tells what came; without one, as version 1.0 stored, the len
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
-from ..mail import Envelope, Mail
+from ..mail import Envelope, Mail, sha256
 from .lf import from_lf
 
 # What mutt and Dovecot put into the headers of a message that they rewrite.
@@ -56,7 +55,7 @@ def _received(stored: bytes, envelope: Envelope) -> bytes | None:
 
 
 def _fits(content: bytes, envelope: Envelope) -> bool:
-    return envelope.sha256 in (None, hashlib.sha256(content).hexdigest())
+    return envelope.sha256 in (None, sha256(content))
 
 
 def _unmarked(stored: bytes) -> Iterator[bytes]:

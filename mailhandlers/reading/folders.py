@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 
 from ..formats.folder_names import folder_name
 from ..mail import Mail
-from ..writing import files
 from .one_mail import read_mail
 from .store import Entry, GoneError, Seen, Store, StoreError
 
@@ -39,7 +38,9 @@ class FolderStore(Store):
         return reversed([*self._entries(new)]), names
 
     def clear(self) -> None:
-        files.empty_folders(self.folders, self._suffix)
+        from ..writing.files import empty_folders
+
+        empty_folders(self.folders, self._suffix)
 
     def _list(self) -> dict[str, str]:
         """Return the path of each message by its name, which is without Maildir's flags."""

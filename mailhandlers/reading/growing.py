@@ -7,13 +7,12 @@ import functools
 import os
 from abc import abstractmethod
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from ..formats import FormatError
 from ..formats.growing import backwards
 from ..mail import Mail
-from ..writing.appending import GrowingFile
 from .store import Entry, GoneError, Seen, Store, open_regular
 
 _ANCHOR = 1 << 12
@@ -32,7 +31,6 @@ class GrowingStore(Store):
     """A file that grows at its end, read from there."""
 
     entry_start: bytes
-    growing_file: Callable[[str], GrowingFile]
 
     @abstractmethod
     def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
@@ -108,9 +106,6 @@ class GrowingStore(Store):
         except GoneError:
             return False
         return (status.st_dev, status.st_ino, head) == (seen.device, seen.inode, seen.head)
-
-    def clear(self) -> None:
-        self.growing_file(self.path).truncate()
 
     def _spans(self) -> Iterator[tuple[os.stat_result, int, int]]:
         with contextlib.suppress(GoneError), self._open() as file:

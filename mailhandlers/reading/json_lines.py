@@ -6,7 +6,6 @@ import os
 
 from ..formats import json_lines
 from ..mail import Mail
-from ..writing import appending
 from .growing import GrowingStore
 from .store import GoneError
 
@@ -15,9 +14,13 @@ class JsonLinesStore(GrowingStore):
     """The file of JsonLines."""
 
     entry_start = b""
-    growing_file = staticmethod(appending.json_lines_file)
 
     def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
         if not data.strip(b"\0\r\n\t ") or json_lines.is_torn(data.rstrip(b"\0")):
             raise GoneError(self.path)
         return json_lines.decode(data)
+
+    def clear(self) -> None:
+        from ..writing.appending import json_lines_file
+
+        json_lines_file(self.path).truncate()

@@ -7,7 +7,7 @@ import os
 
 from ..formats import FormatError, mbox
 from ..mail import Mail
-from ..writing import appending, locks
+from ..writing import locks
 from . import other_programs
 from .growing import GrowingStore
 from .store import GoneError
@@ -17,7 +17,6 @@ class MboxStore(GrowingStore):
     """The file of MboxSink, or an mbox of another program's."""
 
     entry_start = b"From "
-    growing_file = staticmethod(appending.mbox_file)
 
     def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
         if start + len(data) == status.st_size:
@@ -35,3 +34,8 @@ class MboxStore(GrowingStore):
             content, self.path, status.st_mtime if when is None else when
         )
         return Mail(envelope, content)
+
+    def clear(self) -> None:
+        from ..writing.appending import mbox_file
+
+        mbox_file(self.path).truncate()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from ..formats import HEAD, FormatError, eml
 from ..mail import Mail
-from ..writing import files
 from . import other_programs
 from .store import Entry, GoneError, Seen, Store, open_regular
 
@@ -36,7 +35,9 @@ class MailFileStore(Store):
         return iter(()) if seen == self._key else self.newest_first(), self._key
 
     def clear(self) -> None:
-        files.remove([self.path])
+        from ..writing.files import remove
+
+        remove([self.path])
 
 
 def read_mail(path: str, *, in_maildir: bool = False) -> Mail:
