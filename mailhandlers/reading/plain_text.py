@@ -14,9 +14,13 @@ _SCHEME = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,31}\Z", re.IGNORECASE)
 _BROKEN = re.compile(
     r"<([a-z][a-z0-9+.-]*://[^\s<>]+(?:[ \t]*\n[ \t]*[^\s<>]+)+)\s?>", re.IGNORECASE
 )
+# It begins with the digit, and what may stand before it follows: of 2 kB of text, Python's
+# search for a digit takes 9 us, and one that looks behind itself everywhere 55.
 _CODE = re.compile(
-    r"(?<![\w.,:/-])(?<![\d)][ \u00a0])\d{3}[ \u00a0-]\d{3}(?![\w/-]|[ \u00a0.,:]\d)"
-    r"|\b\d{4,8}\b",
+    r"\d(?:"
+    r"(?<![\w.,:/-]\d)(?<![\d)][ \u00a0]\d)\d{2}[ \u00a0-]\d{3}(?![\w/-]|[ \u00a0.,:]\d)"
+    r"|(?<!\w\d)\d{3,7}\b"
+    r")",
     re.ASCII,
 )
 _LONGEST_SCHEME = 33  # with the character before it
