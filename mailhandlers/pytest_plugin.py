@@ -11,6 +11,7 @@ import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +73,23 @@ def _set_variables(config: pytest.Config, lines: Sequence[str]) -> None:
             )
         config.add_cleanup(partial(_restore, name, os.environ.get(name)))
         os.environ[name] = text.replace("{host}", _HOST).replace("{port}", port)
+    config.pluginmanager.register(_listening_always())
+
+
+def _listening_always() -> ModuleType:
+    """Return a plugin for a run with ``mailcatcher_env``: it listens from the first test on.
+
+    Else the mail of a test without the fixture would get 451 or no connection, depending on
+    the tests that came before.
+    """
+
+    @pytest.fixture(scope="session", autouse=True)
+    def _mailcatcher_env(mailserver: Address) -> None:
+        """Take the address into use."""
+
+    plugin = ModuleType("mailcatcher_env")
+    vars(plugin)["_mailcatcher_env"] = _mailcatcher_env
+    return plugin
 
 
 def _restore(name: str, value: str | None) -> None:

@@ -139,6 +139,21 @@ def test_a_bad_line_is_told_in_a_sentence(folder: Path, line: str) -> None:
     ]
 
 
+def test_the_address_of_the_environment_answers_from_the_first_test_on(folder: Path) -> None:
+    code = """
+def test_mail_that_nobody_waits_for():
+    with pytest.raises(smtplib.SMTPSenderRefused, match="451"):
+        shop.welcome("bob@example.com", "lost")
+
+from hypothesis import given, strategies
+
+@given(strategies.none())
+def test_a_property(none):  # hypothesis warns of fixtures that are made for each test
+    pass
+"""
+    assert " 2 passed" in run(folder, code)
+
+
 def test_the_environment_is_as_before(folder: Path) -> None:
     (folder / "test_it.py").write_text(
         "import os\ndef test_x(mailcatcher): os.environ['OF_A_TEST'] = 'stays'\n"
