@@ -67,6 +67,7 @@ class Handler(ABC):
                 self._empty,
                 self._disk.free_replaced,
                 self._disk.rest,
+                self._is_long,
                 is_quick=self._needs_no_lock and not chosen.sync,
             )
         )
@@ -201,6 +202,13 @@ class Handler(ABC):
     @abstractmethod
     def _empty(self) -> None:
         """Remove all messages, keeping the folders; raises OSError."""
+
+    def _is_long(self, mail: Mail) -> bool:
+        """Tell whether *mail* takes so long to write that no other shall wait for it.
+
+        For a store in which two threads may write at the same time.
+        """
+        return False
 
     @abstractmethod
     def _write(self, mails: Sequence[Mail]) -> None:

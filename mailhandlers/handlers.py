@@ -24,6 +24,8 @@ __all__ = ["Handler", "JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRe
 
 _log = logging.getLogger("mailhandlers")
 
+_MANY_RECIPIENTS = 100
+
 
 class MailFile(Handler):
     """One file that holds the latest message; each message replaces it atomically.
@@ -164,6 +166,10 @@ class PerRecipientDir(Handler):
     """
 
     _is_folder = True
+
+    def _is_long(self, mail: Mail) -> bool:
+        # 5,000 recipients, each with a new folder, take 3 s.
+        return len(mail.envelope.rcpt_tos) > _MANY_RECIPIENTS
 
     def _prepare(self) -> None:
         self._disk.make_folders([self.path])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from shell import raw_mail
 from support import HELLO, PATIENCE
 
-from mailhandlers import Mail
+from mailhandlers import Inbox, Mail, PerRecipientDir
 from mailhandlers.writing.commit import _Pace, _Queue
 from mailhandlers.writing.writers import Written
 
@@ -78,3 +82,54 @@ async def test_a_reset_is_a_batch_of_its_own() -> None:
     replies = asyncio.gather(queue.put(MAIL), queue.put(None), queue.put(MAIL))
     await asyncio.wait_for(replies, PATIENCE)
     assert writer.batches == [1, 0, 1]
+
+
+class Held(PerRecipientDir):
+    """Writes a message of many recipients once it is let go."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        super().__init__(path, **options)
+        self.let_go = threading.Event()
+
+    def _write(self, mails: Sequence[Mail]) -> None:
+        if self._is_long(mails[0]):
+            assert self.let_go.wait(PATIENCE)
+        super()._write(mails)
+
+
+MANY = raw_mail(HELLO, [f"{number}@example.com" for number in range(101)])
+
+
+async def test_a_message_of_many_recipients_keeps_no_other_waiting(tmp_path: Path) -> None:
+    handler = Held(tmp_path / "people", sync=False)
+    many = asyncio.ensure_future(handler.store(MANY))
+    assert await asyncio.wait_for(handler.store(MAIL), PATIENCE) == "250 OK"
+    assert not many.done()
+    handler.let_go.set()
+    assert await many == "250 OK"
+    assert len(Inbox(handler.path)) == 2
+    handler.close()
+    assert not [t for t in threading.enumerate() if t.name == "mailhandlers-writer"]
+
+
+async def test_a_reset_empties_what_many_recipients_have_too(tmp_path: Path) -> None:
+    handler = Held(tmp_path / "people", sync=False)
+    many = asyncio.ensure_future(handler.store(MANY))
+    await asyncio.sleep(0)  # it begins
+    reset = asyncio.ensure_future(handler._commits.commit_reset())
+    assert not (await asyncio.wait({reset}, timeout=0.1))[0]
+    handler.let_go.set()
+    assert [await many, await reset] == ["250 OK", "250 OK"]
+    assert len(Inbox(handler.path)) == 0
+    handler.close()
+
+
+async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> None:
+    handler = Held(tmp_path / "people", sync=False)
+    many = asyncio.ensure_future(handler.store(MANY))
+    await asyncio.sleep(0)
+    many.cancel()
+    handler.let_go.set()
+    await asyncio.wait({many})
+    await asyncio.to_thread(handler.close)
+    assert len(Inbox(handler.path)) == 1

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
@@ -141,11 +142,13 @@ class GroupCommit:
     """Stores the messages of any number of event loops, batch by batch.
 
     *store* is written by one thread for all loops, or by a child process once there is one;
-    a quick one, by the loop itself where that takes microseconds.
+    a quick one, by the loop itself where that takes microseconds. A message that takes long
+    has a thread of its own, in which it keeps no other waiting.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._long = WriterThread(store)
+        self._store = store = replace(store, empty=partial(self._empty, store))
         self._thread = WriterThread(store)
         self._child: WriterProcess | None = None
         self._is_quick = store.is_quick
@@ -153,6 +156,8 @@ class GroupCommit:
 
     async def commit(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
+        if self._store.is_long(mail):
+            return await self._write_apart(mail)
         return await self._queue().put(mail)
 
     async def commit_reset(self) -> str:
@@ -187,7 +192,8 @@ class GroupCommit:
         self._thread.run(self._store.empty)
 
     def close(self) -> None:
-        """Wait for what is being written, and end the thread; the next message starts it."""
+        """Wait for what is being written, and end the threads; a message starts them again."""
+        self._long.close()
         self._thread.close()
 
     def write(self, mails: list[Mail], written: Written) -> None:
@@ -209,6 +215,23 @@ class GroupCommit:
             self._thread.commit(mails, written)
         else:
             self._child.commit(mails, written)
+
+    def _write_apart(self, mail: Mail) -> asyncio.Future[str]:
+        """Have a long *mail* written while others are; return the future reply."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[str] = loop.create_future()
+
+        def answer(text: str) -> None:
+            if not reply.done():  # else the client went away
+                reply.set_result(text)
+
+        self._long.commit([mail], lambda texts: loop.call_soon_threadsafe(answer, texts[0]))
+        return reply
+
+    def _empty(self, store: Store) -> None:
+        """Empty *store* after all that was asked before."""
+        self._long.wait()
+        store.empty()
 
     def _write_here(self, mails: list[Mail], written: Written) -> None:
         begun = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, er
 
 _SLOW_FLUSH = 0.001
 _MOST_FLUSHES = 64
+_NAME = "mailhandlers-flush"
 _BATCHES_UNTIL_ASKED = 20
 
 
@@ -63,11 +65,12 @@ class Flusher:
     for the others, and 29 ms with threads that were there and none alone. Where a flush takes
     0.1 ms, the threads cost more than they save.
 
-    For one thread at a time.
+    Any number of threads may use it.
     """
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()  # held to make the pool and to give it up
         # The disk is slow as long as this is not 0. Every so often it is asked again.
         self._batches_at_once = 0
 
@@ -92,11 +95,11 @@ class Flusher:
         # It takes 8 ms to import, which only a slow disk need wait for.
         from concurrent.futures import ThreadPoolExecutor, wait
 
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_MOST_FLUSHES, "mailhandlers-flush")
+        with self._lock:
+            pool = self._pool = self._pool or ThreadPoolExecutor(_MOST_FLUSHES, _NAME)
         try:
-            flushes = [self._pool.submit(fsync, fd) for fd in fds]
-        except RuntimeError:  # at a limit of the system, or while the program ends
+            flushes = [pool.submit(fsync, fd) for fd in fds]
+        except RuntimeError:  # at a limit of the system, while the program ends, or at rest
             self.rest()
             return False
         wait(flushes)  # all of them, also where one fails: the caller closes the files
@@ -106,6 +109,7 @@ class Flusher:
 
     def rest(self) -> None:
         """End the threads, until they are needed again."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()

@@ -35,6 +35,11 @@ class Store:
     """Do what no reply need wait for; raises nothing."""
     rest: Callable[[], None]
     """Let go what is kept for the next batch: none comes for a while; raises nothing."""
+    is_long: Callable[[Mail], bool] = lambda mail: False
+    """Tells whether a mail takes so long to write that others shall not wait for it.
+
+    Such a mail is written by a thread of its own, while others are.
+    """
     is_quick: bool = False
     """Whether writing waits for neither the disk nor a lock, and two threads may write."""
 

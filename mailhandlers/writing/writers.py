@@ -75,6 +75,11 @@ class WriterThread:
         self._submit(partial(_run, work, done))
         done.result()
 
+    def wait(self) -> None:
+        """Wait for all that was asked."""
+        if self._thread is not None:
+            self.run(lambda: None)
+
     def close(self) -> None:
         """Wait for all that was asked, and for the thread to end."""
         with self._lock:
