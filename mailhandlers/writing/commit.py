@@ -26,6 +26,7 @@ _log = logging.getLogger("mailhandlers")
 _MOST_ROUNDS = 3
 _SLOW_BATCH = 0.010
 _SLOW_MESSAGE = 0.0003
+_LONGEST_GATHERING = 0.05  # where a large message took seconds
 _LARGE = 1 << 20
 _SMALL = 1 << 16
 _LONGEST_ON_LOOP = 0.005
@@ -64,7 +65,7 @@ class _Pace:
         self.rounds = min(written - 1, _MOST_ROUNDS)
         is_slow = seconds > max(_SLOW_BATCH, written * _SLOW_MESSAGE)
         self.clients = written + waiting if is_slow else 0
-        self.seconds = seconds / 2
+        self.seconds = min(seconds / 2, _LONGEST_GATHERING)
 
 
 class _Queue:
