@@ -36,7 +36,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -281,7 +281,8 @@ def plain(output: str) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], number: int) -> None:
-    os.killpg(process.pid, number)
+    with suppress(ProcessLookupError):  # it ended by itself
+        os.killpg(process.pid, number)
     process.wait(PATIENCE)
 
 
