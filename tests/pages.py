@@ -269,7 +269,8 @@ class Reader:
                 self._await("\n".join(rest))
             else:
                 output = self._run([*SHELL, line])
-                assert plain(output) == plain("\n".join(rest))
+                shown = "\n".join(rest)
+                assert plain(output) == plain(shown), f"{line}\n{output}\n-- not\n{shown}"
                 self._output.write_text(output)
 
 
