@@ -19,10 +19,8 @@ What a reader wouldn't care to see stands in comments of the page. Before a bloc
 - ``.. not run: why``: the block is checked for its syntax only;
 - ``.. continues``: this section goes on in the folder of the one above it.
 
-Behind one: ``.. shows: TEXT``, which must be in what it prints. Ports 8025, 8026 and 8080
-are replaced by free ones, ``/home/eva`` by the folder, the package of the index by this
-checkout. A ``pip install`` into no environment of the section's own installs nothing: it
-checks that all is here already.
+Behind one: ``.. shows: TEXT``, which must be in what it prints. elsewhere.py says what is
+replaced in a block: ports, ``/home/eva``, and where packages come from.
 """
 
 from __future__ import annotations
@@ -40,6 +38,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from elsewhere import BASH, PORTS, here, installs, is_command, plain, without_installing
 from markup import Block, Section, parse
 from support import HOST, PATIENCE, reserved_port, wait_until
 
@@ -49,16 +48,8 @@ NODE_MODULES = Path(os.environ.get("NODE_PATH", "/opt/node/node_modules"))
 SHELL = ["bash", "-euo", "pipefail", "-c"]
 SHOWN_ONLY = ("text", "html", "http", "docker")  # test_pages.py runs those of docker
 PYTEST = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"]
-PORTS = ("8025", "8026", "8080")
 SOURCE = ("mailhandlers", "tests", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
-INSTALLS = re.compile(r"(bin/|-m )pip install|\b(pipx|uvx|uv) ")
 LACKING = re.compile(r"(\S+): command not found|Cannot find (?:package|module) '([^'./]+)'")
-VOLATILE = [
-    (re.compile(r"\d{10}\.M\d{6}P\d+Q\d{6}\.[\w.-]+"), "ID"),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{6}Z)?"), "TIME"),
-    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
-    (re.compile(r"(127\.0\.0\.1|\[::1\]|localhost):\d+"), "PEER"),
-]
 
 
 class Reader:
@@ -84,9 +75,6 @@ class Reader:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        # Where node looks for what an ECMAScript module imports: it minds no NODE_PATH.
-        if NODE_MODULES.is_dir():
-            (folder / "node_modules").symlink_to(NODE_MODULES)
 
     def __enter__(self) -> Reader:
         return self
@@ -98,7 +86,10 @@ class Reader:
 
     def read(self, section: Section) -> None:
         """Follow a whole section."""
-        if any(INSTALLS.search(block.text) for block in section.blocks):
+        if any(block.kind == "javascript" for block in section.blocks):
+            # Where node looks for what an ECMAScript module imports: it minds no NODE_PATH.
+            (self.folder / "node_modules").symlink_to(NODE_MODULES)
+        if installs(section):
             for part in map(ROOT.joinpath, SOURCE):
                 copy = self.folder / part.name
                 if part.is_dir():
@@ -115,13 +106,15 @@ class Reader:
             return self._heed(block.text)
         notes, self._notes = self._notes, {}
         text = self._here(block.text)
+        if is_command(block):
+            text = without_installing(text)
         if "file" in notes:
             file = self.folder / notes["file"]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text + "\n")
         elif block.kind == "console":
             self._converse(text, stays="stays" in notes)
-        elif block.kind in ("shell", "bash", "sh"):
+        elif block.kind in BASH:
             subprocess.run(["bash", "-n", "-c", text], check=True)
             self._do([*SHELL, text], notes)
         elif block.kind == "python":
@@ -172,20 +165,7 @@ class Reader:
         return script.name
 
     def _here(self, text: str) -> str:
-        """Return *text* with what is different here: the ports, and the package's source."""
-        text = text.replace("/home/eva", str(self.folder))
-        text = re.sub(r"(aiosmtpd -n)(?! -l)", r"\1 -l localhost:8025", text)
-        text = re.sub(r"(mailhandlers web [\w./-]+)(?! --listen)", r"\1 --listen 8026", text)
-        for port, free in self._ports.items():
-            text = re.sub(rf"\b{port}\b", str(free), text)
-        text = re.sub(
-            r"((?:/pip install|inject aiosmtpd|--with) )mailhandlers\b", r"\1$PWD", text
-        )
-        text = re.sub(r"(/pip install )'mailhandlers\[", r"\1'.[", text)
-        here = rf"\1{sys.executable} -m pip install --quiet --no-index --dry-run "
-        text = re.sub(r"^((?:\$ )?)pip install (?!\.)", here, text, flags=re.MULTILINE)
-        # The README's test command runs this very test, so here it runs one file.
-        return text.replace("-m pytest -n 2", "-m pytest -n 2 tests/test_envelope.py")
+        return here(text, self.folder, self._ports)
 
     def _heed(self, text: str) -> None:
         name, _, value = text.partition(": ")
@@ -272,13 +252,6 @@ class Reader:
                 shown = "\n".join(rest)
                 assert plain(output) == plain(shown), f"{line}\n{output}\n-- not\n{shown}"
                 self._output.write_text(output)
-
-
-def plain(output: str) -> str:
-    """Return *output* without what is different each time."""
-    for pattern, name in VOLATILE:
-        output = pattern.sub(name, output)
-    return output.strip()
 
 
 def _end(process: subprocess.Popen[bytes], number: int) -> None:

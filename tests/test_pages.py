@@ -13,8 +13,9 @@ import pytest
 
 pytest.importorskip("docutils", reason="docutils reads the pages")
 
+from elsewhere import installs
 from markup import Block, Section, sections
-from pages import INSTALLS, ROOT, Reader
+from pages import ROOT, Reader
 
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 SECTIONS = {
@@ -47,7 +48,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
 def test_section(section: Section, reader: Reader, request: pytest.FixtureRequest) -> None:
-    if any(INSTALLS.search(block.text) for block in section.blocks):
+    if installs(section):
         request.getfixturevalue("index")
     reader.read(section)
 
