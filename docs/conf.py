@@ -9,7 +9,7 @@ version = release = mailhandlers.__version__
 
 extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
-nitpicky = False
+highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
