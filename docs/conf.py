@@ -1,0 +1,20 @@
+"""How Sphinx builds these pages: ``sphinx-build -W --keep-going -b html docs docs/_build``."""
+
+import mailhandlers
+
+project = "mailhandlers"
+author = "The mailhandlers developers"
+copyright = author  # noqa: A001
+version = release = mailhandlers.__version__
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+highlight_language = "none"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+
+html_theme = "furo"
+html_title = f"mailhandlers {version}"
+html_copy_source = False
+html_show_sphinx = False
