@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -45,13 +46,17 @@ class Identity:
         specification, padded with zeros so that they sort by arrival.
         """
         seconds, rest = divmod(microseconds, 1_000_000)
-        # A Maildir reader takes "/" for a folder and ":" for the start of the flags.
-        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in host)
-        safe = safe[:_LONGEST_HOST] or "localhost"
         return cls(
-            f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{safe}",
+            f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{_in_a_name(host)}",
             EPOCH + timedelta(microseconds=microseconds),
         )
+
+
+@functools.cache
+def _in_a_name(host: str) -> str:
+    # A Maildir reader takes "/" for a folder and ":" for the start of the flags.
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in host)
+    return safe[:_LONGEST_HOST] or "localhost"
 
 
 def is_id(name: str) -> bool:

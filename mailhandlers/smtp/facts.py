@@ -42,7 +42,11 @@ def envelope_of(server: SMTP, session: Session, envelope: SMTPEnvelope, size: in
     return Envelope(
         id=identity.id,
         received=identity.received,
-        **facts._asdict(),
+        peer=facts.peer,
+        helo=facts.helo,
+        protocol=facts.protocol,
+        tls=facts.tls,
+        auth=facts.auth,
         mail_from="" if envelope.mail_from in (None, "<>") else str(envelope.mail_from),
         mail_options=list(envelope.mail_options),
         rcpt_tos=list(envelope.rcpt_tos),

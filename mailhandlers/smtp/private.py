@@ -116,7 +116,7 @@ def _other_params(
     read: Callable[..., Any], server: SMTP, names: Iterable[str], params: Sequence[str]
 ) -> Any:
     found = read(server, params)
-    if found is not None:
+    if found:
         for name in names:
             found.pop(name, None)
     return found
@@ -131,8 +131,7 @@ def _any_address(
         # Slips of Python's parser, as in "<a@" and "<a@[>". Each would make a client try
         # again for ever, and leave a traceback in the log.
         address = rest = None
-    path = _PATH.fullmatch(arg)
-    if address is not None or path is None:
+    if address is not None or (path := _PATH.fullmatch(arg)) is None:
         return address, rest
     local_part = path[1].rpartition("@")[0]
     if server.local_part_limit and len(local_part) > server.local_part_limit:

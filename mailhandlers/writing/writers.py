@@ -154,7 +154,8 @@ class WriterProcess(asyncio.Protocol):
         self._takes_more = True
         self._received = b""
         self._batch: tuple[Sequence[Mail], Written] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._due = 0.0  # by when the batch is written, by the loop's clock
+        self._watch: asyncio.TimerHandle | None = None
         atexit.register(self._end)
 
     @classmethod
@@ -183,11 +184,25 @@ class WriterProcess(asyncio.Protocol):
             return
         self._batch = mails, written
         size = sum(len(mail.content) for mail in mails)
-        self._deadline = asyncio.get_running_loop().call_later(
-            CHILD_SECONDS + size / _PIECE, self._transport.abort
-        )
+        self._due = asyncio.get_running_loop().time() + CHILD_SECONDS + size / _PIECE
+        if self._watch is None:
+            self._check()
         self._unsent = _pieces_of(mails)
         self._send()
+
+    def _check(self) -> None:
+        """Give up a child that is late; look again when it would be.
+
+        To look now and then takes less time than a timer for each batch, which stays in the
+        loop's heap for a minute.
+        """
+        self._watch = None
+        if self._batch is not None and self._transport is not None:
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._due:
+                self._watch = loop.call_at(self._due, self._check)
+            else:
+                self._transport.abort()
 
     def _send(self) -> None:
         """Send what the child takes now: to copy all of a large message takes long."""
@@ -211,11 +226,10 @@ class WriterProcess(asyncio.Protocol):
         """Tell the replies when they are all there: asyncio calls this."""
         self._received += data
         end = _SIZE + int.from_bytes(self._received[:_SIZE], "big")
-        if len(self._received) >= max(end, _SIZE + 1) and self._batch and self._deadline:
+        if len(self._received) >= max(end, _SIZE + 1) and self._batch:
             _, written = self._batch
             replies = json.loads(self._received[_SIZE:end])
-            self._deadline.cancel()
-            self._received, self._batch, self._deadline = b"", None, None
+            self._received, self._batch = b"", None
             written(replies)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -226,8 +240,6 @@ class WriterProcess(asyncio.Protocol):
             os.kill(self._pid, signal.SIGKILL)
         # One that waits for a disk ends when the disk answers, and nobody waits for that.
         threading.Thread(target=self._reap, daemon=True).start()
-        if self._deadline:
-            self._deadline.cancel()
         if self._batch:
             self._thread.commit(*self._batch)
 
