@@ -8,19 +8,16 @@ command line has a path, then options as ``key=value``.
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
+from . import values
 from .smtp.replies import Reply
-from .smtp.users import read_users
 
 _USAGE = "PATH [key=value ...]"
-_SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
 _P = ParamSpec("_P")
 
 
@@ -51,7 +48,7 @@ def parse(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """
     if not args or not args[0] or _split(args[0])[0] in OPTIONS:
         raise ValueError(f"name the path of the store first: {_USAGE}")
-    values: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for arg in args[1:]:
         name, text = _split(arg)
         if name is None:
@@ -64,10 +61,10 @@ def parse(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{arg!r}: {name} {error}") from None
         if option.is_repeatable:
-            values.setdefault(keyword, []).append(value)
+            given.setdefault(keyword, []).append(value)
         else:
-            values[keyword] = value
-    return args[0], values
+            given[keyword] = value
+    return args[0], given
 
 
 def check(**keywords: Any) -> Options:
@@ -104,122 +101,9 @@ def as_keywords(
     return decorate
 
 
-# How text is read
-
-
 def _split(arg: str) -> tuple[str | None, str]:
     name, equals, text = arg.partition("=")
     return (name, text) if equals else (None, "")
-
-
-def _yes_or_no(text: str) -> bool:
-    try:
-        return {"yes": True, "no": False}[text]
-    except KeyError:
-        raise ValueError("is yes or no") from None
-
-
-def _octal(text: str) -> int:
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise ValueError("is octal, such as 0600 or 0644") from None
-
-
-def _number(read: Callable[[str], float], text: str) -> float:
-    try:
-        return read(text)
-    except ValueError:
-        raise ValueError("is a number") from None
-
-
-# What a value may be. A bool is an int to Python, and here a mistake.
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_bool(keyword: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{keyword} is True or False, not {value!r}")
-    return value
-
-
-def _check_mode(keyword: str, value: Any) -> int:
-    if not _is_int(value):
-        raise TypeError(f"{keyword} is a number such as 0o600, not {value!r}")
-    mode: int = value
-    if mode & 0o600 != 0o600 or mode > 0o777:
-        raise ValueError(
-            f"{keyword}={mode:04o} must let the owner read and write: try {keyword}=0600"
-        )
-    return mode
-
-
-def _check_auth(keyword: str, value: Any) -> str | None:
-    return value if value is None else read_users(value)
-
-
-def _check_replies(keyword: str, value: Any) -> tuple[Reply, ...]:
-    example = f'{keyword}=[Reply("RCPT", "550 5.1.1 No such user")]'
-    if isinstance(value, (str, Reply)) or not isinstance(value, Iterable):
-        raise TypeError(f"{keyword} is a list of Reply, not {value!r}: try {example}")
-    replies = tuple(value)
-    for reply in replies:
-        if not isinstance(reply, Reply):
-            raise TypeError(f"{keyword} has {reply!r}, which is no Reply: try {example}")
-    return replies
-
-
-def _check_delay(keyword: str, value: Any) -> float:
-    if not (_is_int(value) or isinstance(value, float)):
-        raise TypeError(f"{keyword} is a number of seconds such as 0.5, not {value!r}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{keyword}={value} is no number of seconds: try {keyword}=0.5")
-    return float(value)
-
-
-def _check_max_line(keyword: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if not _is_int(value):
-        raise TypeError(f"{keyword} is a number of octets such as 10000, not {value!r}")
-    if value < _SHORTEST_LINE:
-        raise ValueError(
-            f"{keyword}={value} is too short: RFC 5321 wants {_SHORTEST_LINE} octets"
-        )
-    return int(value)
-
-
-def _check_web(keyword: str, value: Any) -> str | None:
-    if not (value is None or isinstance(value, str)):
-        raise TypeError(f"{keyword} is an address such as '8026', not {value!r}")
-    return value
-
-
-def _check_log(keyword: str, value: Any) -> str:
-    if value not in ("auto", "yes", "no"):
-        raise ValueError(f"{keyword}={value} is unknown: choose auto, yes or no")
-    return str(value)
-
-
-def _check_loop(keyword: str, value: Any) -> str | None:
-    loop = _one_choice(keyword, value, "uvloop")
-    if loop is not None and not find_spec(loop):
-        raise ValueError("loop=uvloop needs uvloop: pip install 'mailhandlers[uvloop]'")
-    return loop
-
-
-def _one_choice(keyword: str, value: Any, choice: str) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{keyword} is {choice!r} or None, not {value!r}")
-    if value not in (None, choice):
-        raise ValueError(f"{keyword}={value} is unknown: {keyword}={choice} is the one choice")
-    return value
-
-
-# The table
 
 
 def _option(default: Any, *parts: Any, is_secret: bool = False, **flags: Any) -> Any:
@@ -237,51 +121,51 @@ class Options:
     # fmt: off
     sync: bool = _option(
         True, "sync", "yes|no", "whether a reply waits until the disk has the message",
-        _yes_or_no, _check_bool,
+        values.yes_or_no, values.check_bool,
     )
     mode: int = _option(
         0o600, "mode", "OCTAL",
         "permissions of files; folders get the search permission with each read permission",
-        _octal, _check_mode,
+        values.octal, values.check_mode,
     )
     auth: str | None = _option(
         None, "auth", "any|USER:PASSWORD|@FILE|$NAME",
         "offer AUTH to everybody, or to the one user of a file's first line or a variable",
-        str, _check_auth, is_secret=True,
+        str, values.check_auth, is_secret=True,
     )
     auth_required: bool = _option(
         False, "auth_required", "yes|no", "whether MAIL gets 530 before a login; needs auth=",
-        _yes_or_no, _check_bool,
+        values.yes_or_no, values.check_bool,
     )
     replies: Iterable[Reply] = _option(
         (), "reply", "VERB[ GLOB][ xN]: CODE TEXT",
         "what to answer a command; may be repeated, and the first that matches is said",
-        Reply.parse, _check_replies, is_repeatable=True,
+        Reply.parse, values.check_replies, is_repeatable=True,
     )
     delay: float = _option(
         0.0, "delay", "SECONDS", "how long to wait before each reply to a message",
-        partial(_number, float), _check_delay,
+        partial(values.number, float), values.check_delay,
     )
     rset: str | None = _option(
         None, "rset", "clear", "an RSET outside a transaction empties the store",
-        str, partial(_one_choice, choice="clear"),
+        str, partial(values.one_choice, choice="clear"),
     )
     max_line: int | None = _option(
         None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
-        partial(_number, int), _check_max_line,
+        partial(values.number, int), values.check_max_line,
     )
     web: str | None = _option(
         None, "web", "[HOST:]PORT", "where the command shows the store as a page, also by HTTP",
-        str, _check_web,
+        str, values.check_web,
     )
     log: str = _option(
         "auto", "log", "auto|yes|no",
         "whether the command writes a line for each message; auto: to a terminal",
-        str, _check_log,
+        str, values.check_log,
     )
     loop: str | None = _option(
         None, "loop", "uvloop", "the command's event loop; a Controller has one of its own",
-        str, _check_loop,
+        str, values.check_loop,
     )
     # fmt: on
 
