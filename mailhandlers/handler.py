@@ -26,6 +26,7 @@ from .smtp.replies import Reply
 from .smtp.script import Script
 from .writing import files
 from .writing.commit import GroupCommit
+from .writing.retention import Keep, Place, Retention
 from .writing.store import FAILED, Store
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Handler(ABC):
 
     _is_folder: ClassVar[bool] = False
     _needs_no_lock: ClassVar[bool] = False
+    _instead_of_keep: ClassVar[str] = ""
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -59,16 +61,22 @@ class Handler(ABC):
         chosen = options.check(**keywords)
         self.path = os.path.abspath(path)
         self._check_path()
+        self._retention: Retention | None = None
+        if chosen.keep is not None:
+            if not self._is_folder:
+                name = type(self).__name__
+                raise ValueError(f"{name} takes no keep=: {self._instead_of_keep}")
+            self._retention = Retention(self.path, Keep.of(chosen.keep), self._places)
         self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
         self._commits = GroupCommit(
             Store(
                 self.path,
                 self._write,
                 self._empty,
-                self._disk.free_replaced,
+                self._tidy_up,
                 self._disk.rest,
                 self._is_long,
-                is_quick=self._needs_no_lock and not chosen.sync,
+                is_quick=self._needs_no_lock and not chosen.sync and not chosen.keep,
             )
         )
         self._options = chosen
@@ -178,6 +186,8 @@ class Handler(ABC):
         Raises OSError where the store can't be written.
         """
         self._prepare()
+        if self._retention is not None:
+            self._retention.sweep()
         if self._page is not None:
             self._page.fork()
         if sys.platform == "linux":  # macOS's libraries don't survive a fork
@@ -209,6 +219,16 @@ class Handler(ABC):
         For a store in which two threads may write at the same time.
         """
         return False
+
+    def _places(self) -> Iterable[Place]:
+        """Return where messages are kept, which may be too many for ``keep=``."""
+        raise NotImplementedError  # by a handler of a file, which takes no keep=
+
+    def _tidy_up(self) -> None:
+        """Do what no reply need wait for; raises nothing."""
+        self._disk.free_replaced()
+        if self._retention is not None:
+            self._retention.tidy_up()
 
     @abstractmethod
     def _write(self, mails: Sequence[Mail]) -> None:

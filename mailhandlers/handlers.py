@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from .reading import summary
 from .reading.message import StoredMessage
 from .writing import appending, checks, descriptors, files, leftovers
 from .writing.pointers import Pointer
+from .writing.retention import Place
 
 __all__ = ["Handler", "JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
 
@@ -32,6 +33,8 @@ class MailFile(Handler):
 
     ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
     """
+
+    _instead_of_keep = "it keeps the latest message alone"
 
     def _prepare(self) -> None:
         files.check_writable(os.path.dirname(self.path))
@@ -91,6 +94,11 @@ class MaildirSink(Handler):
             for mail in mails
         ]
         self._disk.add(self._folders, new_files)
+        if self._retention is not None:
+            self._retention.stored([*self._places()] * len(mails))
+
+    def _places(self) -> Iterable[Place]:
+        return [Place((f"{self.path}/new", f"{self.path}/cur"))]
 
 
 class MboxSink(Handler):
@@ -100,6 +108,8 @@ class MboxSink(Handler):
     (a hard link) is refused. An end that may not be ours goes to ``PATH.torn``, with a
     warning.
     """
+
+    _instead_of_keep = "rotate its file by a rename, as logrotate does, or take MaildirSink"
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -126,6 +136,8 @@ class JsonLines(Handler):
     A link is followed where the server's user or root made it, and a file with a second name
     (a hard link) is refused.
     """
+
+    _instead_of_keep = "rotate its file by a rename, as logrotate does, or take MaildirSink"
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -206,6 +218,18 @@ class PerRecipientDir(Handler):
             for folder, mail in latest.items()
         ]
         self._disk.add([self.path, *latest], new_files, pointers)
+        if self._retention is not None:
+            names = [name for file in new_files for name in file.names]
+            self._retention.stored(_recipients_place(os.path.dirname(name)) for name in names)
+
+    def _places(self) -> Iterable[Place]:
+        with os.scandir(self.path) as entries:
+            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return map(_recipients_place, folders)
+
+
+def _recipients_place(folder: str) -> Place:
+    return Place((folder,), ".eml", f"{folder}/latest.eml")
 
 
 def _json_line(mail: Mail) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """From when a moment's seconds count."""
 _HOST = socket.gethostname()
 _LONGEST_HOST = 100  # the rest of a name has room beside it, in any folder
-_ID = re.compile(r"\d+\.M\d+P\d+Q\d+\.[A-Za-z0-9._-]+")
+_ID = re.compile(r"(\d+)\.M(\d+)P\d+Q\d+\.[A-Za-z0-9._-]+")
 _clock = threading.Lock()
 _last = 0
 _numbers = itertools.count(1)
@@ -50,6 +50,19 @@ class Identity:
             f"{seconds:010d}.M{rest:06d}P{pid}Q{number:06d}.{_in_a_name(host)}",
             EPOCH + timedelta(microseconds=microseconds),
         )
+
+
+def go_on_after(name: str) -> bool:
+    """Let the next identities of this process sort behind *name*, which is one.
+
+    Returns whether that is later than the clock has it now.
+    """
+    global _last
+    match = _ID.fullmatch(name)
+    assert match is not None
+    with _clock:
+        _last = max(_last, int(match[1]) * 1_000_000 + int(match[2]))
+        return _last > time.time_ns() // 1000
 
 
 @functools.cache

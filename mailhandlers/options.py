@@ -154,6 +154,11 @@ class Options:
         None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
         partial(values.number, int), values.check_max_line,
     )
+    keep: int | str | None = _option(
+        None, "keep", "N|Nd",
+        "how many messages a folder keeps, or for how many days; the oldest are removed",
+        values.number_or_days, values.check_keep,
+    )
     web: str | None = _option(
         None, "web", "[HOST:]PORT", "where the command shows the store as a page, also by HTTP",
         str, values.check_web,

@@ -14,6 +14,7 @@ from typing import Any
 
 from .smtp.replies import Reply
 from .smtp.users import read_users
+from .writing.retention import Keep
 
 _SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
 
@@ -133,3 +134,23 @@ def one_choice(keyword: str, value: Any, choice: str) -> str | None:
     if value not in (None, choice):
         raise ValueError(f"{keyword}={value} is unknown: {keyword}={choice} is the one choice")
     return value
+
+
+def number_or_days(text: str) -> int | str:
+    """Read a number, or leave a text such as ``7d`` to :func:`check_keep`."""
+    return int(text) if text.isascii() and text.isdecimal() else text
+
+
+def check_keep(keyword: str, value: Any) -> int | str | None:
+    """Check how many messages are kept, or for how many days."""
+    if value is None:
+        return None
+    example = f"{keyword}=1000 for so many messages, or {keyword}=7d for so many days"
+    if not (_is_int(value) or isinstance(value, str)):
+        raise TypeError(f"{keyword} is a number or a text, not {value!r}: try {example}")
+    kept: int | str = value
+    try:
+        Keep.of(kept)
+    except ValueError:
+        raise ValueError(f"{keyword}={value} would keep nothing: try {example}") from None
+    return kept

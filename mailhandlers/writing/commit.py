@@ -183,7 +183,7 @@ class GroupCommit:
 
         For other threads than the event loop's. It comes after what the thread was given.
         """
-        self._thread.run(partial(self._store.write, mails))
+        self._thread.run(partial(self._write_all, mails))
 
     def reset(self) -> None:
         """Empty the store, and wait until that is done. Raises OSError.
@@ -228,6 +228,10 @@ class GroupCommit:
 
         self._long.commit([mail], lambda texts: loop.call_soon_threadsafe(answer, texts[0]))
         return reply
+
+    def _write_all(self, mails: Sequence[Mail]) -> None:
+        self._store.write(mails)
+        self._store.tidy_up()
 
     def _empty(self, store: Store) -> None:
         """Empty *store* after all that was asked before."""

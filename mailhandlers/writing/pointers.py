@@ -42,6 +42,23 @@ def point(pointer: Pointer, undo: Undo) -> None:
         os.close(folder)
 
 
+def remove_target(path: str, link: str) -> None:
+    """Remove the file *path*, and before it the *link* that points to it, if that does.
+
+    Raises OSError.
+    """
+    name = os.path.basename(path)
+    if link and _target(link) == name:
+        folder = os.open(os.path.dirname(link), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            locks.wait_for(lambda: locks.try_flock(folder), link)
+            if _target(link) == name:  # else a later message has it by now
+                os.unlink(link)
+        finally:
+            os.close(folder)
+    os.unlink(path)
+
+
 def _is_later(target: str, pointer: Pointer) -> bool:
     # A link that isn't ours may lead anywhere, and sort behind all that comes.
     named = os.path.join(os.path.dirname(pointer.link), target)
