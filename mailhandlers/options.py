@@ -89,7 +89,8 @@ def as_keywords(
 ]:
     """Return a decorator for an ``__init__(self, path, **keywords)``.
 
-    ``help()`` and type checkers then see the options of *table* in its signature.
+    ``help()`` and type checkers then see the options of *table* in its signature, and its
+    docstring, if it has one, tells what each means.
     """
 
     def decorate(init: Callable[..., None]) -> Callable[..., None]:
@@ -99,9 +100,20 @@ def as_keywords(
         init.__signature__ = own.replace(  # type: ignore[attr-defined]
             parameters=[*named, *keywords]
         )
+        if init.__doc__:
+            init.__doc__ = f"{inspect.getdoc(init)}\n\n{_described()}"
         return init
 
     return decorate
+
+
+def _described() -> str:
+    """Return what ``help()`` says of each keyword."""
+    lines = ["The keywords, which the command line has as key=value:", ""]
+    for name, (keyword, option) in OPTIONS.items():
+        other = "" if name == keyword else f" ({name}= on the command line)"
+        lines += [f"``{keyword}``{other}", f"    {option.help}"]
+    return "\n".join(lines)
 
 
 # How text is read
