@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from functools import cached_property
+from types import FunctionType
 
 import pytest
 
@@ -17,6 +18,7 @@ from mailhandlers.options import OPTIONS
 PUBLIC = [getattr(mailhandlers, name) for name in mailhandlers.__all__]
 CLASSES = [thing for thing in PUBLIC if inspect.isclass(thing)]
 HANDLERS = [kind for kind in CLASSES if hasattr(kind, "handle_DATA")]
+DESCRIBED = (FunctionType, property, classmethod, cached_property)
 RECORDS = [mailhandlers.Envelope, mailhandlers.Mail, mailhandlers.Reply]
 
 
