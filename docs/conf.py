@@ -1,5 +1,10 @@
 """How Sphinx builds these pages: ``sphinx-build -W --keep-going -b html docs docs/_build``."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for our own extension, options_table.py
+
 import mailhandlers
 
 project = "mailhandlers"
@@ -7,7 +12,7 @@ author = "The mailhandlers developers"
 copyright = author  # noqa: A001
 version = release = mailhandlers.__version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "options_table"]
 exclude_patterns = ["_build"]
 highlight_language = "none"
 autodoc_member_order = "bysource"
