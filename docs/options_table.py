@@ -1,4 +1,4 @@
-"""The directive ``options-table``: the options of all handlers, from the one table in the code."""
+"""The directive ``options-table``: the options of all handlers, from the table in the code."""
 
 from __future__ import annotations
 
