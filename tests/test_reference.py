@@ -53,3 +53,10 @@ def test_the_page_of_the_http_api_has_all_requests(tmp_path: Path) -> None:
         request.replace("/ID", "/{id}").replace("/N", "/{number}") for request in described
     }
     assert named == there
+
+
+def test_the_tests_that_a_page_names_are_there() -> None:
+    docs = REFERENCE.parent
+    for text in ((docs / "promises.rst").read_text(), (docs / "how-it-is-built.rst").read_text()):
+        for name in re.findall(r"``(test_\w+\.py)``", text):
+            assert (Path(__file__).parent / name).exists(), name
