@@ -16,7 +16,9 @@ extensions = ["sphinx.ext.autodoc", "options_table"]
 exclude_patterns = ["_build"]
 highlight_language = "none"
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 120
 autodoc_typehints_format = "short"
 
 html_theme = "furo"

@@ -138,7 +138,7 @@ class MailCatcher(Inbox):
         opened, and RuntimeError if the server runs already.
         """
         if self._server is not None:
-            raise RuntimeError(f"it runs already, at {self.host}:{self.port}")
+            raise RuntimeError(f"the server runs already, at {self.host}:{self.port}")
         if self._address is not None:
             listening = self._address.lend()
         else:

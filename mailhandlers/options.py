@@ -253,12 +253,12 @@ class Options:
     )
     mode: int = _option(
         0o600, "mode", "OCTAL",
-        "permissions of files; folders get the search permission with each read permission",
+        "permissions of files; whoever may read a folder may also open what is in it",
         _octal, _check_mode,
     )
     auth: str | None = _option(
         None, "auth", "any|USER:PASSWORD|@FILE|$NAME",
-        "offer AUTH to everybody, or to the one user of a file's first line or a variable",
+        "offer AUTH: any lets everybody in; a file or a variable holds USER:PASSWORD",
         str, _check_auth, is_secret=True,
     )
     auth_required: bool = _option(
@@ -279,11 +279,11 @@ class Options:
         str, partial(_one_choice, choice="clear"),
     )
     max_line: int | None = _option(
-        None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
+        None, "max_line", "OCTETS", "the longest line let in, with its end; without it 1001",
         partial(_number, int), _check_max_line,
     )
     web: str | None = _option(
-        None, "web", "[HOST:]PORT", "where the command shows the store as a page, also by HTTP",
+        None, "web", "[HOST:]PORT", "where the command shows the store as a page and over HTTP",
         str, _check_web,
     )
     log: str = _option(
@@ -292,7 +292,7 @@ class Options:
         str, _check_log,
     )
     loop: str | None = _option(
-        None, "loop", "uvloop", "the command's event loop; a Controller has one of its own",
+        None, "loop", "uvloop", "the library of the command's event loop",
         str, _check_loop,
     )
     # fmt: on

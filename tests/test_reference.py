@@ -56,7 +56,7 @@ def test_the_page_of_the_http_api_has_all_requests(tmp_path: Path) -> None:
 
 
 def test_the_tests_that_a_page_names_are_there() -> None:
-    docs = REFERENCE.parent
-    for text in ((docs / "promises.rst").read_text(), (docs / "how-it-is-built.rst").read_text()):
-        for name in re.findall(r"``(test_\w+\.py)``", text):
-            assert (Path(__file__).parent / name).exists(), name
+    for page_name in ("promises", "how-it-is-built"):
+        text = (REFERENCE.parent / f"{page_name}.rst").read_text()
+        for test in re.findall(r"``(test_\w+\.py)``", text):
+            assert (Path(__file__).parent / test).exists(), test

@@ -54,18 +54,18 @@ class Reply:
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", self.verb.upper())
         if self.verb not in VERBS:
-            raise ValueError(f"the verb {self.verb!r} is none of {', '.join(VERBS)}")
+            raise ValueError(f"the verb is one of {', '.join(VERBS)}, not {self.verb!r}")
         if not _TEXT.fullmatch(self.text):
             raise ValueError(
                 f"the text {self.text!r} is no line of ASCII that begins with a code "
                 "2xx, 4xx or 5xx, as in '550 5.1.1 No such user'"
             )
         if self.verb == "AUTH" and not self.refuses:
-            raise ValueError("a reply to AUTH refuses (4xx or 5xx): auth=any accepts")
+            raise ValueError("a reply to AUTH is 4xx or 5xx; auth=any lets everybody in")
         if self.match is not None and self.verb in _BARE:
             raise ValueError(f"{self.verb} has no argument for {self.match!r} to match")
         if self.times is not None and self.times < 1:
-            raise ValueError(f"a reply is said once or more often, not {self.times} times")
+            raise ValueError(f"times is how often to say it, 1 or more, not {self.times}")
 
     @classmethod
     def parse(cls, text: str) -> Reply:
