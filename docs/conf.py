@@ -16,12 +16,13 @@ extensions = ["sphinx.ext.autodoc", "options_table"]
 exclude_patterns = ["_build"]
 highlight_language = "none"
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-python_maximum_signature_line_length = 120
 autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = f"mailhandlers {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
