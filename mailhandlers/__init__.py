@@ -1,7 +1,20 @@
-"""Handlers that give the stock aiosmtpd command a memory, and a reader for what they keep.
+"""Catch the mail that a program sends, keep it on disk exactly as it came, and read it back.
 
-``aiosmtpd -n -c mailhandlers.MailFile latest.mail`` stores;
-``read_latest("latest.mail")`` reads back.
+A server that keeps the latest message in a file, and a program that reads it::
+
+    aiosmtpd -n -c mailhandlers.MailFile latest.mail
+
+    from mailhandlers import read_latest
+    print(read_latest("latest.mail", timeout=10).text)
+
+To store mail: MailFile, MaildirSink, MboxSink, JsonLines and PerRecipientDir, the handlers of
+aiosmtpd. MailCatcher is a server in a ``with`` block, and Reply an answer that it is told to
+give.
+
+To read mail: read_latest, read_messages and Inbox. They return a StoredMessage, which has an
+Envelope. They raise NoMessageError and StoreError.
+
+Times are in seconds, sizes in octets (bytes).
 """
 
 from __future__ import annotations

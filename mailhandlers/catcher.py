@@ -28,32 +28,42 @@ _TLS_WORDS = ("starttls", "required", "smtps")
 
 
 class MailCatcher(Inbox):
-    """An SMTP server while a ``with`` block runs, and the inbox of what it stored.
+    """An SMTP server in a ``with`` block, and the :class:`.Inbox` of what it caught.
 
-    ``with MailCatcher() as mail:`` listens at a free port of 127.0.0.1 and keeps a Maildir
-    in a temporary folder, without fsync. All of :class:`.reading.inbox.Inbox` works on it.
+    ``with MailCatcher() as mail:`` listens at a free port of 127.0.0.1. It keeps a Maildir in
+    a temporary folder, which goes with the object, and does not wait for the disk.
 
-    *handler* stores instead, ``MailCatcher(MboxSink("mail.mbox"))``; without one, *options*
-    are those of a handler: ``MailCatcher(auth="eva:secret", auth_required=True)``. *port*
-    0 finds a free port. *tls* is ``"starttls"``, which is offered, ``"required"``, without
-    which no mail is taken, or ``"smtps"``, TLS from the first octet: each with a
-    certificate that trustme makes, for clients that trust :attr:`ca_file`. Or it is an
-    :class:`ssl.SSLContext`, which STARTTLS offers.
+    *handler* is a handler that stores elsewhere: ``MailCatcher(MboxSink("mail.mbox"))``.
+    Without one, further keywords are the options of a handler, such as ``auth="eva:secret"``.
+    *host* and *port* are where to listen; 0 takes a free port.
 
-    Raises TypeError or ValueError in one sentence for what can't be, and OSError from
-    :meth:`start` where it can't listen.
+    *tls* is ``"starttls"`` (TLS is offered), ``"required"`` (no mail is taken without it),
+    ``"smtps"`` (TLS from the first octet), or an :class:`ssl.SSLContext` that STARTTLS offers.
+    For the three words, trustme makes a certificate, which clients trust by ``ca_file``.
+
+    Besides the methods it has
+
+    ``host`` (str), ``port`` (int)
+        Where it listens. ``port`` is 0 before the first start, if none was given.
+    ``handler`` (Handler)
+        The handler that stores.
+    ``path`` (str)
+        The path of the store.
+    ``sessions`` (list)
+        One dialogue for each connection, oldest first, which goes on growing. Each has
+        ``peer``, ``helo``, ``protocol``, ``tls`` and ``auth``, as an Envelope has, and
+        ``commands``, a list of (``verb``, ``argument``, ``reply``).
+    ``ca_file`` (str or None)
+        The file with the certificate that clients are to trust; None unless *tls* is a word.
+
+    Raises TypeError or ValueError, in one sentence that says what is wrong.
     """
 
     handler: Handler
-    """The handler that stores."""
     host: str
-    """Where it listens."""
     port: int
-    """Where it listens; 0 before the first start, if no port was given."""
     sessions: Recorder
-    """A :class:`.smtp.dialogue.Dialogue` for each connection, oldest first, as it is so far."""
     ca_file: str | None
-    """The file with the authority's certificate, for clients, or None without one of ours."""
 
     def __init__(
         self,
@@ -122,12 +132,13 @@ class MailCatcher(Inbox):
             self._remove_folder()
 
     def start(self) -> None:
-        """Open the port: on return, clients can connect.
+        """Open the port. When this returns, clients can connect.
 
-        After :meth:`stop` it opens the same port again. Raises OSError where it can't.
+        After :meth:`stop` the same port is opened again. Raises OSError if the port can't be
+        opened, and RuntimeError if the server runs already.
         """
         if self._server is not None:
-            raise RuntimeError(f"it runs already, at {self.host}:{self.port}")
+            raise RuntimeError(f"the server runs already, at {self.host}:{self.port}")
         if self._address is not None:
             listening = self._address.lend()
         else:
@@ -137,7 +148,10 @@ class MailCatcher(Inbox):
         self._server = Server(self._make_smtp, listening, smtps)
 
     def stop(self) -> None:
-        """Close the port and all connections, after what is being written; keep the store."""
+        """Close the port and all connections, and wait for what is being written.
+
+        The store and its messages stay.
+        """
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -146,17 +160,17 @@ class MailCatcher(Inbox):
         self.handler.close()
 
     def listen_at(self, address: Address) -> None:
-        """Listen at *address*, which others use before and after, from the next start on."""
+        """Listen at *address* from the next :meth:`start` on: the fixture ``mailserver``'s."""
         self._address = address
         self.host, self.port = address.host, address.port
 
     @property
     def unused_replies(self) -> list[Reply]:
-        """The scripted replies that were never said."""
+        """The scripted replies (list of Reply) that no client was given yet."""
         return self.handler.unused_replies
 
     def replying(self, *replies: Reply) -> AbstractContextManager[None]:
-        """Return a context in which *replies* are said, before any others."""
+        """Return a context for ``with``, in which clients are given *replies* before others."""
         return self.handler.replying(*replies)
 
     def _make_smtp(self) -> SMTP:
@@ -169,7 +183,7 @@ class MailCatcher(Inbox):
         )
 
     def explain(self) -> str:
-        """Return who connected meanwhile, for the error of mail that did not come."""
+        """Return who connected so far, for the text of a NoMessageError."""
         where = f"{self.host}:{self.port}"
         if not self.sessions:
             return (

@@ -41,10 +41,12 @@ _HEADERS = 1 << 16
 
 
 class Handler(ABC):
-    """What every handler does: take a message, reply 250 when it is on disk.
+    """What every handler does: it takes a message, and replies 250 when it is on disk.
 
-    Messages that arrive while others are being written are written together next, with
-    one lock and one fsync for all. The event loop never waits for a disk.
+    Messages that arrive while others are being written are written together afterwards, with
+    one lock and one fsync for all. With ``sync=True`` the event loop never waits for the disk.
+
+    ``path`` (str) is the absolute path of the store.
     """
 
     _is_folder: ClassVar[bool] = False
@@ -55,8 +57,7 @@ class Handler(ABC):
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
         """Check that *path* can be a store; the first message makes it.
 
-        The keywords are the fields of :class:`.options.Options`. Raises TypeError or
-        ValueError in one sentence for the user.
+        Raises TypeError or ValueError, in one sentence that says what is wrong and what to do.
         """
         chosen = options.check(**keywords)
         self.path = os.path.abspath(path)
@@ -86,25 +87,30 @@ class Handler(ABC):
 
     @property
     def unused_replies(self) -> list[Reply]:
-        """The scripted replies that were never said, which a test may want to be none."""
+        """The scripted replies (list of Reply) that no client was given yet."""
         return self._script.unused_replies
 
     def replying(self, *replies: Reply) -> AbstractContextManager[None]:
-        """Return a context in which *replies* are said, before any others.
+        """Return a context for ``with``, in which clients are given *replies* before others.
 
-        On connections that are made within it, and on those made after :meth:`hook_all`.
+        This reaches connections that are made within the block, and those that were made after
+        :meth:`hook_all`.
         """
         return self._script.replying(*replies)
 
     def hook_all(self) -> None:
-        """Have :meth:`replying` reach all connections made from now on, at 2 us a command."""
+        """Have :meth:`replying` reach all connections that are made from now on.
+
+        It costs 2 us a command. A MailCatcher does this by itself.
+        """
         self._script.hook()
 
     @classmethod
     def from_cli(cls: type[_H], parser: ArgumentParser, *args: str) -> _H:
         """Return the handler for ``aiosmtpd -c CLASS PATH [key=value ...]``.
 
-        Misuse ends in ``parser.error``, before the port opens.
+        The aiosmtpd command calls this. It changes the process: programs of your own make the
+        handler by its class. A mistake ends in ``parser.error``, before the port opens.
         """
         command.show_warnings()
         try:
@@ -121,15 +127,16 @@ class Handler(ABC):
 
     @classmethod
     def from_args(cls: type[_H], *args: str, **keywords: Any) -> _H:
-        """Return the handler for a command line's arguments, which *keywords* override.
+        """Return the handler for *args*, a command line's ``PATH [key=value ...]``.
 
-        Raises ValueError, and for keywords TypeError, in one sentence for the user.
+        *keywords* are options in Python, and override those of *args*. Raises ValueError or
+        TypeError, in one sentence that says what is wrong and what to do.
         """
         path, given = options.parse(args)
         return cls(path, **(given | keywords))
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> str:
-        """Store the message, then return the reply: the hook of aiosmtpd."""
+        """Store the message, then return the SMTP reply. aiosmtpd calls this."""
         content = envelope.original_content or b""
         mail = Mail(envelope_of(server, session, envelope, len(content)), content)
         reply = await self.store(mail)
@@ -138,17 +145,19 @@ class Handler(ABC):
         return reply
 
     async def store(self, mail: Mail) -> str:
-        """Store *mail*; return the SMTP reply, which begins with 250 once it is stored.
+        """Store *mail* (a Mail), and return the SMTP reply, which is ``250 OK`` if that worked.
 
-        The place for a subclass to do more with a message: give it to the :meth:`store` of
-        another handler, which keeps it under the same identity, or show it.
+        A subclass may override this to do more with each message: call ``super().store(mail)``
+        to store it, and the ``store`` of another handler to store it there, too, with the same
+        id.
         """
         return await self._commits.commit(mail)
 
     async def handle_exception(self, error: Exception) -> str:
-        """Return the reply to a command that *error* ended: the hook of aiosmtpd.
+        """Return the SMTP reply to a command that failed with *error*. aiosmtpd calls this.
 
-        aiosmtpd's own is 500, which tells a client to give the message up.
+        The reply is 451, "try again later". aiosmtpd's own would be 500, for which a client
+        gives the message up.
         """
         _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
         return FAILED
@@ -159,31 +168,34 @@ class Handler(ABC):
         return [*_public_names(type(self)), *vars(self)]
 
     def store_all(self, mails: Sequence[Mail]) -> None:
-        """Store all *mails* or none, as one batch; return when they are on disk.
+        """Store all *mails* or none, and return when they are on disk.
 
-        For mail that no session brought. It comes after what is being written, and is for
-        other threads than the event loop's. Raises OSError.
+        This is for mail that came through no session, such as a copy. It waits, so don't call
+        it in the thread of the event loop. Raises OSError if they can't be stored.
         """
         self._commits.store(mails)
 
     def reset(self) -> None:
-        """Empty the store, after what is being written; return when that is done.
+        """Remove all messages, and return when that is done.
 
-        For other threads than the event loop's. Raises OSError.
+        It waits, so don't call it in the thread of the event loop. Raises OSError if the store
+        can't be emptied.
         """
         self._commits.reset()
 
     def close(self) -> None:
         """Wait for what is being written, and end the thread that writes.
 
-        A message that comes later starts it again. Without, it ends by itself when idle.
+        A message that comes later starts it again. If you don't call this, the thread ends
+        after two seconds without a message.
         """
         self._commits.close()
 
     async def before_listening(self) -> None:
-        """Do what the command does as its final user, before the port is open.
+        """Make the store, and start the processes beside the server. The command calls this.
 
-        Raises OSError where the store can't be written.
+        It does so as the user that the server runs as, before the port is open. Raises OSError
+        if the store can't be written.
         """
         self._prepare()
         if self._retention is not None:
@@ -194,7 +206,7 @@ class Handler(ABC):
             await self._commits.fork_writer()
 
     def after_listening(self, addresses: Sequence[str]) -> None:
-        """Tell the user of the command where the port is open, as ``log=`` has it."""
+        """Print where the server listens, if ``log=`` says so. The command calls this."""
         if self._page is not None:  # its address may hold a token that stands nowhere else
             print(f"{self.path} is shown at {self._page.address}", file=sys.stderr, flush=True)
         log = self._options.log

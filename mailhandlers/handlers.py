@@ -29,7 +29,10 @@ _MANY_RECIPIENTS = 100
 
 
 class MailFile(Handler):
-    """One file that holds the latest message; each message replaces it atomically.
+    """A handler that keeps the latest message in one file.
+
+    Each message replaces the file atomically: a reader finds the old one or the new one, never
+    a part. Of messages that arrive together only the last is written.
 
     ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
     """
@@ -59,10 +62,13 @@ class MailFile(Handler):
 
 
 class MaildirSink(Handler):
-    """A Maildir, as https://cr.yp.to/proto/maildir.html has it: any mail client opens it.
+    """A handler that keeps messages in a Maildir, with one file for each message.
 
-    A link to a folder is followed where the server's user or root made it. The folder that
-    holds the store should be one that only its user can write.
+    Mail programs open it: https://cr.yp.to/proto/maildir.html describes the format. New
+    messages are in the folder ``new``. A symbolic link to a folder is followed only if the
+    server's user or root made it. Keep the store in a folder that only this user can write.
+
+    ``aiosmtpd -n -c mailhandlers.MaildirSink inbox``
     """
 
     _is_folder = True
@@ -102,11 +108,14 @@ class MaildirSink(Handler):
 
 
 class MboxSink(Handler):
-    """One mboxrd file, appended to under the locks that mail clients honour.
+    """A handler that keeps messages in one mbox file (mboxrd), one after the other.
 
-    A link is followed where the server's user or root made it, and a file with a second name
-    (a hard link) is refused. An end that may not be ours goes to ``PATH.torn``, with a
-    warning.
+    It takes the locks that mail programs take: fcntl's and ``PATH.lock``. A symbolic link is
+    followed only if the server's user or root made it, and a file with a second name (a hard
+    link) is refused. If the last message is not whole and it is not sure that a crash of this
+    handler cut it short, it is moved to ``PATH.torn``, with a warning.
+
+    ``aiosmtpd -n -c mailhandlers.MboxSink mail.mbox``
     """
 
     _instead_of_keep = "rotate its file by a rename, as logrotate does, or take MaildirSink"
@@ -131,10 +140,13 @@ class MboxSink(Handler):
 
 
 class JsonLines(Handler):
-    """One JSON object a line, in a file or, for the path ``-``, on standard output.
+    """A handler that keeps messages as JSON, one object a line.
 
-    A link is followed where the server's user or root made it, and a file with a second name
-    (a hard link) is refused.
+    The path ``-`` stands for standard output. A symbolic link is followed only if the server's
+    user or root made it, and a file with a second name (a hard link) is refused. The lock of
+    the file is that of flock(2).
+
+    ``aiosmtpd -n -c mailhandlers.JsonLines mail.jsonl``
     """
 
     _instead_of_keep = "rotate its file by a rename, as logrotate does, or take MaildirSink"
@@ -142,7 +154,7 @@ class JsonLines(Handler):
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
         self.is_output = os.fspath(path) == "-"
-        """Whether standard output takes the lines."""
+        """Whether the lines go to standard output."""
         super().__init__(path, **keywords)
         self._file = appending.json_lines_file(self.path, self._disk)
 
@@ -171,10 +183,14 @@ class JsonLines(Handler):
 
 
 class PerRecipientDir(Handler):
-    """A folder for each recipient, with every message and a link to the latest.
+    """A handler that keeps messages in a folder for each recipient.
 
-    ``python -m http.server -d DIR`` then answers ``GET /bob@example.com/latest.eml``. A link
-    to a folder is followed where the server's user or root made it.
+    Each folder has the recipient's messages, ``ID.eml``, and ``latest.eml``, a link to the
+    latest. A message is in the folders of all its recipients or in none. A symbolic link to
+    a folder is followed only if the server's user or root made it.
+
+    ``aiosmtpd -n -c mailhandlers.PerRecipientDir people``: with ``python -m http.server -d
+    people``, the latest message for bob is at ``/bob@example.com/latest.eml``.
     """
 
     _is_folder = True

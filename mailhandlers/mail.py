@@ -16,56 +16,68 @@ from .identity import Identity
 
 @dataclasses.dataclass(frozen=True)
 class Envelope:
-    """Who sent one message to whom, how, and when.
+    """What SMTP said about one message: who sent it to whom, how, and when.
 
-    The JSON form has the same keys in the same order, so that what a file shows and
-    what a test reads are one thing.
+    Where another program stored the message, its headers tell as much of this as they can,
+    and ``protocol`` is empty.
+
+    ``id`` (str)
+        The unique name of the message, ``<sec>.M<usec>P<pid>Q<n>.<host>``. The ids that one
+        server gives sort in order of arrival.
+    ``received`` (datetime)
+        When the message was complete, to the microsecond, in UTC.
+    ``peer`` (str)
+        The client's address, such as ``127.0.0.1:54321`` or ``[::1]:54321``. Empty if unknown.
+    ``helo`` (str)
+        The name that the client gave with EHLO or HELO. It may be anything.
+    ``protocol`` (str)
+        The keyword of RFC 3848 or RFC 6531, such as ``ESMTPSA``.
+    ``tls`` (str or None)
+        The version of TLS, such as ``TLSv1.3``. None if the session was not encrypted.
+    ``auth`` (str or None)
+        The name of the user who logged in, or None. There is never a password.
+    ``mail_from`` (str)
+        The reverse-path (the address of MAIL FROM). Empty for ``<>``, the sender of a bounce.
+    ``mail_options`` (list of str)
+        The parameters of MAIL FROM, such as ``BODY=8BITMIME``.
+    ``rcpt_tos`` (list of str)
+        The accepted recipients, in the order in which the client named them.
+    ``size`` (int)
+        The length of the message as received, in octets.
+    ``sha256`` (str or None)
+        The SHA-256 of the message as received, in hexadecimal. None if version 1.0 stored it.
     """
 
     id: str
-    """A Maildir base name, ``<sec>.M<usec>P<pid>Q<n>.<host>``: unique, sorting by arrival."""
     received: datetime
-    """When the message was complete, to the microsecond, in UTC."""
     peer: str
-    """The client's address, as ``127.0.0.1:54321`` or ``[::1]:54321``; empty when unknown."""
     helo: str
-    """The name the client gave itself with HELO or EHLO. Anything may stand here."""
     protocol: str
-    """The ``with`` keyword of RFC 3848 or RFC 6531, such as ``ESMTPSA``.
-
-    Empty where another program stored the message: the rest is then from its headers.
-    """
     tls: str | None
-    """The TLS version, such as ``TLSv1.3``, or None when the session was in clear."""
     auth: str | None
-    """The user's name after a successful AUTH, else None. Never a password."""
     mail_from: str
-    """The reverse-path; empty for the null sender ``<>`` of a bounce."""
     mail_options: list[str]
-    """The parameters of MAIL FROM, such as ``BODY=8BITMIME``."""
     rcpt_tos: list[str]
-    """The accepted forward-paths, in the order in which the client named them."""
     size: int
-    """The message's length as received, in octets."""
     sha256: str | None = None
-    """The SHA-256 of the message as received, in hex; None where version 1.0 stored it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields in order, ready for :func:`json.dumps`."""
+        """Return the fields as a dict, in order, ready for :func:`json.dumps`."""
         record = dict(self.__dict__)
         stamp = self.received.astimezone(timezone.utc).replace(tzinfo=None)
         record["received"] = stamp.isoformat(timespec="microseconds") + "Z"
         return record
 
     def to_json(self) -> str:
-        """Return one JSON object in ASCII: control characters and all else are escaped."""
+        """Return the fields as one JSON object in ASCII, in which all else is escaped."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_dict(cls, record: object) -> Envelope:
-        """Return the envelope in *record*, whose further keys are ignored.
+        """Return the envelope that *record* holds, a dict as :meth:`to_dict` returns.
 
-        Raises ValueError when a field is missing or of the wrong type.
+        Keys that are no fields are ignored. Raises ValueError if a field is missing or of
+        the wrong type.
         """
         if not isinstance(record, dict):
             raise ValueError("an envelope is a JSON object")
@@ -86,7 +98,10 @@ class Envelope:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Envelope:
-        """Return the envelope that :meth:`to_json` wrote; raises ValueError if it is none."""
+        """Return the envelope in *text*, which :meth:`to_json` wrote.
+
+        Raises ValueError if there is none.
+        """
         return cls.from_dict(json.loads(text))
 
 
@@ -122,18 +137,25 @@ def sha256(content: bytes) -> str:
 
 
 class Mail(NamedTuple):
-    """One message before anybody interprets its content."""
+    """One message as a handler stores it: its envelope, and its octets, which nobody parsed.
+
+    ``envelope`` (Envelope)
+        Who sent it to whom, how, and when.
+    ``content`` (bytes)
+        The message as it was received.
+    ``is_altered`` (bool)
+        Whether ``content`` is no longer what was received: another program changed it.
+    """
 
     envelope: Envelope
     content: bytes
     is_altered: bool = False
-    """Whether *content* is no longer what was received: another program changed it."""
 
     def sealed(self) -> Mail:
-        """Return the same message with the checksum of its content in its envelope.
+        """Return the same message, with the checksum of its content in its envelope.
 
-        A checksum that is there already stays. It takes 6 us for 2 kB and 20 ms for 30 MiB:
-        who writes the message calls this, not the event loop.
+        A checksum that is there already stays. To compute one takes 6 us for 2 kB and 20 ms
+        for 30 MiB: call this in the thread that writes, not in an event loop.
         """
         if self.envelope.sha256 is not None:
             return self
@@ -141,7 +163,7 @@ class Mail(NamedTuple):
         return self._replace(envelope=envelope)
 
     def renamed(self) -> Mail:
-        """Return the same message under the next identity of this process."""
+        """Return the same message with a new ``id``, and now as the time of ``received``."""
         identity = Identity.now()
         envelope = dataclasses.replace(
             self.envelope, id=identity.id, received=identity.received

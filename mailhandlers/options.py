@@ -86,7 +86,8 @@ def as_keywords(
 ]:
     """Return a decorator for an ``__init__(self, path, **keywords)``.
 
-    ``help()`` and type checkers then see the options of *table* in its signature.
+    ``help()`` and type checkers then see the options of *table* in its signature, and its
+    docstring, if it has one, tells what each means.
     """
 
     def decorate(init: Callable[..., None]) -> Callable[..., None]:
@@ -96,9 +97,20 @@ def as_keywords(
         init.__signature__ = own.replace(  # type: ignore[attr-defined]
             parameters=[*named, *keywords]
         )
+        if init.__doc__:
+            init.__doc__ = f"{inspect.getdoc(init)}\n\n{_described()}"
         return init
 
     return decorate
+
+
+def _described() -> str:
+    """Return what ``help()`` says of each keyword."""
+    lines = ["The keywords, which the command line has as key=value:", ""]
+    for name, (keyword, option) in OPTIONS.items():
+        other = "" if name == keyword else f" ({name}= on the command line)"
+        lines += [f"``{keyword}``{other}", f"    {option.help}"]
+    return "\n".join(lines)
 
 
 def _split(arg: str) -> tuple[str | None, str]:
@@ -125,12 +137,12 @@ class Options:
     )
     mode: int = _option(
         0o600, "mode", "OCTAL",
-        "permissions of files; folders get the search permission with each read permission",
+        "permissions of files; whoever may read a folder may also open what is in it",
         values.octal, values.check_mode,
     )
     auth: str | None = _option(
         None, "auth", "any|USER:PASSWORD|@FILE|$NAME",
-        "offer AUTH to everybody, or to the one user of a file's first line or a variable",
+        "offer AUTH: any lets everybody in; a file or a variable holds USER:PASSWORD",
         str, values.check_auth, is_secret=True,
     )
     auth_required: bool = _option(
@@ -151,7 +163,7 @@ class Options:
         str, partial(values.one_choice, choice="clear"),
     )
     max_line: int | None = _option(
-        None, "max_line", "OCTETS", "the longest line let in, with its end (aiosmtpd: 1001)",
+        None, "max_line", "OCTETS", "the longest line let in, with its end; without it 1001",
         partial(values.number, int), values.check_max_line,
     )
     keep: int | str | None = _option(
@@ -160,7 +172,7 @@ class Options:
         values.number_or_days, values.check_keep,
     )
     web: str | None = _option(
-        None, "web", "[HOST:]PORT", "where the command shows the store as a page, also by HTTP",
+        None, "web", "[HOST:]PORT", "where the command shows the store as a page and over HTTP",
         str, values.check_web,
     )
     log: str = _option(
@@ -169,7 +181,7 @@ class Options:
         str, values.check_log,
     )
     loop: str | None = _option(
-        None, "loop", "uvloop", "the command's event loop; a Controller has one of its own",
+        None, "loop", "uvloop", "the library of the command's event loop",
         str, values.check_loop,
     )
     # fmt: on

@@ -32,7 +32,9 @@ def here(text: str, folder: Path, ports: Mapping[str, int]) -> str:
     """Return *text* of a block as it is to be done in *folder*, with *ports*."""
     text = text.replace("/home/eva", str(folder))
     text = re.sub(r"(aiosmtpd -n)(?! -l)", r"\1 -l localhost:8025", text)
-    text = re.sub(r"(mailhandlers web [\w./-]+)(?! --listen)", r"\1 --listen 8026", text)
+    text = re.sub(
+        r"(mailhandlers web [\w./-]+)(?![\w./-]| --listen)", r"\1 --listen 8026", text
+    )
     for port, free in ports.items():
         text = re.sub(rf"\b{port}\b", str(free), text)
     text = re.sub(r"((?:/pip install|inject aiosmtpd|--with) )mailhandlers\b", r"\1$PWD", text)

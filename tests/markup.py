@@ -18,7 +18,14 @@ from docutils.core import publish_doctree
 from docutils.parsers.rst import Directive, directives, roles
 
 ROLES = ("doc", "ref", "class", "func", "meth", "attr", "mod", "exc", "term", "option")
-DIRECTIVES = ("toctree", "automodule", "autoclass", "autofunction", "autoexception")
+DIRECTIVES = (
+    "toctree",
+    "automodule",
+    "autoclass",
+    "autofunction",
+    "autoexception",
+    "options-table",
+)
 
 
 class Block(NamedTuple):

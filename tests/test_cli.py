@@ -100,7 +100,7 @@ def test_a_misuse_ends_in_one_sentence(
         ({"mode": "0644"}, TypeError, "mode is a number such as 0o600, not '0644'"),
         ({"mode": True}, TypeError, "0o600"),
         ({"mode": 0o200}, ValueError, "try mode=0600"),
-        ({"auth": True}, TypeError, "auth is any, or user:password"),
+        ({"auth": True}, TypeError, "auth is any, user:password"),
         ({"auth_required": "yes"}, TypeError, "auth_required is True or False"),
         ({"auth_required": True}, ValueError, "needs auth=any"),
         ({"replies": "RCPT: 550 No"}, TypeError, 'try replies=\\[Reply\\("RCPT"'),

@@ -194,7 +194,7 @@ MISUSES = {
     "a bad expression": (["list", "inbox", "--matching", "("], "'(' is no regular expression"),
     "no such option": (["list", "inbox", "--form", "x"], "--form"),
     "no such command": (["lst", "inbox"], "no command 'lst': choose from list, show"),
-    "something else": (["list", "."], "belongs to no Maildir"),
+    "something else": (["list", "."], "holds something else than mail, such as"),
     "no place to copy to": (["copy", "inbox", "MaildirSink"], "PATH"),
     "no such handler": (["copy", ".", "Maildir", "copy"], "'Maildir'"),
     "no such source": (["copy", "inbox", "MboxSink", "x"], "inbox: nothing is there"),

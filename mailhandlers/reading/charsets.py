@@ -91,7 +91,7 @@ codecs.lookup("cp1252")  # the one for undeclared text is there in any case
 
 
 def load() -> None:
-    """Import all the codecs of the table now, for who may not be allowed to later."""
+    """Import all codecs of the table now: later the process may not be allowed to."""
     for codec in ("cp1252", *_SUPERSETS, "cp950", "iso2022_jp_1"):
         codecs.lookup(codec)
 

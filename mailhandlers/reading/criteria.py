@@ -84,7 +84,7 @@ class Criteria:
     def count(self, message: StoredMessage) -> int:
         """Return how many criteria a near miss meets.
 
-        ``where`` is not asked: whoever meets all the rest has failed it.
+        ``where`` is not asked: a message that meets all others was refused by it.
         """
         mail = Mail(message.envelope, message.original_content)
         return sum(self._of_envelope(mail)) + sum(self._of_content(message))

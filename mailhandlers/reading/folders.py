@@ -100,7 +100,7 @@ def _check_people(path: str, others: list[str], folders: list[str]) -> None:
             return
         others += [f"{folder}/{name}" for name in names]
     if others:
-        raise StoreError(f"{min(others)} belongs to no Maildir and to no recipient's mail")
+        raise StoreError(f"{path} holds something else than mail, such as {min(others)}")
 
 
 def _listed(folder: str) -> list[str]:

@@ -21,12 +21,27 @@ from .waiting import wait, wait_in_loop
 def read_latest(
     path: str | os.PathLike[str], *, timeout: float = 0, **criteria: Unpack[Wanted]
 ) -> StoredMessage:
-    """Return the newest message of the store at *path* that meets the *criteria*.
+    """Return the newest message of the store at *path* that meets all *criteria*.
 
-    Waits up to *timeout* seconds for one. The criteria are ``to`` (one of the envelope's
-    recipients), ``mail_from``, ``subject`` (a string, or a compiled pattern to search),
-    ``matching`` (a pattern to search in headers and text) and ``where`` (a function of
-    the message). Raises NoMessageError, and StoreError where *path* holds no store.
+    *path* is a file or a folder that a handler or another mail program wrote. If there is no
+    such message yet, this waits for one, up to *timeout* seconds.
+
+    The criteria are keywords; one that is left out, or None, allows every message:
+
+    ``to`` (str)
+        One of the envelope's recipients, in any case. A blind copy counts.
+    ``mail_from`` (str)
+        The envelope's sender, in any case. ``""`` is the sender of a bounce.
+    ``subject`` (str or compiled pattern)
+        The whole subject, or a pattern to search in it.
+    ``matching`` (str or compiled pattern)
+        A regular expression to search in the decoded headers and the text.
+    ``where`` (function)
+        A function that is given the message, and returns whether it is wanted.
+
+    Raises NoMessageError if no such message came in time, StoreError if *path* holds
+    something else than mail, TypeError for a criterion that is none, and :exc:`re.error` for a
+    pattern that is none.
     """
     return Inbox(path).latest(timeout=timeout, **criteria)
 
@@ -34,16 +49,26 @@ def read_latest(
 def read_messages(
     path: str | os.PathLike[str], **criteria: Unpack[Wanted]
 ) -> Iterator[StoredMessage]:
-    """Yield the messages of the store at *path* that meet the *criteria*, oldest first.
+    """Yield the messages of the store at *path* that meet all *criteria*, oldest first.
 
-    One message is in memory at a time. Raises StoreError where *path* holds no store.
+    The criteria are those of :func:`read_latest`. One message is in memory at a time. A store
+    that is missing or empty has no messages. Raises StoreError if *path* holds something else
+    than mail, and for the criteria what :func:`read_latest` raises.
     """
     wanted = Criteria.of(criteria)
     return Found(wanted, strict=True).messages(find(path, wanted.to).oldest_first())
 
 
 class Inbox:
-    """A live view of the store at *path*: every call looks again."""
+    """The messages of the store at *path*, as they are at the moment of each call.
+
+    *path* is a file or a folder that a handler or another mail program wrote; it need not
+    exist yet. ``len(inbox)`` counts its messages, and ``for message in inbox`` yields them,
+    oldest first. Every method reads the store anew, and only :meth:`clear` changes it.
+
+    All methods take the criteria of :func:`read_latest` as keywords, such as
+    ``to="bob@example.com"``, and raise StoreError if *path* holds something else than mail.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
@@ -62,7 +87,11 @@ class Inbox:
         return f"<{type(self).__name__} {os.fspath(self.path)!r}>"
 
     def latest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
-        """Return the newest message, as :func:`read_latest` does."""
+        """Return the newest message that meets all *criteria*.
+
+        If there is none yet, this waits for one, up to *timeout* seconds. Raises
+        NoMessageError if none came in time.
+        """
         search = Search(self.path, Criteria.of(criteria))
         message = wait(search.wait(timeout))
         if message is None:
@@ -70,10 +99,7 @@ class Inbox:
         return message
 
     async def alatest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
-        """Return the newest message, as :meth:`latest` does; the event loop runs on.
-
-        For asyncio, and for anyio on top of it.
-        """
+        """Do the same as :meth:`latest` in asyncio: the event loop runs while this waits."""
         search = Search(self.path, Criteria.of(criteria))
         message = await wait_in_loop(search.wait(timeout))
         if message is None:
@@ -81,7 +107,7 @@ class Inbox:
         return message
 
     def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
-        """Return the messages that meet the *criteria*, oldest first."""
+        """Return a list of the messages that meet all *criteria*, oldest first."""
         return list(read_messages(self.path, **criteria))
 
     def follow(
@@ -91,38 +117,47 @@ class Inbox:
         from_start: bool = False,
         **criteria: Unpack[Wanted],
     ) -> Follow:
-        """Return an iterator of each message once, in order of arrival, as they arrive.
+        """Return an iterator that yields each message once, as they arrive.
 
-        It begins with what arrives after this call; *from_start*, with what is there. It
-        ends when none came for *timeout* seconds; None goes on for ever. It is an async
-        iterator as well: ``async for message in inbox.follow()``. Of messages that
-        MailFile replaces within a few milliseconds, only the last is seen.
+        It is for ``for`` and for ``async for``. It begins with the first message that arrives
+        after this call or, if *from_start* is true, with those that are there already. It ends
+        when no message came for *timeout* seconds; None means that it never ends. A MailFile
+        holds one message: of several within a few milliseconds only the last is seen.
         """
         return Follow(self.path, Criteria.of(criteria), timeout=timeout, from_start=from_start)
 
     def expect(
         self, *, timeout: float = 30, count: int = 1, **criteria: Unpack[Wanted]
     ) -> Expected:
-        """Return a context for ``with`` or ``async with``: mail that arrives from its start on.
+        """Return a context for ``with`` or ``async with``, in which mail is to arrive.
 
-        Its ``message`` is the first, its ``messages`` are *count*. Its end waits for them,
-        up to *timeout* seconds, and raises NoMessageError. Under a running event
-        loop, ``async with`` lets that run on, and ``with`` stops it.
+        Only messages that arrive after the ``with`` line count. The end of the block waits
+        until there are *count* of them, up to *timeout* seconds from there, and raises
+        NoMessageError if there are fewer. ``expected.message`` is the first of them and
+        ``expected.messages`` the list of *count*; both may be used in the block, too, where
+        they wait.
+
+        In asyncio write ``async with``: a ``with`` stops the event loop while it waits, and so
+        the program that is to send the mail.
         """
         return Expected(self.path, timeout, Criteria.of(criteria), self.explain, count)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
-        """Return a context in which, and *within* seconds after which, no mail may come.
+        """Return a context for ``with`` or ``async with``, in which no mail may arrive.
 
-        Its end raises AssertionError as soon as one does. Under a running event loop it is
-        for ``async with``; ``with`` raises RuntimeError.
+        The end of the block waits for another *within* seconds. If a message that meets all
+        *criteria* arrived since the ``with`` line, or arrives now, it raises AssertionError. In
+        asyncio only ``async with`` will do: ``with`` raises RuntimeError.
         """
         return ExpectedNone(self.path, within, Criteria.of(criteria), self.explain)
 
     def clear(self) -> None:
-        """Remove all messages; the server may run on."""
+        """Remove all messages. A server that writes to the store may go on running."""
         find(self.path).clear()
 
     def explain(self) -> str:
-        """Return what else is known where no message came, or nothing."""
+        """Return what is to be added to the text of a NoMessageError; here it is empty.
+
+        A subclass that knows more about the server tells it here, as MailCatcher does.
+        """
         return ""

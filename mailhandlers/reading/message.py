@@ -28,20 +28,28 @@ _GENERATOR_FAULTS = (*headers.PARSER_FAULTS, LookupError, MessageError)
 
 
 class StoredMessage(EmailMessage):
-    """One message read back, with its envelope.
+    """A message that was read from a store.
 
-    All of :class:`email.message.EmailMessage` works, ``message["Subject"]``,
-    ``get_body()`` and ``iter_attachments()`` among it. The five headers above the
-    message are ours and come first, so ``message["X-RcptTo"]`` is never a forger's.
-    Line ends are LF here; :attr:`original_content` has them as they came.
+    It is an :class:`email.message.EmailMessage`: ``message["Subject"]``, ``get_body()`` and
+    ``iter_attachments()`` work. None of its methods raises because of what a sender wrote: what
+    can't be decoded is replaced. Besides the attributes below it has
+
+    ``envelope`` (Envelope)
+        What SMTP said: sender, recipients, client, time. If another program stored the
+        message, what its headers tell.
+    ``original_content`` (bytes)
+        The message as the server received it, octet for octet. If it is altered, as it is now.
+    ``is_altered`` (bool)
+        Whether another program changed the message after the server had stored it.
+
+    The headers that a handler puts above a message come first: ``message["X-RcptTo"]`` is
+    what the server wrote, whatever the sender did. Line ends are LF in all texts; only
+    ``original_content`` has them as they came.
     """
 
     envelope: Envelope
-    """The SMTP facts; of another program's message what its headers tell."""
     original_content: bytes
-    """What the server received, byte for byte; what is there now, where it is altered."""
     is_altered: bool
-    """Whether another program changed the message since the server received it."""
 
     def __init__(self, policy: EmailPolicy | None = None) -> None:
         super().__init__(policy or headers.POLICY)
@@ -55,9 +63,10 @@ class StoredMessage(EmailMessage):
     def parse(
         cls, content: bytes, envelope: Envelope = UNKNOWN, is_altered: bool = False
     ) -> StoredMessage:
-        """Return *content* as a message; never raises, whatever the bytes.
+        """Return the message that *content* holds. Never raises, whatever the octets.
 
-        Time and memory grow with the length, and no further.
+        Time and memory grow with the length of *content* only. For octets that you have
+        already: to read a store, use :func:`.read_latest` or :class:`.Inbox`.
         """
         message = cls()
         message.envelope = envelope
@@ -75,27 +84,27 @@ class StoredMessage(EmailMessage):
         return True  # a message without headers is a message
 
     def own_items(self) -> list[tuple[str, Any]]:
-        """Return the headers of the message itself, without the five on top."""
+        """Return the sender's headers as (name, value), without the handler's five."""
         return self.items()[self._on_top :]
 
     def own_texts(self) -> list[tuple[str, str]]:
-        """Return the headers of the message itself as plain text, which is faster."""
+        """Return the sender's headers as (name, decoded text). This is the faster way."""
         own = list(self.raw_items())[self._on_top :]
         return [(name, headers.text_of(name, str(raw))) for name, raw in own]
 
     @cached_property
     def text(self) -> str:
-        """The plain text of the message, attachments aside; empty where there is none."""
+        """The plain text (str) of the message, without attachments. Empty if it has none."""
         return "\n".join(text for is_html, text in self._bodies if not is_html)
 
     @cached_property
     def html(self) -> str:
-        """The HTML of the message, attachments aside; empty where there is none."""
+        """The HTML (str) of the message, without attachments. Empty if it has none."""
         return "\n".join(text for is_html, text in self._bodies if is_html)
 
     @cached_property
     def links(self) -> list[str]:
-        """The links of text and HTML in order of appearance, each once."""
+        """The links (list of str) of text and HTML, in order of appearance, each once."""
         pages = iter(self._pages)
         found: dict[str, None] = {}
         for is_html, text in self._bodies:
@@ -104,23 +113,28 @@ class StoredMessage(EmailMessage):
 
     @cached_property
     def codes(self) -> list[str]:
-        """The codes of 4 to 8 digits that a person would see, in order, each once.
+        """The codes of 4 to 8 digits (list of str) that a reader sees, in order, each once.
 
-        ``123 456`` and ``123-456`` are ``"123456"``. Digits in a link don't count. HTML
-        counts where the plain text has none.
+        ``123 456`` and ``123-456`` are ``"123456"``. Digits in a link don't count. The HTML is
+        searched only if there is no code in the plain text.
         """
         return codes_in(self.text) or codes_in("\n".join(page.text for page in self._pages))
 
     @cached_property
     def attachments(self) -> list[Attachment]:
-        """What isn't the text that the message shows, in order; images of the HTML, too."""
+        """All parts that are not the text of the message (list), in order; images, too.
+
+        Each has ``filename`` (str or None), ``content_type`` (str), ``content`` (bytes),
+        ``content_id`` (str or None), and ``save_to(folder)``, which writes it to a new file
+        under a safe name and returns its path.
+        """
         from .attachments import Attachment
 
         return [Attachment(part) for part in self.bodies_and_attachments[1]]
 
     @cached_property
     def bcc(self) -> list[str]:
-        """The envelope's recipients that no To or Cc header names."""
+        """The envelope's recipients (list of str) that no To or Cc header names."""
         named = {
             address.casefold()
             for name, value in self.own_texts()
@@ -130,25 +144,26 @@ class StoredMessage(EmailMessage):
         return [rcpt for rcpt in self.envelope.rcpt_tos if rcpt.casefold() not in named]
 
     def page(self, *, remote: bool = False) -> str:
-        """Return one HTML page with the message as a person sees it.
+        """Return an HTML page (str) that shows the message as a mail program does.
 
-        It holds all it shows (``cid:`` images are data), runs no script and loads nothing
-        from elsewhere; with *remote* the images that the sender has on the web, by which
-        the sender learns of each look.
+        All that it shows is in it, ``cid:`` images too. It runs no script and loads nothing
+        from elsewhere. If *remote* is true, images of the web are loaded: that tells the sender
+        that the message was looked at.
         """
         from . import page
 
         return page.page(self, remote)
 
     def save_page(self, path: str | os.PathLike[str], *, remote: bool = False) -> None:
-        """Write :meth:`page` to *path*, in UTF-8. Raises OSError where that fails."""
+        """Write :meth:`page` to the file *path*, in UTF-8. Raises OSError if that fails."""
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(self.page(remote=remote))
 
     def summary(self) -> dict[str, Any]:
-        """Return what a record of the message tells, ready for :func:`json.dumps`.
+        """Return what the message says as a dict, ready for :func:`json.dumps`.
 
-        What is missing or can't be parsed is None.
+        Its keys are those of a line of JSON Lines between the envelope and ``size``. What is
+        missing or can't be parsed is None.
         """
         from . import summary
 
@@ -156,7 +171,7 @@ class StoredMessage(EmailMessage):
 
     @cached_property
     def bodies_and_attachments(self) -> tuple[list[EmailMessage], list[EmailMessage]]:
-        """The parts whose text is shown, and all the others that hold something."""
+        """Two lists of parts: those whose text is shown, and all others that hold something."""
         return content.bodies_and_attachments(self)
 
     @cached_property
@@ -179,7 +194,10 @@ class StoredMessage(EmailMessage):
     # What EmailMessage offers, for messages that it would raise for
 
     def get_content_type(self) -> str:
-        """Return the type; a multipart whose parts can't be told apart is text."""
+        """Return the media type, such as ``text/plain``.
+
+        A multipart message that can't be split into parts counts as ``text/plain``.
+        """
         if content.raw_header(self, "content-type") is None:
             return self.get_default_type()
         kind = self._field("content-type").value
@@ -189,7 +207,7 @@ class StoredMessage(EmailMessage):
         return "text/plain" if is_odd or is_no_multipart else kind
 
     def get_content_disposition(self) -> str | None:
-        """Return ``attachment``, ``inline``, what else is there, or None."""
+        """Return ``attachment``, ``inline`` or what else the header says, or None."""
         return self._field("content-disposition").value or None
 
     def is_attachment(self) -> bool:
@@ -203,23 +221,26 @@ class StoredMessage(EmailMessage):
         header: str = "content-type",
         unquote: bool = True,
     ) -> Any:
-        """Return a parameter of a header, as text."""
+        """Return the parameter *param* of a header as text, or *failobj* if it has none."""
         return self._field(header.lower()).parameters.get(param.lower(), failobj)
 
     def get_params(
         self, failobj: Any = None, header: str = "content-type", unquote: bool = True
     ) -> Any:
-        """Return the value and the parameters of a header as pairs."""
+        """Return the value and the parameters of a header as pairs of strings.
+
+        Returns *failobj* if there is no such header.
+        """
         if content.raw_header(self, header.lower()) is None:
             return failobj
         field = self._field(header.lower())
         return [(field.value, ""), *field.parameters.items()]
 
     def get_content(self, *args: Any, **options: Any) -> Any:
-        """Return text as text, in any charset, and anything else as bytes.
+        """Return what this part holds: text as str, in any charset, and anything else as bytes.
 
-        Of a message within the message that message; of a multipart what it shows, as
-        text. Never raises, unless a content manager is given, which has its own rules.
+        For a message within the message this is that message, and for a multipart the text
+        that it shows. It never raises, unless you name a content manager of your own.
         """
         if args or "content_manager" in options:
             return super().get_content(*args, **options)
@@ -234,7 +255,7 @@ class StoredMessage(EmailMessage):
         return content.octets(self)
 
     def get_payload(self, i: int | None = None, decode: bool = False) -> Any:
-        """Return the payload as EmailMessage does; *decode* gives bytes or None."""
+        """Return the payload as EmailMessage does: with *decode* as bytes, or None."""
         if decode:
             return None if self.is_multipart() else content.octets(self)
         if i is not None or self.is_multipart():
@@ -242,14 +263,14 @@ class StoredMessage(EmailMessage):
         return content.stored_text(self)
 
     def as_bytes(self, *args: Any, **options: Any) -> bytes:
-        """Return the message in octets: the five headers on top, then what came."""
+        """Return the message as bytes: the handler's five headers, then what came."""
         try:
             return super().as_bytes(*args, **options)
         except _GENERATOR_FAULTS:
             return content.plain_bytes(self)
 
     def as_string(self, *args: Any, **options: Any) -> str:
-        """Return the message as text. Never raises, and can be printed."""
+        """Return the message as text that can be printed. Never raises."""
         try:
             text = super().as_string(*args, **options)
             text.encode()

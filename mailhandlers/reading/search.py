@@ -20,7 +20,11 @@ _RECENT = 50
 
 
 class NoMessageError(LookupError):
-    """No message met the criteria in time; the text says what came instead."""
+    """No message met the criteria in time.
+
+    The text says which store was read, with which criteria and for how long, and which other
+    messages came closest. If there was a MailCatcher, it says who connected to it, too.
+    """
 
 
 class Search:

@@ -16,7 +16,10 @@ from ..mail import Mail
 
 
 class StoreError(ValueError):
-    """The path holds something that none of the handlers wrote."""
+    """The path holds something else than mail, or mail of which nothing can be read.
+
+    The text says which file that is, and why.
+    """
 
 
 class GoneError(LookupError):

@@ -1,7 +1,7 @@
 """What a record of a message tells: the keys of JSON Lines and of the HTTP API.
 
-A server imports this before it becomes nobody, who may not read Python's files: it brings
-all that a message may need, the codecs among it.
+A server imports this before it becomes ``nobody``, a user that may not read Python's files.
+So this imports all that a message may need, the codecs too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The dialogue of each session, recorded for the one who asks: what was said, and replied.
+"""The dialogue of each session: what the client said, and what the server replied.
 
-Nothing is recorded, and nothing paid, but through the servers that a :class:`Recorder` makes.
+Only the servers that a :class:`Recorder` makes are recorded. Others pay nothing for it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,31 @@ from .facts import SessionFacts, session_facts
 
 
 class Command(NamedTuple):
-    """One command of a client, with the reply it got."""
+    """One command of a client, with the reply that it got.
+
+    ``verb`` (str)
+        The first word of the line, in capitals, whether it is a command or not.
+    ``argument`` (str)
+        The rest of the line, or empty. Of AUTH only the mechanism.
+    ``reply`` (str)
+        The code and the words. The lines of a longer reply are joined by line feeds.
+    """
 
     verb: str
-    """In capitals; what stood where one belongs, if it was none."""
     argument: str
-    """The rest of the line, or empty; of AUTH the mechanism only."""
     reply: str
-    """Code and words; the lines of a longer one are joined by a line feed."""
 
 
 class Dialogue:
-    """One connection, as it is so far: any thread may read it at any time."""
+    """One connection, as it is so far. Any thread may read it at any time.
+
+    ``peer``, ``helo``, ``protocol``, ``tls`` and ``auth`` mean what they do in an Envelope, and
+    are as they were at the last reply. (``protocol`` is ``UTF8SMTP`` only while a message with
+    SMTPUTF8 is sent.)
+    """
 
     def __init__(self) -> None:
         self.peer = ""
-        """The client's address, as in :class:`Envelope`, like the four that follow.
-
-        They are as of the last reply: *protocol* has UTF8SMTP during a transaction only.
-        """
         self.helo = ""
         self.protocol = "SMTP"
         self.tls: str | None = None
@@ -44,7 +50,7 @@ class Dialogue:
 
     @property
     def commands(self) -> list[Command]:
-        """What the client said, in order, refused or not, and what it was told."""
+        """The commands (list of Command) so far, in order, refused ones too."""
         return list(self._commands)
 
     def __repr__(self) -> str:
@@ -62,7 +68,7 @@ class Dialogue:
         return not self._open and bool(self._commands) and self._commands[-1].reply[:1] == "3"
 
     def hear(self, line: bytes | None) -> None:
-        """Note what the client sends; None is the beginning of a line that is too long."""
+        """Note a line of the client; None stands for the beginning of one that is too long."""
         if self._is_asked:
             return
         overlong, self._overlong = self._overlong, line is None

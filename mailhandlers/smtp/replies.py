@@ -23,47 +23,56 @@ _EXAMPLE = "RCPT *@bounce.test: 550 5.1.1 No such user"
 
 @dataclass(frozen=True)
 class Reply:
-    """A scripted reply: ``Reply("RCPT", "550 5.1.1 No such user", match="*@bounce.test")``.
+    """An answer that a server is told to give to a command of SMTP.
 
-    A 4xx or 5xx refuses: the command does nothing, whatever came before stays. A 421 hangs
-    up as well. A 2xx is what success is called: the command does its work, and the text
-    takes the place of ``250 OK``. So 2xx to DATA is said when the message is stored, and
-    not where storing fails; 4xx or 5xx to DATA comes after the content, and stores nothing.
-    2xx to EHLO is the whole answer, which offers no extension.
+    ``Reply("RCPT", "550 5.1.1 No such user", match="*@bounce.test")`` refuses some recipients.
+
+    ``verb`` (str)
+        The command: EHLO, HELO, AUTH, MAIL, RCPT, DATA, RSET, NOOP, VRFY or QUIT.
+    ``text`` (str)
+        The code and the words, such as ``450 4.2.1 Mailbox busy``: one line of ASCII.
+    ``match`` (str or None)
+        A pattern with ``*`` and ``?`` (see :mod:`fnmatch`) for the argument, in any case: the
+        address of MAIL, RCPT and VRFY, the name of EHLO and HELO, the mechanism of AUTH, the
+        word after NOOP. None matches all. DATA, RSET and QUIT have no argument.
+    ``times`` (int or None)
+        How often to give this answer, on all connections together. None means always.
+
+    A code 4xx or 5xx refuses the command, which then does nothing; for DATA it comes after the
+    content, which is not stored. 421 also closes the connection. With a code 2xx the command
+    does its work, and ``text`` is said instead of ``250 OK`` if that succeeds. To EHLO a 2xx is
+    the whole answer, without any extension. AUTH can only be refused.
+
+    Raises ValueError, in one sentence that says what is wrong.
     """
 
     verb: str
-    """One of :data:`VERBS`, in any case."""
     text: str
-    """Code and words, such as ``450 4.2.1 Mailbox busy``; one line of ASCII."""
     match: str | None = None
-    """A glob, as :mod:`fnmatch` has it, that ignores case: for MAIL, RCPT and VRFY of the
-    address, for EHLO and HELO of the name, for AUTH of the mechanism, for NOOP of the word
-    behind it. (smtplib tries one mechanism after the other.)"""
     times: int | None = None
-    """How often to say it, on all connections together; None is always."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", self.verb.upper())
         if self.verb not in VERBS:
-            raise ValueError(f"the verb {self.verb!r} is none of {', '.join(VERBS)}")
+            raise ValueError(f"the verb is one of {', '.join(VERBS)}, not {self.verb!r}")
         if not _TEXT.fullmatch(self.text):
             raise ValueError(
                 f"the text {self.text!r} is no line of ASCII that begins with a code "
                 "2xx, 4xx or 5xx, as in '550 5.1.1 No such user'"
             )
         if self.verb == "AUTH" and not self.refuses:
-            raise ValueError("a reply to AUTH refuses (4xx or 5xx): auth=any accepts")
+            raise ValueError("a reply to AUTH is 4xx or 5xx; auth=any lets everybody in")
         if self.match is not None and self.verb in _BARE:
             raise ValueError(f"{self.verb} has no argument for {self.match!r} to match")
         if self.times is not None and self.times < 1:
-            raise ValueError(f"a reply is said once or more often, not {self.times} times")
+            raise ValueError(f"times is how often to say it, 1 or more, not {self.times}")
 
     @classmethod
     def parse(cls, text: str) -> Reply:
-        """Return the reply that the command line writes ``VERB[ GLOB][ xN]: CODE TEXT``.
+        """Return the reply that *text* describes: ``VERB[ GLOB][ xN]: CODE TEXT``.
 
-        Raises ValueError with an example.
+        This is how the option ``reply=`` is written on the command line. Raises ValueError,
+        in one sentence with an example.
         """
         parts = _REPLY.fullmatch(text)
         if parts is None:
@@ -76,11 +85,11 @@ class Reply:
 
     @property
     def refuses(self) -> bool:
-        """Whether this is a 4xx or 5xx."""
+        """Whether the code is 4xx or 5xx."""
         return not self.text.startswith("2")
 
     def answers(self, verb: str, argument: str | None) -> bool:
-        """Return whether this is for *verb* with *argument*."""
+        """Tell whether this is the reply to the command *verb* with *argument*."""
         return verb == self.verb and (
             self.match is None
             or fnmatchcase((argument or "").casefold(), self.match.casefold())

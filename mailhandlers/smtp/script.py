@@ -59,11 +59,11 @@ class SessionOptions(Protocol):
 
     @property
     def rset(self) -> str | None:
-        """With ``clear`` an RSET that has no transaction to give up empties the store.
+        """With ``clear``, an RSET outside of a transaction empties the store.
 
-        smtplib sends RSET by itself after a refused MAIL, RCPT or DATA; it empties nothing,
-        since a transaction is one from MAIL on, refused or not, to the message accepted. (But
-        a MAIL that aiosmtpd refuses by itself, as one over the server's size, begins none.)
+        A transaction begins with MAIL, refused or not, and ends when its message is accepted.
+        So the RSET that smtplib sends by itself after a refused MAIL, RCPT or DATA empties
+        nothing. (A MAIL that aiosmtpd itself refuses, such as one over its size, begins none.)
         """
 
     @property

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hmac
 import os
 
-_CHOICES = "any, or user:password, or @FILE or $NAME that hold user:password"
+_CHOICES = (
+    "any, user:password, @FILE (a file whose first line is user:password) "
+    "or $NAME (a variable that holds user:password)"
+)
 
 
 def read_users(text: object) -> str:

@@ -1,6 +1,6 @@
-"""One look at the store for all who wait: whoever waits costs a set entry, not a thread.
+"""One look at the store for all clients that wait: each costs an entry in a set, no thread.
 
-A task follows the store as long as anybody waits, and tells each whose criteria the new
+A task follows the store as long as a client waits. It tells each client whose criteria a new
 message meets.
 """
 
@@ -22,7 +22,7 @@ _LONGEST_QUEUE = 1000
 
 
 class Subscription:
-    """What arrived for one who waits."""
+    """What arrived for one client that waits."""
 
     def __init__(self, criteria: Criteria) -> None:
         self.criteria = criteria
@@ -36,7 +36,7 @@ class Subscription:
         return entry
 
     def put(self, entry: Entry | Exception) -> None:
-        """Add what arrived; who doesn't take it away has to ask anew."""
+        """Add what arrived. A client that takes nothing away has to ask again in the end."""
         if self._entries.qsize() == _LONGEST_QUEUE:
             entry = ConnectionAbortedError("more messages arrived than were taken")
         if self._entries.qsize() <= _LONGEST_QUEUE:
@@ -108,7 +108,7 @@ class _EntryCursor:
 def _meet(
     subscriptions: Iterable[Subscription], entries: Iterable[Entry]
 ) -> list[tuple[Subscription, Entry]]:
-    """Return who is to hear of which entry; each message is parsed once."""
+    """Return which subscription gets which entry; each message is parsed once."""
     met = []
     for entry in entries:
         for message in Found(Criteria()).messages([entry]):

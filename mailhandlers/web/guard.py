@@ -44,7 +44,7 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: turns away who may not ask, and sets the headers of all answers."""
+    """ASGI middleware that refuses what is not allowed, and sets the headers of all answers."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app

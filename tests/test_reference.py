@@ -1,0 +1,62 @@
+"""The pages of the reference name all that there is, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mailhandlers.cli.commands import COMMANDS
+from mailhandlers.cli.views import VIEWS
+from mailhandlers.options import OPTIONS
+
+REFERENCE = Path(__file__).parents[1] / "docs/reference"
+
+
+def page(name: str) -> str:
+    return (REFERENCE / f"{name}.rst").read_text()
+
+
+def test_each_option_has_a_section() -> None:
+    described = re.findall(r"^\.\. _option-(\w+):\n\n\1\n~+\n", page("options"), re.MULTILINE)
+    assert described == list(OPTIONS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_the_shell_has_each_option_of_a_command(name: str) -> None:
+    command = [sys.executable, "-m", "mailhandlers", name, "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # What comes before the next title.
+    behind = page("shell").partition(f"\n{name}\n---")[2]
+    section = re.split(r"^.+\n-+\n", behind, maxsplit=1, flags=re.MULTILINE)[0]
+    listed = re.search(r"^Options: (.*?)\.$", section, re.MULTILINE | re.DOTALL)
+    described = re.findall(r"--[a-z-]+", listed[1]) if listed else []
+    assert set(described) == set(re.findall(r"--[a-z-]+\b", shown)) - {"--help"}
+
+
+def test_the_page_of_the_shell_has_all_commands_and_all_that_can_be_printed() -> None:
+    described = re.findall(r"^([a-z]+)\n-+\n", page("shell"), re.MULTILINE)
+    assert described == list(COMMANDS)
+    table = page("shell").partition("What ``--print`` takes")[2].partition("A terminal gets")[0]
+    assert re.findall(r"^   \* - ``(\w+)``", table, re.MULTILINE) == list(VIEWS)
+
+
+def test_the_page_of_the_http_api_has_all_requests(tmp_path: Path) -> None:
+    app = pytest.importorskip("mailhandlers.web.app", reason="the page needs its packages")
+    paths = app.create_app(tmp_path).openapi()["paths"]
+    there = {f"{method.upper()} {path}" for path in paths for method in paths[path]}
+    described = re.findall(r"^   \* - ``([A-Z]+ /[\w/]+)``", page("http-api"), re.MULTILINE)
+    named = {
+        request.replace("/ID", "/{id}").replace("/N", "/{number}") for request in described
+    }
+    assert named == there
+
+
+def test_the_tests_that_a_page_names_are_there() -> None:
+    for page_name in ("promises", "how-it-is-built"):
+        text = (REFERENCE.parent / f"{page_name}.rst").read_text()
+        for test in re.findall(r"``(test_\w+\.py)``", text):
+            assert (Path(__file__).parent / test).exists(), test
