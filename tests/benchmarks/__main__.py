@@ -26,12 +26,12 @@ from fixture import fixture
 from one_message import flushes, huge, large
 from slow_disk import NoSlowDiskError
 from start import start
-from stores import latest
+from stores import keep, latest
 from throughput import slow, throughput, uvloop
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     part.__name__: part
-    for part in (throughput, slow, flushes, uvloop, large, huge, start, latest, fixture)
+    for part in (throughput, slow, flushes, uvloop, large, huge, start, latest, keep, fixture)
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import servers
 
+import mailhandlers
 from mailhandlers import Envelope, StoredMessage, read_latest
 from mailhandlers.formats import eml, json_lines, mbox
 from mailhandlers.mail import Mail
@@ -114,3 +115,30 @@ def latest(options: argparse.Namespace) -> None:
                     cell += f" [{1000 * _seconds(other, path, repeat=1):.2f}]"
             row += f"{cell:>22}"
         print(row, flush=True)
+
+
+def keep(options: argparse.Namespace) -> None:
+    """Print what ``keep=`` adds to a message of a store that is full: us, batches of ten."""
+    print("\nMicroseconds a message, without fsync, in batches of ten; then with keep=:")
+    batch = [Mail(dataclasses.replace(_ENVELOPE, id=""), _CONTENT)] * 10
+    for name in ("MaildirSink", "PerRecipientDir"):
+        for count in (10_000, 100_000):
+            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+                path = Path(folder, "store")
+                _make(name, path, count)
+                make = getattr(mailhandlers, name)
+                handlers = [make(path, sync=False), make(path, sync=False, keep=count)]
+                seconds = [0.0, 0.0]
+                for _ in range(count // 10 // options.rounds // 10):
+                    for which, handler in enumerate(handlers * options.rounds):
+                        mails = [mail.renamed() for mail in batch]
+                        begun = time.perf_counter()
+                        handler.store_all(mails)
+                        seconds[which % 2] += time.perf_counter() - begun
+                for handler in handlers:
+                    handler.close()
+            sent = count // 100 // options.rounds * options.rounds * 10
+            without, with_keep = (1e6 * each / sent for each in seconds)
+            print(
+                f"  {name:16} {count:7,} messages  {without:6.0f}  {with_keep:6.0f}", flush=True
+            )
