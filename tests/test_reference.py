@@ -73,6 +73,6 @@ def test_the_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
     messages = [text for cell in quoted for text in re.findall("``(.+?)``", cell)]
     assert len(messages) > 30
     for message in messages:
-        parts = re.split(r"\b(?:[A-Z]{2,}\b|N\b)|\.\.\.|'colour'|sync, |PATH\.torn", message)
+        parts = re.split(r"\b(?:[A-Z]{2,}\b|N\b)|\.\.\.|'colour'|: |sync, |PATH\.torn", message)
         longest = max(parts, key=len).strip(" :;'[=")
         assert longest in code, message
