@@ -374,6 +374,27 @@ def test_expecting_what_came_right_before_a_rotation(
     assert subjects == ["new", "after"][: 1 + after]
 
 
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda kind: kind.handler)
+def test_no_message_is_shown_twice_while_files_come_and_go(
+    kind: Kind, inbox: Inbox, store: Path, post: Post
+) -> None:
+    def write() -> None:
+        for number in range(200):
+            post(f"{number}")
+            if number % 3 == 0:
+                store.rename(f"{store}.{number}")
+            elif number % 7 == 0:
+                store.unlink()
+
+    with ThreadPoolExecutor() as pool:
+        follower = inbox.follow(timeout=3)
+        writing = pool.submit(write)
+        numbers = [int(message["Subject"]) for message in follower]
+        writing.result()
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 199
+
+
 def test_an_error_in_the_block_is_the_error(inbox: Inbox, post: Post) -> None:
     with pytest.raises(ZeroDivisionError), inbox.expect():
         _ = 1 / 0

@@ -13,7 +13,7 @@ from .found import Found
 from .growing import GrowingStore
 from .held import HeldFile
 from .message import StoredMessage
-from .store import Entry, Seen, Store
+from .store import Entry, NothingYet, Seen, Store
 from .waiting import Wait
 from .watch import Watch
 
@@ -54,7 +54,8 @@ class Cursor:
         rest: Iterator[Entry] = iter(())
         if self._held is None or not self._held.is_in_place():
             before, after = self._held, self._hold()
-            if before is not None and isinstance(store := find_held(before), GrowingStore):
+            store = find_held(before) if before is not None else None
+            if isinstance(store, GrowingStore | NothingYet):
                 rest, self._seen = store.since(self._seen)
                 if after is None:  # what is being appended to it now is for the next call
                     return rest
@@ -66,10 +67,12 @@ class Cursor:
         return chain(rest, entries)
 
     def _store(self) -> Store:
-        store = find(self.path, self._criteria.to)
-        if isinstance(store, GrowingStore) and self._held is not None:
+        # Another file may be at the path in this moment: what is held is the one to read.
+        if self._held is not None:
             store = find_held(self._held)
-        return store
+            if isinstance(store, GrowingStore | NothingYet):
+                return store
+        return find(self.path, self._criteria.to)
 
     def _hold(self) -> HeldFile | None:
         try:
