@@ -22,7 +22,9 @@ import pytest
 from support import (
     HELLO,
     HOST,
+    JSON_LINES,
     KINDS,
+    MBOX,
     PATIENCE,
     Client,
     Kind,
@@ -352,6 +354,45 @@ def test_expecting_in_a_store_that_is_made_anew(
         post("new")
     assert expected.message["Subject"] == "new"
     assert subjects(inbox) == ["new"]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda kind: kind.handler)
+def test_expecting_what_came_right_before_a_rotation(
+    kind: Kind, inbox: Inbox, store: Path, post: Post, before: int, after: int
+) -> None:
+    store.touch()  # as the command makes it
+    for _ in range(before):
+        post("old")
+    with inbox.expect(count=1 + after, timeout=PATIENCE) as expected:
+        post("new")
+        store.rename(f"{store}.1")
+        for _ in range(after):
+            post("after")
+    subjects = [message["Subject"] for message in expected.messages]
+    assert subjects == ["new", "after"][: 1 + after]
+
+
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda kind: kind.handler)
+def test_no_message_is_shown_twice_while_files_come_and_go(
+    kind: Kind, inbox: Inbox, store: Path, post: Post
+) -> None:
+    def write() -> None:
+        for number in range(200):
+            post(f"{number}")
+            if number % 3 == 0:
+                store.rename(f"{store}.{number}")
+            elif number % 7 == 0:
+                store.unlink()
+
+    with ThreadPoolExecutor() as pool:
+        follower = inbox.follow(timeout=3)
+        writing = pool.submit(write)
+        numbers = [int(message["Subject"]) for message in follower]
+        writing.result()
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 199
 
 
 def test_an_error_in_the_block_is_the_error(inbox: Inbox, post: Post) -> None:

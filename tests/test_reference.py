@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiosmtpd.smtp
 import pytest
 
+import mailhandlers
 from mailhandlers.cli.commands import COMMANDS
 from mailhandlers.cli.views import VIEWS
 from mailhandlers.options import OPTIONS
@@ -60,3 +62,17 @@ def test_the_tests_that_a_page_names_are_there() -> None:
         text = (REFERENCE.parent / f"{page_name}.rst").read_text()
         for test in re.findall(r"``(test_\w+\.py)``", text):
             assert (Path(__file__).parent / test).exists(), test
+
+
+def test_the_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
+    files = [*Path(mailhandlers.__file__).parent.rglob("*.py"), Path(aiosmtpd.smtp.__file__)]
+    code = " ".join(file.read_text() for file in files)
+    # A message may go on in the next line, and may name something.
+    code = re.sub(r"""["']\s*\)?\n\s*f?["']|\{[^}\n]*\}|%s|%d""", "", code)
+    quoted = re.findall(r"^   \* - (``(?:.|\n)+?``)\n     -", page("errors"), re.MULTILINE)
+    messages = [text for cell in quoted for text in re.findall("``(.+?)``", cell)]
+    assert len(messages) > 30
+    for message in messages:
+        parts = re.split(r"\b(?:[A-Z]{2,}\b|N\b)|\.\.\.|'colour'|: |sync, |PATH\.torn", message)
+        longest = max(parts, key=len).strip(" :;'[=")
+        assert longest in code, message

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 
+from ..formats import FormatError
 from .criteria import Criteria
-from .find import find
+from .find import find, find_held
 from .found import Found
+from .growing import GrowingStore
+from .held import HeldFile
 from .message import StoredMessage
-from .store import Seen
+from .store import Entry, NothingYet, Seen, Store
 from .waiting import Wait
 from .watch import Watch
 
@@ -17,7 +21,8 @@ from .watch import Watch
 class Cursor:
     """Where one has read to in the store at *path*: what arrives behind it is new.
 
-    A store that is removed and made anew is read from its start.
+    A store that is removed and made anew is read from its start. A file that grows may be
+    renamed the moment after a message came: it is kept open, and read to its end.
     """
 
     def __init__(
@@ -28,8 +33,9 @@ class Cursor:
         self._watch = Watch(self.path)
         self._seen: Seen = None
         self._arrived: Iterator[StoredMessage] = iter(())
+        self._held = self._hold()
         if not from_start:
-            self._seen = find(self.path, criteria.to).now()
+            self._seen = self._store().now()
 
     def wait(self, timeout: float | None) -> Wait[StoredMessage]:
         """Return a wait for the next message that meets the criteria."""
@@ -39,9 +45,37 @@ class Cursor:
         """Return the next message that meets the criteria, or None if none is there yet."""
         message = next(self._arrived, None)
         if message is None:
-            store = find(self.path, self._criteria.to)
-            self._watch.follow(store.folders)
-            entries, self._seen = store.since(self._seen)
-            self._arrived = Found(self._criteria).messages(entries)
+            self._arrived = Found(self._criteria).messages(self._new())
             message = next(self._arrived, None)
         return message
+
+    def _new(self) -> Iterator[Entry]:
+        """Return the entries that arrived since this was called last."""
+        rest: Iterator[Entry] = iter(())
+        if self._held is None or not self._held.is_in_place():
+            before, after = self._held, self._hold()
+            store = find_held(before) if before is not None else None
+            if isinstance(store, GrowingStore | NothingYet):
+                rest, self._seen = store.since(self._seen)
+                if after is None:  # what is being appended to it now is for the next call
+                    return rest
+                self._seen = None
+            self._held = after
+        store = self._store()
+        self._watch.follow(store.folders)
+        entries, self._seen = store.since(self._seen)
+        return chain(rest, entries)
+
+    def _store(self) -> Store:
+        # Another file may be at the path in this moment: what is held is the one to read.
+        if self._held is not None:
+            store = find_held(self._held)
+            if isinstance(store, GrowingStore | NothingYet):
+                return store
+        return find(self.path, self._criteria.to)
+
+    def _hold(self) -> HeldFile | None:
+        try:
+            return HeldFile(self.path)
+        except (OSError, FormatError):  # there is none, or find() tells what is wrong
+            return None

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from ..formats import FormatError
 from ..formats.growing import backwards
 from ..mail import Mail
+from .held import HeldFile
 from .store import Entry, GoneError, Seen, Store, open_regular
 
 _ANCHOR = 1 << 12
@@ -31,6 +32,11 @@ class GrowingStore(Store):
     """A file that grows at its end, read from there."""
 
     entry_start: bytes
+
+    def __init__(self, path: str, held: HeldFile | None = None) -> None:
+        """Read the file at *path*, or the one that is *held* and was there."""
+        super().__init__(path)
+        self._held = held
 
     @abstractmethod
     def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
@@ -139,6 +145,8 @@ class GrowingStore(Store):
             raise
 
     def _open(self) -> BinaryIO:
+        if self._held is not None:
+            return self._held.open()
         try:
             return open_regular(self.path)
         except FileNotFoundError:
