@@ -190,6 +190,8 @@ class Handler(ABC):
         after two seconds without a message.
         """
         self._commits.close()
+        if self._retention is not None:
+            self._retention.close()
 
     async def before_listening(self) -> None:
         """Make the store, and start the processes beside the server. The command calls this.
@@ -271,6 +273,8 @@ class Handler(ABC):
         self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]
     ) -> None:
         """Call *add*, with new identities as long as one of them is taken."""
+        if self._retention is not None and self._retention.begin():
+            mails = [mail.renamed() for mail in mails]
         for _ in range(_MOST_CLASHES):
             try:
                 return add(mails)

@@ -240,7 +240,7 @@ class PerRecipientDir(Handler):
 
     def _places(self) -> Iterable[Place]:
         with os.scandir(self.path) as entries:
-            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            folders = [entry.path for entry in entries if entry.is_dir()]
         return map(_recipients_place, folders)
 
 

@@ -42,21 +42,24 @@ def point(pointer: Pointer, undo: Undo) -> None:
         os.close(folder)
 
 
-def remove_target(path: str, link: str) -> None:
+def remove_target(path: str, link: str) -> bool:
     """Remove the file *path*, and before it the *link* that points to it, if that does.
 
-    Raises OSError.
+    Returns False, and removes nothing, while another process changes the link. Raises
+    OSError.
     """
     name = os.path.basename(path)
     if link and _target(link) == name:
         folder = os.open(os.path.dirname(link), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            locks.wait_for(lambda: locks.try_flock(folder), link)
+            if not locks.try_flock(folder):
+                return False
             if _target(link) == name:  # else a later message has it by now
                 os.unlink(link)
         finally:
             os.close(folder)
     os.unlink(path)
+    return True
 
 
 def _is_later(target: str, pointer: Pointer) -> bool:
