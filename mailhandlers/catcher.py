@@ -188,7 +188,8 @@ class MailCatcher(Inbox):
         if not self.sessions:
             return (
                 f"nobody connected to {where}: does the program send there, or does its "
-                "framework's test backend keep the mail (as Django's locmem does)?"
+                "framework's test backend keep the mail (as Django's locmem, or Flask-Mail "
+                "where TESTING is true)?"
             )
         count = len(self.sessions)
         clients = "one client" if count == 1 else f"{count} clients"

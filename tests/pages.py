@@ -47,7 +47,10 @@ BIN = Path(sys.executable).parent
 NODE_MODULES = Path(os.environ.get("NODE_PATH", "/opt/node/node_modules"))
 SHELL = ["bash", "-euo", "pipefail", "-c"]
 SHOWN_ONLY = ("text", "html", "http", "docker")  # test_pages.py runs those of docker
+# pytest-asyncio warns where it is not set up.
 PYTEST = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+# Plugins that no page is about, and that take two seconds to import.
+UNUSED_PLUGINS = "-p no:schemathesis -p no:hypothesispytest"
 SOURCE = ("mailhandlers", "tests", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
 LACKING = re.compile(r"(\S+): command not found|Cannot find (?:package|module) '([^'./]+)'")
 
@@ -74,6 +77,7 @@ class Reader:
             "UV_TOOL_DIR": str(folder / ".uv"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTEST_ADDOPTS": UNUSED_PLUGINS,
         }
 
     def __enter__(self) -> Reader:
@@ -141,21 +145,7 @@ class Reader:
         if re.search(r"^class \w+\(.*TestCase\)", text, re.MULTILINE):
             return ["-m", "unittest", script]
         if re.search(r"^(async )?def test_", text, re.MULTILINE):
-            # pytest-asyncio warns where it is not set up.
-            return [
-                *[
-                    "-m",
-                    "pytest",
-                    "-q",
-                    "-W",
-                    "error",
-                    "-p",
-                    "no:cacheprovider",
-                    "-p",
-                    "no:asyncio",
-                ],
-                script,
-            ]
+            return [*PYTEST, script]
         return [script]
 
     def _written(self, text: str, suffix: str) -> str:
