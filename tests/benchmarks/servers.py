@@ -29,6 +29,8 @@ class Target(NamedTuple):
     classpath: str
     args: tuple[str, ...] = ()
     python: str = sys.executable
+    command: tuple[str, ...] = ()
+    """What runs another program, with ``PORT`` for the port; else it is aiosmtpd's command."""
 
     @property
     def handler(self) -> str:
@@ -118,6 +120,8 @@ def running(target: Target) -> Iterator[Running]:
         port = free.getsockname()[1]
     command = [target.python, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}"]
     command += ["-c", target.classpath, *target.args]
+    if target.command:
+        command = [word.replace("PORT", str(port)) for word in target.command]
     begun = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT)
     try:
