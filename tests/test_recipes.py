@@ -143,7 +143,9 @@ def test_the_unit_takes_nothing_away_that_the_server_needs(
     lines = trace.read_text().splitlines()
     calls = {match[1] for line in lines if (match := re.match(r"\d+ +(\w+)\(", line))}
     assert {"fsync", "rename", "accept4"} <= calls
-    sets = re.findall(r"^SystemCallFilter=(.*)$", recipe("course.rst", "course-mail.service"), re.M)
+    sets = re.findall(
+        r"^SystemCallFilter=(.*)$", recipe("course.rst", "course-mail.service"), re.M
+    )
     allowed = set.union(*(calls_of(name) for name in sets[0].split()))
     for taken in sets[1:]:
         allowed -= set.union(*(calls_of(name) for name in taken.lstrip("~").split()))
@@ -151,7 +153,9 @@ def test_the_unit_takes_nothing_away_that_the_server_needs(
     # MemoryDenyWriteExecute: no memory is both, and none becomes what may be run.
     assert not [line for line in lines if "PROT_WRITE|PROT_EXEC" in line]
     assert not [line for line in lines if "mprotect(" in line and "PROT_EXEC" in line]
-    families = {match[0] for line in lines for match in re.finditer(r"(?<=socket\()AF_\w+", line)}
+    families = {
+        match[0] for line in lines for match in re.finditer(r"(?<=socket\()AF_\w+", line)
+    }
     assert families <= {"AF_INET", "AF_INET6", "AF_UNIX"}
 
 
