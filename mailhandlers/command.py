@@ -29,9 +29,14 @@ def import_while_readable() -> None:
     """Import what is needed later, as long as this process may read it.
 
     The command may become ``nobody``, to whom Python's own library is not readable
-    everywhere: names are looked up with these parts of it, and threads made.
+    everywhere: names are looked up with these parts of it, threads made, and messages
+    interpreted.
     """
-    for needed in ("encodings.idna", "concurrent.futures.thread"):
+    for needed in (
+        "encodings.idna",
+        "concurrent.futures.thread",
+        "mailhandlers.reading.summary",
+    ):
         import_module(needed)
 
 
