@@ -123,7 +123,11 @@ def running(target: Target) -> Iterator[Running]:
     if target.command:
         command = [word.replace("PORT", str(port)) for word in target.command]
     begun = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT)
+    # Other programs have a line for each message.
+    output = subprocess.DEVNULL if target.command else None
+    process = subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=output, stderr=output
+    )
     try:
         _wait_for(port, process)
         yield Running(process, port, time.perf_counter() - begun)
