@@ -120,6 +120,20 @@ def test_a_server_that_died_is_not_waited_for() -> None:
     )
 
 
+def test_a_server_that_died_while_another_program_is_silent_there() -> None:
+    with saying(None) as port, subprocess.Popen(SLEEPING, stdin=subprocess.PIPE) as server:
+        wait = ["ready", f"{HOST}:{port}", "--timeout", str(2 * PATIENCE)]
+        command = [*COMMAND, *wait, "--pid", str(server.pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as ready:
+            server.kill()
+            _, told = ready.communicate(timeout=PATIENCE)
+    assert ready.returncode == 1
+    assert told == (
+        f"mailhandlers: process {server.pid} has ended; "
+        f"the server at {HOST}:{port} sends no greeting\n"
+    )
+
+
 def test_a_process_that_is_gone() -> None:
     with subprocess.Popen(["true"]) as gone:
         pass

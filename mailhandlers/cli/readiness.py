@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 from argparse import ArgumentTypeError
@@ -33,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     deadline = time.monotonic() + options.timeout
     host, port = options.address
     while True:
-        problem = _problem(host, port, max(_PAUSE, deadline - time.monotonic()))
+        problem = _problem(host, port, max(_PAUSE, deadline - time.monotonic()), server)
         if server is not None and not problem:
             problem = _rivalry(server, port)
         # Asked last: a server that is dead by now is not the one that greeted.
@@ -65,11 +66,12 @@ def _rivalry(server: Process, port: int) -> str:
     return "" if rival is None else f"it is process {rival} that listens at port {port}"
 
 
-def _problem(host: str, port: int, timeout: float) -> str:
+def _problem(host: str, port: int, timeout: float, server: Process | None) -> str:
     """Return in a sentence what is wrong with the server, or nothing."""
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         with socket.create_connection((host, port), timeout) as connection:
+            _wait_for_octets(connection, timeout, server)
             greeting = connection.makefile("rb").readline(_LONGEST_LINE)
             if re.match(rb"220[ -]", greeting):
                 connection.sendall(b"QUIT\r\n")
@@ -86,6 +88,17 @@ def _problem(host: str, port: int, timeout: float) -> str:
     if not said:
         return f"the server at {place} hangs up without a greeting"
     return f"the server at {place} says {said!r}: a mail server would begin with 220"
+
+
+def _wait_for_octets(connection: socket.socket, timeout: float, server: Process | None) -> None:
+    """Wait until something is said; raises TimeoutError, also when *server* ends.
+
+    Whoever has the port may be another program, which says nothing.
+    """
+    deadline = time.monotonic() + timeout
+    while not select.select([connection], [], [], _PAUSE)[0]:
+        if time.monotonic() >= deadline or (server is not None and server.has_ended()):
+            raise TimeoutError
 
 
 def _address(text: str) -> tuple[str, int]:
