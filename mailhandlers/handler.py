@@ -65,8 +65,7 @@ class Handler(ABC):
         self._retention: Retention | None = None
         if chosen.keep is not None:
             if not self._is_folder:
-                name = type(self).__name__
-                raise ValueError(f"{name} takes no keep=: {self._instead_of_keep}")
+                raise ValueError(f"keep= is for folders: {self._instead_of_keep}")
             self._retention = Retention(self.path, Keep.of(chosen.keep), self._places)
         self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
         self._commits = GroupCommit(

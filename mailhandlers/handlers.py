@@ -35,7 +35,7 @@ class MailFile(Handler):
     ``aiosmtpd -n -c mailhandlers.MailFile latest.mail``, and ``tail -F latest.mail``.
     """
 
-    _instead_of_keep = "it keeps the latest message alone"
+    _instead_of_keep = "this one keeps the latest message alone"
 
     def _prepare(self) -> None:
         files.check_writable(os.path.dirname(self.path))
@@ -116,7 +116,7 @@ class MboxSink(Handler):
     ``aiosmtpd -n -c mailhandlers.MboxSink mail.mbox``
     """
 
-    _instead_of_keep = "rotate its file by a rename, as logrotate does, or take MaildirSink"
+    _instead_of_keep = "rename this file now and then, as logrotate does"
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -147,7 +147,7 @@ class JsonLines(Handler):
     ``aiosmtpd -n -c mailhandlers.JsonLines mail.jsonl``
     """
 
-    _instead_of_keep = "rotate its file by a rename, as logrotate does, or take MaildirSink"
+    _instead_of_keep = "rename this file now and then, as logrotate does"
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:

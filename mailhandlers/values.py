@@ -152,5 +152,7 @@ def check_keep(keyword: str, value: Any) -> int | str | None:
     try:
         Keep.of(kept)
     except ValueError:
-        raise ValueError(f"{keyword}={value} would keep nothing: try {example}") from None
+        raise ValueError(
+            f"{keyword}={value} is no number of messages or days: try {example}"
+        ) from None
     return kept

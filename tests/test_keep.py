@@ -100,7 +100,7 @@ def test_those_of_the_last_days_stay(seconds: set[int], days: int, now: int) -> 
 
 @pytest.mark.parametrize("value", [0, -1, "0d", "7", "d", "7 d", "1.5d", "7D", "\u0667d", ""])
 def test_what_would_keep_nothing_is_refused(tmp_path: Path, value: int | str) -> None:
-    with pytest.raises(ValueError, match="try keep=1000 for so many messages, or keep=7d"):
+    with pytest.raises(ValueError, match="is no number of messages or days: try keep=1000 for"):
         MaildirSink(tmp_path / "inbox", keep=value)
 
 
@@ -113,9 +113,9 @@ def test_what_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
 @pytest.mark.parametrize(
     ("handler", "instead"),
     [
-        (MailFile, "MailFile takes no keep=: it keeps the latest message alone"),
-        (MboxSink, "MboxSink takes no keep=: rotate its file by a rename"),
-        (JsonLines, "JsonLines takes no keep=: rotate its file by a rename"),
+        (MailFile, "keep= is for folders: this one keeps the latest"),
+        (MboxSink, "keep= is for folders: rename this file now and then"),
+        (JsonLines, "keep= is for folders: rename this file now and then"),
     ],
 )
 def test_a_file_is_rotated_instead(
