@@ -16,6 +16,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,23 +244,60 @@ def test_jq_reads_every_line(full: Path) -> None:
     assert [json.loads(line) for line in lines] == expected
 
 
-@pytest.mark.parametrize("kind", [Kind("MailFile", "latest.mail")], ids=["MailFile"])
-def test_tail_follows_the_latest(server: Server, store: Path, tmp_path: Path) -> None:
-    output = tmp_path / "tailed"
+@contextmanager
+def tailing(store: Path, output: Path, *options: str) -> Iterator[int]:
+    """Run ``tail -F`` with its own ideas of when to look, unless *options* say when."""
     with output.open("w") as file:
         tail = subprocess.Popen(
-            [program("tail"), "-n", "+1", "-s", "0.01", "-F", store],
+            [program("tail"), "-n", "+1", *options, "-F", store],
             stdout=file,
             stderr=subprocess.DEVNULL,
         )
     try:
-        for number, content in enumerate(MAIL, 1):
-            assert server.send(content) == "250 OK"
-            line = f"This is {number}.\n"
-            wait_until(partial(shows, output, line))
+        yield tail.pid
     finally:
         tail.kill()
         tail.wait(PATIENCE)
+
+
+def is_shown_by_tail(server: Server, output: Path) -> bool:
+    for number, content in enumerate(MAIL, 1):
+        assert server.send(content) == "250 OK"
+        wait_until(partial(shows, output, f"This is {number}.\n"))
+    return True
+
+
+def is_told_by_the_kernel(pid: int) -> bool:
+    """Tell whether a tail looks at each change; else it looks for new files now and then."""
+    folder = Path(f"/proc/{pid}/fd")
+    if not folder.exists():
+        pytest.skip("only Linux tells what a process has open")
+    return any(os.readlink(fd) == "anon_inode:inotify" for fd in folder.iterdir())
+
+
+def test_tail_sees_each_message(tmp_path: Path) -> None:
+    store, output = tmp_path / "latest.mail", tmp_path / "tailed"
+    with Server("MailFile", store) as server, tailing(store, output) as tail:
+        assert is_shown_by_tail(server, output)
+        assert is_told_by_the_kernel(tail)
+
+
+def test_tail_that_starts_first_sees_each_message_where_the_file_is(tmp_path: Path) -> None:
+    store, output = tmp_path / "latest.mail", tmp_path / "tailed"
+    store.touch()
+    with tailing(store, output) as tail, Server("MailFile", store) as server:
+        assert is_shown_by_tail(server, output)
+        assert is_told_by_the_kernel(tail)
+
+
+def test_tail_that_starts_first_can_look_often(tmp_path: Path) -> None:
+    store, output = tmp_path / "latest.mail", tmp_path / "tailed"
+    with (
+        tailing(store, output, "-s", "0.1") as tail,
+        Server("MailFile", store) as server,
+    ):
+        assert is_shown_by_tail(server, output)
+        assert not is_told_by_the_kernel(tail)  # else the page could leave the option out
 
 
 @pytest.mark.parametrize("kind", [Kind("PerRecipientDir", "people", is_folder=True)])

@@ -38,10 +38,12 @@ with smtplib.SMTP(os.environ["MAIL_HOST"], int(os.environ["MAIL_PORT"])) as smtp
 """
 
 
-def needs(program: str) -> Any:
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    found = shutil.which(program, path=path)
-    return pytest.mark.skipif(found is None, reason=f"{program} is not installed")
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(which(program) is None, reason=f"{program} is not installed")
+
+
+def which(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
 def recipe(page: str, name: str) -> str:
@@ -143,20 +145,16 @@ def test_the_unit_takes_nothing_away_that_the_server_needs(
     lines = trace.read_text().splitlines()
     calls = {match[1] for line in lines if (match := re.match(r"\d+ +(\w+)\(", line))}
     assert {"fsync", "rename", "accept4"} <= calls
-    sets = re.findall(
-        r"^SystemCallFilter=(.*)$", recipe("course.rst", "course-mail.service"), re.M
-    )
-    allowed = set.union(*(calls_of(name) for name in sets[0].split()))
-    for taken in sets[1:]:
-        allowed -= set.union(*(calls_of(name) for name in taken.lstrip("~").split()))
+    unit = recipe("course.rst", "course-mail.service")
+    given, taken = re.findall(r"^SystemCallFilter=(.*)$", unit, re.MULTILINE)
+    allowed = {call for name in given.split() for call in calls_of(name)}
+    allowed -= {call for name in taken.removeprefix("~").split() for call in calls_of(name)}
     assert calls - allowed == set()
     # MemoryDenyWriteExecute: no memory is both, and none becomes what may be run.
     assert not [line for line in lines if "PROT_WRITE|PROT_EXEC" in line]
     assert not [line for line in lines if "mprotect(" in line and "PROT_EXEC" in line]
-    families = {
-        match[0] for line in lines for match in re.finditer(r"(?<=socket\()AF_\w+", line)
-    }
-    assert families <= {"AF_INET", "AF_INET6", "AF_UNIX"}
+    families = re.findall(r"(?<=socket\()AF_\w+", "\n".join(lines))
+    assert {*families} <= {"AF_INET", "AF_INET6", "AF_UNIX"}
 
 
 def calls_of(name: str) -> set[str]:
@@ -170,7 +168,7 @@ def calls_of(name: str) -> set[str]:
         check=True,
     )
     lines = [line.strip() for line in done.stdout.splitlines()[1:]]
-    return set().union(*(calls_of(line) for line in lines if line and line[0] != "#"))
+    return {call for line in lines if line and line[0] != "#" for call in calls_of(line)}
 
 
 # logrotate
@@ -186,8 +184,13 @@ def test_logrotate_loses_no_message_that_comes_meanwhile(
     config = tmp_path / "logrotate.conf"
     config.write_text(text.replace("/var/lib/course-mail", str(store.parent)))
     config.chmod(0o644)
-    logrotate = shutil.which("logrotate") or "/usr/sbin/logrotate"
-    rotate = [logrotate, "--force", "--state", tmp_path / "state", config]
+    rotate = [
+        which("logrotate") or "",
+        "--force",
+        "--state",
+        str(tmp_path / "state"),
+        str(config),
+    ]
     ends = threading.Event()
     sent = 0
 

@@ -292,6 +292,35 @@ def test_open_shows_a_page_of_its_own(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == message.page()
 
 
+def test_open_removes_pages_of_the_day_before(tmp_path: Path) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail())
+    env = {"BROWSER": "true", "TMPDIR": str(tmp_path)}
+    old, also_used, new = (
+        Path(shell("open", tmp_path / "inbox", env=env).stdout.rstrip("\n")) for _ in range(3)
+    )
+    (also_used.parent / "notes").touch()
+    link = tmp_path / "mailhandlers-page-link"
+    link.symlink_to(new.parent)
+    for folder in (old.parent, also_used.parent, link):
+        os.utime(folder, (1, 1), follow_symlinks=False)
+    shell("open", tmp_path / "inbox", env=env)
+    assert not old.parent.exists()
+    assert [path.name for path in also_used.parent.iterdir()] == ["notes"]
+    assert new.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_open_leaves_what_other_users_have(tmp_path: Path) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail())
+    folder = tmp_path / "mailhandlers-page-theirs"
+    folder.mkdir()
+    (folder / "message.html").touch()
+    os.chown(folder, 1, 1)
+    os.utime(folder, (1, 1))
+    shell("open", tmp_path / "inbox", env={"BROWSER": "true", "TMPDIR": str(tmp_path)})
+    assert (folder / "message.html").exists()
+
+
 def test_open_says_when_there_is_no_browser(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
     env = {"BROWSER": "/bin/false", "PATH": "", "TMPDIR": str(tmp_path), "DISPLAY": ""}
