@@ -124,6 +124,18 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@needs("systemd-analyze")
+def test_systemd_finds_the_unit_little_exposed(tmp_path: Path) -> None:
+    unit = tmp_path / "course-mail.service"
+    unit.write_text(recipe("course.rst", unit.name))
+    # Of ten points at most 2.0, for what a server that listens can't do without.
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", "--no-pager"]
+    done = subprocess.run([*command, unit], capture_output=True, text=True)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze looks at running services only")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_unit_runs_what_the_page_says(service: Service) -> None:
     with running(service) as process:
         use(service)
@@ -233,7 +245,7 @@ class Workplace:
 
     def __init__(self, folder: Path, port: int, stack: contextlib.ExitStack) -> None:
         self.folder = folder
-        self._port = port
+        self.port = port
         self._stack = stack
         script = folder / "run_tests"
         script.write_text(RUN_TESTS)
@@ -241,7 +253,7 @@ class Workplace:
 
     def load(self, name: str) -> Any:
         yaml: Any = pytest.importorskip("yaml")
-        return yaml.safe_load(here(recipe("ci.rst", name), self.folder, {"8025": self._port}))
+        return yaml.safe_load(here(recipe("ci.rst", name), self.folder, {"8025": self.port}))
 
     def run(self, script: str, variables: dict[str, object]) -> str:
         """Run a step; it may leave a process behind that has its output."""
@@ -276,6 +288,22 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
 def _end_group(group: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+
+
+@needs("make")
+@pytest.mark.parametrize("test", ["import sys; sys.exit(3)", "pass"], ids=["fails", "no mail"])
+def test_make_fails_where_the_test_does_and_stops_the_server(
+    workplace: Workplace, test: str
+) -> None:
+    for name, text in (("Makefile", recipe("ci.rst", "Makefile")), ("sign_up.py", test)):
+        text = here(text, workplace.folder, {"8025": workplace.port})
+        (workplace.folder / name).write_text(
+            text.replace("expect mail", "expect mail --timeout 1")
+        )
+    output = workplace.run("! make test || exit 1", {})
+    assert "no new message" in output or "exit status 3" in output
+    with contextlib.suppress(ConnectionRefusedError), Client(workplace.port):
+        raise AssertionError("the server goes on")
 
 
 def test_the_workflow_of_github(workplace: Workplace) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -292,33 +293,58 @@ def test_open_shows_a_page_of_its_own(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == message.page()
 
 
+def page_opened(folder: Path) -> Path:
+    opened = shell("open", folder / "inbox", env={"BROWSER": "true", "TMPDIR": str(folder)})
+    assert (opened.returncode, opened.stderr) == (0, "")
+    return Path(opened.stdout.rstrip("\n"))
+
+
 def test_open_removes_pages_of_the_day_before(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
-    env = {"BROWSER": "true", "TMPDIR": str(tmp_path)}
-    old, also_used, new = (
-        Path(shell("open", tmp_path / "inbox", env=env).stdout.rstrip("\n")) for _ in range(3)
-    )
-    (also_used.parent / "notes").touch()
-    link = tmp_path / "mailhandlers-page-link"
-    link.symlink_to(new.parent)
-    for folder in (old.parent, also_used.parent, link):
-        os.utime(folder, (1, 1), follow_symlinks=False)
-    shell("open", tmp_path / "inbox", env=env)
-    assert not old.parent.exists()
-    assert [path.name for path in also_used.parent.iterdir()] == ["notes"]
-    assert new.exists()
+    old, new = page_opened(tmp_path), page_opened(tmp_path)
+    assert old != new
+    notes = old.with_name("notes")
+    notes.touch()
+    for path, hours in ((old, 25), (notes, 25), (new, 23)):
+        then = time.time() - hours * 3600
+        os.utime(path, (then, then))
+    newest = page_opened(tmp_path)
+    assert {*new.parent.iterdir()} == {notes, new, newest}
+    assert [*tmp_path.glob("mailhandlers-*")] == [new.parent]
+
+
+@pytest.mark.parametrize("trap", ["link", "readable", "file"])
+def test_open_takes_only_a_private_folder(tmp_path: Path, trap: str) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail())
+    found = tmp_path / "mailhandlers-pages-trap"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if trap == "link":
+        found.symlink_to(elsewhere)
+    elif trap == "readable":
+        found.mkdir()
+        found.chmod(0o755)
+    else:
+        found.touch()
+    page = page_opened(tmp_path)
+    assert page.parent not in (found, elsewhere)
+    assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
+    assert [*elsewhere.iterdir()] == []
+    assert page_opened(tmp_path).parent == page.parent
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
 def test_open_leaves_what_other_users_have(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
-    folder = tmp_path / "mailhandlers-page-theirs"
-    folder.mkdir()
-    (folder / "message.html").touch()
+    folder = tmp_path / "mailhandlers-pages-theirs"
+    folder.mkdir(mode=0o700)
+    theirs = folder / "message-theirs.html"
+    theirs.touch()
+    os.utime(theirs, (1, 1))
     os.chown(folder, 1, 1)
-    os.utime(folder, (1, 1))
-    shell("open", tmp_path / "inbox", env={"BROWSER": "true", "TMPDIR": str(tmp_path)})
-    assert (folder / "message.html").exists()
+    page = page_opened(tmp_path)
+    assert page.parent != folder
+    assert [*folder.iterdir()] == [theirs]
 
 
 def test_open_says_when_there_is_no_browser(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from . import arguments
 from .commands import parser_of
 from .terminal import Output, complain, visible
 
-_PREFIX = "mailhandlers-page-"
-_PAGE = "message.html"
+_FOLDER = "mailhandlers-pages-"
+_PAGE, _HTML = "message-", ".html"
 _DAY = 24 * 60 * 60
 
 
@@ -32,26 +33,43 @@ def run(argv: Sequence[str]) -> int:
     if options.output:
         message.save_page(options.output)
         return 0
-    _remove_old_pages()
-    # Nobody knows when the browser has read it: it stays for a day. Only the user can look in.
-    page = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX), _PAGE)
+    folder = _own_folder() or tempfile.mkdtemp(prefix=_FOLDER)
+    _remove_old_pages(folder)
+    # Nobody knows when the browser has read it: it stays for a day.
+    handle, name = tempfile.mkstemp(_HTML, _PAGE, folder)
+    os.close(handle)
+    page = pathlib.Path(name)
     message.save_page(page)
     Output().lines(visible(os.fspath(page)))
     return 0 if _show(page) else 1
 
 
-def _remove_old_pages() -> None:
-    """Remove the pages that this user's earlier calls wrote, more than a day ago."""
+def _own_folder() -> str | None:
+    """Return the folder that an earlier call made for this user's pages, if there is one.
+
+    Nobody can guess its name beforehand. One that another user made, or that others may look
+    into, or a link to one, is not taken.
+    """
     user = getattr(os, "getuid", int)()  # on Windows all files have the user 0
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
-            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(_FOLDER) and entry.is_dir(follow_symlinks=False):
                 status = entry.stat(follow_symlinks=False)
-                if status.st_uid == user and status.st_mtime < time.time() - _DAY:
-                    # A folder that holds anything else isn't empty then, and stays.
-                    with suppress(OSError):
-                        pathlib.Path(entry.path, _PAGE).unlink(missing_ok=True)
-                        os.rmdir(entry.path)
+                is_private = os.name == "nt" or stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+                if status.st_uid == user and is_private:
+                    return os.path.abspath(entry.path)
+    return None
+
+
+def _remove_old_pages(folder: str) -> None:
+    """Remove what earlier calls wrote to *folder* more than a day ago."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PAGE) and entry.name.endswith(_HTML):
+                # Another call may just have removed it.
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - _DAY:
+                        os.unlink(entry.path)
 
 
 def _show(page: pathlib.Path) -> bool:

@@ -70,7 +70,10 @@ class WriterThread:
             written(self._store.commit_reset())  # nobody else is writing
 
     def run(self, work: Callable[[], object]) -> None:
-        """Do *work* after all that was asked before; return, or raise, when it is done."""
+        """Do *work* after all that was asked before; return, or raise, when it is done.
+
+        Raises RuntimeError, too, where no thread can be had.
+        """
         done: Future[object] = Future()
         self._submit(partial(_run, work, done))
         done.result()

@@ -83,7 +83,7 @@ def others(options: argparse.Namespace) -> None:
                 rate = statistics.median(result[target.name] for result in measured)
                 values = over_sink.get(target.name)
                 spread = ratios.spread(values) if values else ""
-                print(f"  {target.name:24} {rate:5.0f} a second  {spread}", flush=True)
+                print(f"  {target.name:32} {rate:5.0f} a second  {spread}", flush=True)
 
 
 def _others(folder: Path) -> list[servers.Target]:
@@ -98,7 +98,7 @@ def _others(folder: Path) -> list[servers.Target]:
             target = make()
             with servers.running(target):
                 pass
-        except (NotHereError, SystemExit) as error:
+        except (NotHereError, servers.EndedError) as error:
             print(f"  {name} is left out: {error}", flush=True)
         else:
             found.append(target)

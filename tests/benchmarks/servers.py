@@ -100,6 +100,10 @@ def _check_version(target: Target, folder: str) -> None:
         raise SystemExit(f"{target.name} would load {loaded} instead of {installed}")
 
 
+class EndedError(SystemExit):
+    """A server ended before it answered."""
+
+
 class Running(NamedTuple):
     """A server that answers."""
 
@@ -144,4 +148,4 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             threading.Event().wait(0.002)
         else:
             return
-    raise SystemExit(f"{process.args!r} ended with {process.returncode}")
+    raise EndedError(f"{process.args!r} ended with {process.returncode}")
