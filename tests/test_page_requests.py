@@ -41,7 +41,8 @@ body { background: url(URL/background.png); font-family: f } li { list-style: ur
 <svg width=9 height=9><image href="URL/svg.png" width=9 height=9 /><use href="URL/use.svg#a" />
 <rect width=9 height=9 fill="url(URL/fill.svg#a)" /></svg>
 <video src="URL/video.mp4" poster="URL/poster.png" autoplay></video>
-<audio src="URL/a.ogg" autoplay></audio><object data="URL/object"></object><embed src="URL/embed">
+<audio src="URL/a.ogg" autoplay></audio>
+<object data="URL/object"></object><embed src="URL/embed">
 <a href="URL/click" ping="URL/ping">Click</a></body></html>
 """
 FLAGS = [
