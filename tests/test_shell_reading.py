@@ -303,6 +303,11 @@ def test_open_removes_pages_of_the_day_before(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
     old, new = page_opened(tmp_path), page_opened(tmp_path)
     assert old != new
+    # As if two first calls had come together.
+    second = tmp_path / "mailhandlers-pages-~"
+    second.mkdir(mode=0o700)
+    (second / "message-old.html").touch()
+    os.utime(second / "message-old.html", (1, 1))
     notes = old.with_name("notes")
     notes.touch()
     for path, hours in ((old, 25), (notes, 25), (new, 23)):
@@ -310,7 +315,8 @@ def test_open_removes_pages_of_the_day_before(tmp_path: Path) -> None:
         os.utime(path, (then, then))
     newest = page_opened(tmp_path)
     assert {*new.parent.iterdir()} == {notes, new, newest}
-    assert [*tmp_path.glob("mailhandlers-*")] == [new.parent]
+    assert {*tmp_path.glob("mailhandlers-*")} == {new.parent, second}
+    assert [*second.iterdir()] == []
 
 
 @pytest.mark.parametrize("trap", ["link", "readable", "file"])

@@ -33,8 +33,10 @@ def run(argv: Sequence[str]) -> int:
     if options.output:
         message.save_page(options.output)
         return 0
-    folder = _own_folder() or tempfile.mkdtemp(prefix=_FOLDER)
-    _remove_old_pages(folder)
+    folders = _own_folders()
+    for folder in folders:
+        _remove_old_pages(folder)
+    folder = min(folders) if folders else tempfile.mkdtemp(prefix=_FOLDER)
     # Nobody knows when the browser has read it: it stays for a day.
     handle, name = tempfile.mkstemp(_HTML, _PAGE, folder)
     os.close(handle)
@@ -44,12 +46,13 @@ def run(argv: Sequence[str]) -> int:
     return 0 if _show(page) else 1
 
 
-def _own_folder() -> str | None:
-    """Return the folder that an earlier call made for this user's pages, if there is one.
+def _own_folders() -> list[str]:
+    """Return the folders that earlier calls made for this user's pages.
 
-    Nobody can guess its name beforehand. One that another user made, or that others may look
-    into, or a link to one, is not taken.
+    It is one, unless the first two calls came together. Nobody can guess its name beforehand,
+    and one that another user made, or that others may look into, or a link, is not taken.
     """
+    found = []
     user = getattr(os, "getuid", int)()  # on Windows all files have the user 0
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
@@ -57,8 +60,8 @@ def _own_folder() -> str | None:
                 status = entry.stat(follow_symlinks=False)
                 is_private = os.name == "nt" or stat.S_IMODE(status.st_mode) == stat.S_IRWXU
                 if status.st_uid == user and is_private:
-                    return os.path.abspath(entry.path)
-    return None
+                    found.append(os.path.abspath(entry.path))
+    return found
 
 
 def _remove_old_pages(folder: str) -> None:
