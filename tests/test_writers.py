@@ -86,7 +86,7 @@ def test_a_server_whose_writer_is_killed_goes_on(kind: Kind, store: Path) -> Non
 def test_a_writer_that_is_stopped_delays_its_batch_alone(
     kind: Kind, store: Path, disk: Disk
 ) -> None:
-    sooner = "from mailhandlers.writing import writers; writers.CHILD_SECONDS = 1"
+    sooner = "from mailhandlers.writing import child; child.CHILD_SECONDS = 1"
     with disk.serving(kind, store, change=sooner) as server, server.client() as client:
         assert client.send(b"1\r\n") == "250 OK"
         child = writer_of(server)
@@ -113,10 +113,10 @@ class Runs:
 
 SAY = """
 import json, os, types
-from mailhandlers.writing import writers
+from mailhandlers.writing import child
 server = os.getpid()
 say = lambda batch: {hostile!r} if os.getpid() == server else json.dumps(batch)
-writers.json = types.SimpleNamespace(dumps=say, loads=json.loads)
+child.json = types.SimpleNamespace(dumps=say, loads=json.loads)
 """
 
 

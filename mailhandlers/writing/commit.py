@@ -18,8 +18,9 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..mail import Mail
+from .child import WriterProcess
 from .store import Store
-from .writers import WriterProcess, WriterThread, Written
+from .writers import WriterThread, Written
 
 _log = logging.getLogger("mailhandlers")
 
