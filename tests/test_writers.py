@@ -101,6 +101,19 @@ def test_a_writer_that_is_stopped_delays_its_batch_alone(
     assert contents(store) == expected(kind, b"1\r\n", b"2\r\n", b"3\r\n")
 
 
+@CHILD
+@MAIL_FILE
+def test_a_stopped_writer_is_noticed_in_time_after_a_large_message(
+    kind: Kind, store: Path, disk: Disk
+) -> None:
+    # A second an octet, so that the first message may take 50 minutes.
+    slower = "from mailhandlers.writing import child; child.CHILD_SECONDS = child._PIECE = 1"
+    with disk.serving(kind, store, change=slower) as server, server.client() as client:
+        assert client.send(b"x\r\n" * 1000) == "250 OK"
+        os.kill(writer_of(server), signal.SIGSTOP)
+        assert client.send(b"2\r\n") == "250 OK"
+
+
 class Runs:
     """What creates a file where it is unpickled."""
 

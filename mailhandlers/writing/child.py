@@ -79,7 +79,7 @@ class WriterProcess(asyncio.Protocol):
         self._batch = mails, written
         size = sum(len(mail.content) for mail in mails)
         self._due = asyncio.get_running_loop().time() + CHILD_SECONDS + size / _PIECE
-        if self._watch is None:
+        if self._watch is None or self._watch.when() > self._due:  # that of a large one
             self._check()
         self._unsent = _pieces_of(mails)
         self._send()
@@ -90,7 +90,9 @@ class WriterProcess(asyncio.Protocol):
         To look now and then takes less time than a timer for each batch, which stays in the
         loop's heap for a minute.
         """
-        self._watch = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._batch is not None and self._transport is not None:
             loop = asyncio.get_running_loop()
             if loop.time() < self._due:
