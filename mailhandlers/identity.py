@@ -16,7 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """From when a moment's seconds count."""
 _HOST = socket.gethostname()
 _LONGEST_HOST = 100  # the rest of a name has room beside it, in any folder
-_ID = re.compile(r"(\d+)\.M(\d+)P\d+Q\d+\.[A-Za-z0-9._-]+")
+_ID = re.compile(r"(\d{10})\.M(\d{6})P\d+Q\d+\.[A-Za-z0-9._-]+", re.ASCII)
 _clock = threading.Lock()
 _last = 0
 _numbers = itertools.count(1)

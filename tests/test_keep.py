@@ -244,6 +244,18 @@ def test_files_of_others_stay(kind: Kind, store: Path) -> None:
     assert len(names) == 4
 
 
+@EACH
+@pytest.mark.parametrize(
+    "name", ["99999999999999.M000001P1Q1.laptop", "1700000000.M99999999999999999999P1Q1.laptop"]
+)
+def test_a_name_that_no_clock_gives_moves_no_clock(kind: Kind, store: Path, name: str) -> None:
+    put(store, kind, 1)
+    (folder_of(store, kind) / f"{name}{'.eml' * (kind is not MAILDIR)}").touch()
+    with Server(kind.handler, store, "keep=1") as server:
+        assert server.send(content(1)) == "250 OK"
+        assert server.errors() == ""
+
+
 def test_what_a_mail_client_has_read_counts_as_well(tmp_path: Path) -> None:
     store = tmp_path / "inbox"
     names = put(store, MAILDIR, *range(1, 5))

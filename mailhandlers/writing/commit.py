@@ -25,6 +25,8 @@ from .writers import WriterThread, Written
 _log = logging.getLogger("mailhandlers")
 
 _MOST_ROUNDS = 3
+# Where a flush takes 0.1 ms, a message of a batch takes 0.1 to 0.2 ms. Where it takes 3, a
+# batch of new files takes 20 ms at least.
 _SLOW_BATCH = 0.010
 _SLOW_MESSAGE = 0.0003
 _LONGEST_GATHERING = 0.05  # where a large message took seconds
@@ -158,9 +160,9 @@ class GroupCommit:
 
     async def commit(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
-        if self._store.is_long(mail):
-            return await self._write_apart(mail)
-        return await self._queue().put(mail)
+        # A long one has a queue of its own, and a thread to which each is given at once.
+        queue = _Queue(self._long.commit) if self._store.is_long(mail) else self._queue()
+        return await queue.put(mail)
 
     async def commit_reset(self) -> str:
         """Empty the store after what came before; return the SMTP reply to that."""
@@ -217,18 +219,6 @@ class GroupCommit:
             self._thread.commit(mails, written)
         else:
             self._child.commit(mails, written)
-
-    def _write_apart(self, mail: Mail) -> asyncio.Future[str]:
-        """Have a long *mail* written while others are; return the future reply."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[str] = loop.create_future()
-
-        def answer(text: str) -> None:
-            if not reply.done():  # else the client went away
-                reply.set_result(text)
-
-        self._long.commit([mail], lambda texts: loop.call_soon_threadsafe(answer, texts[0]))
-        return reply
 
     def _write_all(self, mails: Sequence[Mail]) -> None:
         self._store.write(mails)
