@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from email.message import EmailMessage
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KINDS, Kind, wait_until
+from shell import put, raw_mail
+from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
 from web import Web, catching, deliver
 
 pytest.importorskip("fastapi")
@@ -261,6 +264,31 @@ def test_events_bring_each_message_once_and_what_was_missed(tmp_path: Path) -> N
                     deliver(catcher, f"Subject: {len(subjects)}\r\n\r\n")
         assert web.stop() == 0
     assert subjects == ["missed", "1", "2"]
+
+
+@pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda kind: kind.handler)
+def test_an_event_for_what_came_right_before_a_rotation(kind: Kind, store: Path) -> None:
+    seen, missed = (raw_mail(b"Subject: %b\r\n\r\n" % word) for word in (b"seen", b"missed"))
+    put(kind.handler, store, seen, missed)
+    put(kind.handler, store.with_name("other"), raw_mail(b"Subject: last\r\n\r\n"))
+    last = store.with_name("other").read_bytes()
+    headers = {"Last-Event-ID": seen.envelope.id}
+    subjects = []
+    deadline = time.monotonic() + PATIENCE
+    with (
+        Web(store) as web,
+        httpx.stream("GET", f"{web.url}/api/events", headers=headers, timeout=30) as events,
+    ):
+        # Comments, which keep the connection, come all the time.
+        for line in takewhile(lambda _: time.monotonic() < deadline, events.iter_lines()):
+            if line.startswith("data:"):
+                subjects.append(json.loads(line[5:])["subject"])
+                if len(subjects) == 2:
+                    break
+                with store.open("ab") as file:
+                    file.write(last)
+                store.rename(f"{store}.1")
+    assert subjects == ["missed", "last"]
 
 
 def test_messages_of_other_programs_have_ids_of_their_own(tmp_path: Path) -> None:

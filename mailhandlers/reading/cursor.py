@@ -18,39 +18,33 @@ from .waiting import Wait
 from .watch import Watch
 
 
-class Cursor:
+class EntryCursor:
     """Where one has read to in the store at *path*: what arrives behind it is new.
 
     A store that is removed and made anew is read from its start. A file that grows may be
     renamed the moment after a message came: it is kept open, and read to its end.
+
+    With a *recipient*, the folders of PerRecipientDir come down to one. Raises StoreError.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], criteria: Criteria, *, from_start: bool = False
+        self,
+        path: str | os.PathLike[str],
+        recipient: str | None = None,
+        *,
+        from_start: bool = False,
     ) -> None:
-        self.path = os.path.abspath(path)
-        self._criteria = criteria
-        self._watch = Watch(self.path)
+        self._path = os.path.abspath(path)
+        self._recipient = recipient
+        self.watch = Watch(self._path)
+        """Tells whether there may be something new."""
         self._seen: Seen = None
-        self._arrived: Iterator[StoredMessage] = iter(())
         self._held = self._hold()
         if not from_start:
             self._seen = self._store().now()
 
-    def wait(self, timeout: float | None) -> Wait[StoredMessage]:
-        """Return a wait for the next message that meets the criteria."""
-        return Wait(self.next, self._watch, timeout)
-
-    def next(self) -> StoredMessage | None:
-        """Return the next message that meets the criteria, or None if none is there yet."""
-        message = next(self._arrived, None)
-        if message is None:
-            self._arrived = Found(self._criteria).messages(self._new())
-            message = next(self._arrived, None)
-        return message
-
-    def _new(self) -> Iterator[Entry]:
-        """Return the entries that arrived since this was called last."""
+    def new(self) -> Iterator[Entry]:
+        """Return the entries that arrived since this was called last. Raises StoreError."""
         rest: Iterator[Entry] = iter(())
         if self._held is None or not self._held.is_in_place():
             before, after = self._held, self._hold()
@@ -62,7 +56,7 @@ class Cursor:
                 self._seen = None
             self._held = after
         store = self._store()
-        self._watch.follow(store.folders)
+        self.watch.follow(store.folders)
         entries, self._seen = store.since(self._seen)
         return chain(rest, entries)
 
@@ -72,10 +66,33 @@ class Cursor:
             store = find_held(self._held)
             if isinstance(store, GrowingStore | NothingYet):
                 return store
-        return find(self.path, self._criteria.to)
+        return find(self._path, self._recipient)
 
     def _hold(self) -> HeldFile | None:
         try:
-            return HeldFile(self.path)
+            return HeldFile(self._path)
         except (OSError, FormatError):  # there is none, or find() tells what is wrong
             return None
+
+
+class Cursor:
+    """The messages that arrive in a store and meet the criteria, each once."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], criteria: Criteria, *, from_start: bool = False
+    ) -> None:
+        self._criteria = criteria
+        self._entries = EntryCursor(path, criteria.to, from_start=from_start)
+        self._arrived: Iterator[StoredMessage] = iter(())
+
+    def wait(self, timeout: float | None) -> Wait[StoredMessage]:
+        """Return a wait for the next message that meets the criteria."""
+        return Wait(self.next, self._entries.watch, timeout)
+
+    def next(self) -> StoredMessage | None:
+        """Return the next message that meets the criteria, or None if none is there yet."""
+        message = next(self._arrived, None)
+        if message is None:
+            self._arrived = Found(self._criteria).messages(self._entries.new())
+            message = next(self._arrived, None)
+        return message

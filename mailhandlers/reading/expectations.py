@@ -142,7 +142,7 @@ class Expected(_Expectation):
         if message is None:
             arrived, _ = find(self._path).since(self._before)
             raise no_message(
-                self._begun.path,
+                os.path.abspath(self._path),
                 self._criteria,
                 self._seconds,
                 reversed([*arrived]),

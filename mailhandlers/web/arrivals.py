@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from ..mail import Mail
 from ..reading.criteria import Criteria
-from ..reading.find import find
+from ..reading.cursor import EntryCursor
 from ..reading.found import Found
-from ..reading.store import Entry, Seen, StoreError
+from ..reading.store import Entry, StoreError
 from ..reading.waiting import Wait, wait_in_loop
-from ..reading.watch import Watch
 
 _LONGEST_QUEUE = 1000
 
@@ -71,10 +71,10 @@ class Arrivals:
 
     async def _follow(self, started: asyncio.Event) -> None:
         try:
-            cursor = await asyncio.to_thread(_EntryCursor, self._path)
+            cursor = await asyncio.to_thread(EntryCursor, self._path)
             started.set()
             while True:
-                entries = await wait_in_loop(cursor.wait())
+                entries = await wait_in_loop(Wait(partial(_look, cursor), cursor.watch, None))
                 waiting = list(self._subscriptions)
                 for subscription, entry in await asyncio.to_thread(
                     _meet, waiting, entries or ()
@@ -87,22 +87,8 @@ class Arrivals:
                 subscription.put(error)
 
 
-class _EntryCursor:
-    """Where the store was read to."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._watch = Watch(path)
-        self._seen: Seen = find(path).now()
-
-    def wait(self) -> Wait[list[Entry]]:
-        return Wait(self._look, self._watch, None)
-
-    def _look(self) -> list[Entry] | None:
-        store = find(self._path)
-        self._watch.follow(store.folders)
-        entries, self._seen = store.since(self._seen)
-        return [*entries] or None
+def _look(cursor: EntryCursor) -> list[Entry] | None:
+    return [*cursor.new()] or None
 
 
 def _meet(
