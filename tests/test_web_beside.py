@@ -43,9 +43,11 @@ asyncio.run(serve())
 
 
 @contextmanager
-def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
-    command = [sys.executable, "-c", SERVER, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def server(
+    *arguments: object, script: str = SERVER, stderr: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert process.stdout
     try:
         address, pid = process.stdout.readline().split()
@@ -82,6 +84,21 @@ def test_its_end_leaves_the_server_alone(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: is_gone(pid))
         assert process.poll() is None
+
+
+def test_an_error_of_its_own_is_logged_and_leaves_the_server_alone(tmp_path: Path) -> None:
+    broken = SERVER.replace("async def", "beside._site.run = lambda: 1 / 0\n\nasync def", 1)
+    listen = "127.0.0.1:0"
+    with server(tmp_path / "inbox", listen, script=broken, stderr=subprocess.PIPE) as running:
+        process, _, pid = running
+        wait_until(lambda: is_gone(pid))
+        assert process.poll() is None
+        process.kill()
+        assert process.stderr
+        with process.stderr as log:
+            told = log.read()
+    assert "the page ends" in told
+    assert "ZeroDivisionError" in told
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
