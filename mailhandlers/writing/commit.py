@@ -26,7 +26,7 @@ _log = logging.getLogger("mailhandlers")
 
 _MOST_ROUNDS = 3
 # Where a flush takes 0.1 ms, a message of a batch takes 0.1 to 0.2 ms. Where it takes 3, a
-# batch of new files takes 20 ms at least. One that is appended to a file takes 9 to 12 there,
+# batch of new files takes 20 ms at least. One that is appended to a file takes 9 to 16 there,
 # and to wait for more cost MboxSink 7 % of its messages a second, and JsonLines 6 %.
 _SLOW_BATCH = 0.020
 _SLOW_MESSAGE = 0.0003
