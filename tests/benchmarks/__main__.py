@@ -25,12 +25,26 @@ import servers
 from fixture import fixture
 from one_message import flushes, huge, large
 from others import others
+from page import page
 from slow_disk import NoSlowDiskError
 from start import start
 from stores import keep, latest
 from throughput import slow, throughput, uvloop
 
-_PARTS = (throughput, slow, flushes, uvloop, large, huge, start, latest, keep, fixture, others)
+_PARTS = (
+    throughput,
+    slow,
+    flushes,
+    uvloop,
+    large,
+    huge,
+    start,
+    latest,
+    keep,
+    page,
+    fixture,
+    others,
+)
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     part.__name__: part for part in _PARTS
 }

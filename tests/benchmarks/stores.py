@@ -48,7 +48,7 @@ def _fill(folder: Path, count: int, suffix: str) -> None:
         file.write_bytes(b"".join(eml.encode(Mail(envelope, _CONTENT))))
 
 
-def _make(name: str, path: Path, count: int) -> None:
+def make(name: str, path: Path, count: int) -> None:
     """Fill the store of the handler *name* with *count* messages."""
     if name == "MailFile":
         path.write_bytes(b"".join(eml.encode(_MAIL)))
@@ -109,7 +109,7 @@ def latest(options: argparse.Namespace) -> None:
         for count in counts:
             with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
                 path = Path(folder) / "store"
-                _make(target.name, path, count)
+                make(target.name, path, count)
                 cell = f"{1000 * _seconds(_ours, path):.2f}"
                 if other := _STANDARD_LIBRARY.get(target.name):
                     cell += f" [{1000 * _seconds(other, path, repeat=1):.2f}]"
@@ -125,9 +125,12 @@ def keep(options: argparse.Namespace) -> None:
         for count in (10_000, 100_000):
             with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
                 path = Path(folder, "store")
-                _make(name, path, count)
-                make = getattr(mailhandlers, name)
-                handlers = [make(path, sync=False), make(path, sync=False, keep=count)]
+                make(name, path, count)
+                handler_class = getattr(mailhandlers, name)
+                handlers = [
+                    handler_class(path, sync=False),
+                    handler_class(path, sync=False, keep=count),
+                ]
                 seconds = [0.0, 0.0]
                 for _ in range(count // 10 // options.rounds // 10):
                     for which, handler in enumerate(handlers * options.rounds):
