@@ -41,8 +41,9 @@ class Writer:
     [
         (50, 0, 0.005, 0),  # a fast disk
         (1, 0, 0.004, 0),
-        (8, 42, 0.020, 50),  # a slow one
-        (1, 0, 0.020, 1),  # one client is all there is
+        (8, 42, 0.025, 50),  # a slow one
+        (1, 0, 0.025, 1),  # one client is all there is
+        (25, 25, 0.016, 0),  # a slow one, where a file grows: to wait would cost more
         (1000, 0, 0.050, 0),  # much to write
         (1, 1, 9.0, 2),  # a large message
     ],
