@@ -31,3 +31,20 @@ def backwards(
         block = min(block * 2, 1 << 20)
     if end > 0:
         yield 0, end
+
+
+def begins(before: bytes, data: bytes, mark: bytes) -> bool:
+    """Tell whether one entry begins where *data* does, and none within it.
+
+    *before* is the octet before it, or empty at the beginning of the file, where anything may
+    stand above the first entry.
+    """
+    is_first = not before or (before == b"\n" and data.startswith(mark))
+    return is_first and data.find(b"\n" + mark, 0, len(data) - 1) < 0
+
+
+def ends(data: bytes, rest: bytes, mark: bytes) -> bool:
+    """Tell whether an entry ends where *data* does: *rest* are the octets behind, if any."""
+    # The next append may have begun: of its mark, only a part may be there.
+    is_marked = rest.startswith(mark) or mark.startswith(rest)
+    return not rest or (data.endswith(b"\n") and is_marked)

@@ -15,8 +15,11 @@ class JsonLinesStore(GrowingStore):
 
     entry_start = b""
 
-    def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
-        if not data.strip(b"\0\r\n\t ") or json_lines.is_torn(data.rstrip(b"\0")):
+    def is_torn(self, data: bytes, before: int | None) -> bool:
+        return json_lines.is_torn(data.rstrip(b"\0"))
+
+    def parse(self, data: bytes, status: os.stat_result) -> Mail:
+        if not data.strip(b"\0\r\n\t "):
             raise GoneError(self.path)
         return json_lines.decode(data)
 

@@ -10,7 +10,6 @@ from ..mail import Mail
 from ..writing import locks
 from . import other_programs
 from .growing import GrowingStore
-from .store import GoneError
 
 
 class MboxStore(GrowingStore):
@@ -18,11 +17,16 @@ class MboxStore(GrowingStore):
 
     entry_start = b"From "
 
-    def parse(self, data: bytes, start: int, status: os.stat_result) -> Mail:
-        if start + len(data) == status.st_size:
-            begun = locks.begun(f"{self.path}.lock", status)
-            if mbox.is_torn(data, None if begun is None else begun - start):
-                raise GoneError(self.path)
+    def is_torn(self, data: bytes, before: int | None) -> bool:
+        return mbox.is_torn(data, before)
+
+    def begun(self, status: os.stat_result) -> int | None:
+        return locks.begun(f"{self.path}.lock", status)
+
+    def is_changing(self, fd: int) -> bool:
+        return locks.is_changing(fd, f"{self.path}.lock")
+
+    def parse(self, data: bytes, status: os.stat_result) -> Mail:
         with contextlib.suppress(FormatError):
             return mbox.decode(data)
         first, _, content = mbox.unquote_from(data).partition(b"\n")

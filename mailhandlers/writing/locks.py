@@ -26,6 +26,8 @@ _OURS = re.compile(r"mailhandlers\.\d+(?:\.(\d+)\.(\d+))?\Z")
 # A dotlock of ours for another inode is of a file that was rotated away: whoever has it is
 # done within seconds, or dead.
 _LONGEST_HELD = 60.0
+# Whoever changes a file hardly pauses for longer.
+_LONGEST_STILL = 1.0
 # What symlink(2) says where there are none, as on FAT and exFAT.
 _NO_SYMLINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -126,6 +128,19 @@ def begun(dotlock: str, status: os.stat_result) -> int | None:
     return None
 
 
+def is_changing(fd: int, dotlock: str) -> bool:
+    """Tell whether somebody has a lock of the mbox open as *fd*, and may change all of it.
+
+    Our servers only append, and tell behind which octet (:func:`begun`). Mail clients write
+    the file anew in place. A lock counts for :data:`_LONGEST_STILL` after the last change.
+    """
+    status = os.fstat(fd)
+    if abs(time.time() - status.st_mtime) > _LONGEST_STILL:
+        return False
+    is_locked = os.path.lexists(dotlock) or _is_fcntl_locked(fd)
+    return is_locked and begun(dotlock, status) is None
+
+
 def _is_abandoned(dotlock: str, status: os.stat_result) -> bool:
     """Tell whether *dotlock* is ours and nobody has it, who has the fcntl lock already."""
     match = _OURS.match(_owner(dotlock))
@@ -216,6 +231,16 @@ def _fcntl_unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
     else:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_UNLCK))
+
+
+def _is_fcntl_locked(fd: int) -> bool:
+    """Tell whether somebody else has a lock to write; only Linux tells without trying."""
+    if sys.platform != "linux":
+        return False
+    with suppress(OSError):  # a file system that has none
+        record = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock_record(fcntl.F_RDLCK))
+        return bool(struct.unpack_from("h", record)[0] != fcntl.F_UNLCK)
+    return False
 
 
 def _flock_record(kind: int) -> bytes:
