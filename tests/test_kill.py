@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
+import shutil
+import signal
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faulty import CALLS
 from load import Senders, names_of_whole, numbered
-from support import KEEP_ALL, Kind, Server, writer_of
+from support import KEEP_ALL, Kind, Server, contents, made, writer_of
+from test_envelope import EXAMPLE
 
 from mailhandlers import read_latest
+from mailhandlers.mail import Mail
 
 ROUNDS = 8
 
@@ -66,6 +75,65 @@ def test_three_servers_share_a_store(kind: Kind, store: Path) -> None:
         pointed = (store / "bob@example.com" / "latest.eml").read_bytes()
         assert latest.envelope is not None
         assert latest.envelope.to_json().encode() in re.sub(rb"\n[ \t]", b" ", pointed)
+
+
+def mail(name: str) -> Mail:
+    content = f"Subject: {name}\r\n\r\nHello\r\n".encode()
+    rcpt_tos = ["bob@example.com", "carol@example.com"]
+    return Mail(replace(EXAMPLE, size=len(content), rcpt_tos=rcpt_tos), content).renamed()
+
+
+def in_a_process(work: Callable[[], object], killed_at: int = 0) -> bool:
+    """Do *work* in another process; kill that before its call *killed_at* of the system.
+
+    Return whether it was killed.
+    """
+    if (pid := os.fork()) == 0:
+        left = itertools.count(killed_at - 1, -1)
+
+        def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
+            def function(*args: Any, **named: Any) -> Any:
+                if next(left) == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **named)
+
+            return function
+
+        for name in CALLS if killed_at else ():
+            setattr(os, name, deadly(getattr(os, name)))
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
+    return status != 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_kill_at_any_call_is_mended_at_the_next_start(kind: Kind, store: Path) -> None:
+    first, second, third = map(mail, ["first", "second", "third"])
+
+    def start_and_store(one: Mail) -> None:
+        handler = made(kind, store)
+        handler._prepare()
+        handler._write([one])
+
+    for number in itertools.count(1):
+        in_a_process(lambda: start_and_store(first))
+        if not in_a_process(lambda: start_and_store(second), killed_at=number):
+            break
+        found = contents(store)
+        assert found in ([first.content], [second.content], [first.content, second.content])
+        assert kind.keeps_all <= (first.content in found)
+        in_a_process(lambda: start_and_store(third))
+        left = found if kind.keeps_all else []
+        assert contents(store) == [*left, third.content]
+        assert not os.path.lexists(f"{store}.lock")
+        shutil.rmtree(store.parent)
+        store.parent.mkdir()
+    assert number > 20
 
 
 OURS = "1763714880.M123456P4242Q000001.laptop"

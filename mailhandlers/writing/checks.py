@@ -17,10 +17,17 @@ _LOCK = ".lock"
 
 
 def mail_file(path: str) -> None:
-    """Check that *path* is a file of ours with one message, or may become one."""
+    """Check that *path* is a file of ours with one message, or may become one.
+
+    It is replaced and never written to, so that a second name does no harm. A server that was
+    killed may have left one, between the link and the rename of :meth:`.files.Disk.replace`.
+    """
     _check_name(path)
     _check_file(
-        path, "a message of this handler's", lambda head, _: not head or eml.is_mail_file(head)
+        path,
+        "a message of this handler's",
+        lambda head, _: not head or eml.is_mail_file(head),
+        may_have_names=True,
     )
 
 
@@ -41,9 +48,15 @@ def _check_name(path: str, suffix: str = "") -> None:
         raise ValueError(f"the name of {path} is too long: take one of {longest} octets")
 
 
-def _check_file(path: str, what: str, is_one: Callable[[bytes, int | None], bool]) -> None:
+def _check_file(
+    path: str,
+    what: str,
+    is_one: Callable[[bytes, int | None], bool],
+    *,
+    may_have_names: bool = False,
+) -> None:
     try:
-        fd = open_own(path, os.O_RDONLY)
+        fd = open_own(path, os.O_RDONLY, may_have_names=may_have_names)
     except FileNotFoundError:
         return
     except OSError as error:

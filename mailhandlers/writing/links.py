@@ -16,10 +16,11 @@ _MOST_LINKS = 40  # as Linux has it
 _IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
 
 
-def open_own(path: str, flags: int, mode: int = 0o600) -> int:
-    """Open the regular file *path*, which has no other name; never wait for it.
+def open_own(path: str, flags: int, mode: int = 0o600, *, may_have_names: bool = False) -> int:
+    """Open the regular file *path*; never wait for it.
 
-    Raises OSError where it is something else, or where the link of another user leads to it.
+    Raises OSError where it is something else, where the link of another user leads to it, and,
+    unless it *may_have_names*, where it has a second name.
     """
     opened = path
     for _ in range(_MOST_LINKS):
@@ -37,7 +38,7 @@ def open_own(path: str, flags: int, mode: int = 0o600) -> int:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EEXIST, "it is no regular file", path)
-        if status.st_nlink > 1:
+        if status.st_nlink > 1 and not may_have_names:
             # Whoever made the other name may have had a file of ours in mind.
             raise OSError(errno.EEXIST, "the file has a second name (a hard link)", path)
     except BaseException:
