@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
+import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +184,64 @@ def fail_at_one(
             patch.setattr(os, name, function)
         with pytest.raises(OSError, match="the end"):
             handler._write(ONE)
+
+
+def broken_from(number: int, call: Callable[..., Any], error: int) -> Callable[..., Any]:
+    """Return *call*, whose *number*-th and all later ones fail."""
+    calls = itertools.count(1)
+
+    def function(*args: Any, **named: Any) -> Any:
+        if next(calls) < number:
+            return call(*args, **named)
+        if call.__name__ == "close":  # what can't be closed is closed: close(2)
+            call(*args, **named)
+        function.failed = True  # type: ignore[attr-defined]
+        raise OSError(error, os.strerror(error), *[a for a in args[:1] if isinstance(a, str)])
+
+    function.failed = False  # type: ignore[attr-defined]
+    return function
+
+
+LEFT = re.compile(r"\.(lock|tmp|previous)$|/\.latest")
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EEXIST])
+def test_what_fails_again_and_again_is_told_and_leaves_nothing_when_it_is_over(
+    kind: Kind,
+    store: Path,
+    error: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(time, "sleep", lambda pause: pytest.fail("nobody has a lock"))
+    example = replace(EXAMPLE, size=3, rcpt_tos=["bob@x", "carol@x"])
+    for call in CALLS:
+        for number in itertools.count(1):
+            caplog.clear()
+            mails = [Mail(example, b"%d\r\n" % n).renamed() for n in range(4)]
+            handler = made(kind, store)
+            handler._write(mails[:1])
+            stored = [mails[0].content]
+            broken = broken_from(number, getattr(os, call), error)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, call, broken)
+                for mail in mails[1:3]:
+                    with suppress(OSError):
+                        handler._write([mail])
+                        stored.append(mail.content)
+            left = [name for name in tree(store.parent) if LEFT.search(name)]
+            assert len(left) <= 1, (call, number)
+            assert all(name in caplog.text for name in left), (call, number)
+            links = [path for path in store.rglob("*") if path.is_symlink()]
+            assert all(path.exists() for path in links), (call, number)
+            handler._write(mails[3:])
+            assert not any(map(LEFT.search, tree(store.parent))), (call, number)
+            assert contents(store) == expected(kind, *stored, mails[3].content)
+            shutil.rmtree(store.parent)
+            store.parent.mkdir()
+            if not broken.failed:  # type: ignore[attr-defined]
+                break
 
 
 def test_what_a_killed_writer_left_is_not_in_the_way(

@@ -7,6 +7,7 @@ crash may leave is a hidden temporary file.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
 from .links import folder_status, open_own
 from .pointers import Pointer, point
 from .undo import Undo
+
+_log = logging.getLogger("mailhandlers")
 
 Pieces = Sequence[bytes]
 
@@ -46,6 +49,8 @@ class Disk:
         self._folder_mode = mode | (mode & 0o444) >> 2
         self._flusher = Flusher()
         self._replaced: list[int] = []
+        # What could not be removed when it had been replaced.
+        self._left: list[str] = []
         # The files and folders whose names the disk has, by device and inode. One that is
         # new to this process may be new on disk: another one was killed before its fsync.
         self._known: set[tuple[int, int]] = set()
@@ -55,6 +60,9 @@ class Disk:
 
         The disk keeps what was replaced until :meth:`free_replaced` is called.
         """
+        # As long as this fails no message is stored: each would leave one more file behind.
+        remove(self._left)
+        self._left.clear()
         previous = f"{temporary}.previous"
         with Undo() as undo:
             self._write_new([(temporary, pieces)], undo)
@@ -70,10 +78,14 @@ class Disk:
 
     def _remove_name(self, name: str) -> None:
         """Remove *name*; the disk frees the file in :meth:`free_replaced`."""
-        with suppress(OSError):  # the message is stored: what is left over refuses nothing
-            if _O_PATH:
+        if _O_PATH:
+            with suppress(OSError):  # then a reply waits for the disk
                 self._replaced.append(os.open(name, _O_PATH))
+        try:
             os.unlink(name)
+        except OSError as error:  # the message is stored: what is left over refuses it not
+            self._left.append(name)
+            _log.error("%s: %s; it stays until the next message", name, error.strerror)
 
     def free_replaced(self) -> None:
         """Let the disk free what was replaced: it takes 75 us, and no reply need wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import random
 import re
@@ -19,6 +20,8 @@ try:
 except ImportError:  # Windows can import the package, for its reader
     fcntl = None  # type: ignore[assignment]
 
+_log = logging.getLogger("mailhandlers")
+
 LOCK_TIMEOUT = 10.0
 """How long a lock is waited for, in seconds."""
 
@@ -28,6 +31,8 @@ _OURS = re.compile(r"mailhandlers\.\d+(?:\.(\d+)\.(\d+))?\Z")
 _LONGEST_HELD = 60.0
 # Whoever changes a file hardly pauses for longer.
 _LONGEST_STILL = 1.0
+# A lock may be given back between two calls, and not so often in a row.
+_MOST_RACES = 100
 # What symlink(2) says where there are none, as on FAT and exFAT.
 _NO_SYMLINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -89,9 +94,12 @@ class MboxLock(FileLock):
 
     def release(self, fd: int, path: str) -> None:
         """Give both back, and close *fd*. Raises nothing."""
-        with suppress(OSError):
-            if _owner(f"{path}.lock") == self._mine:
-                os.unlink(f"{path}.lock")
+        lock = f"{path}.lock"
+        try:
+            if _owner(lock) == self._mine:
+                os.unlink(lock)
+        except OSError as error:
+            _log.error("%s: %s; it stays until the next message", lock, error.strerror)
         super().release(fd, path)
 
     def _have_dotlock(self, fd: int, path: str) -> bool:
@@ -118,10 +126,10 @@ def begun(dotlock: str, status: os.stat_result) -> int | None:
 
     None where no *dotlock* of ours is there, or where it is of another file.
     """
-    match = _OURS.match(_owner(dotlock))
-    if match is None or match[1] is None or int(match[1]) != status.st_ino:
-        return None
     with suppress(OSError):
+        match = _OURS.match(_owner(dotlock))
+        if match is None or match[1] is None or int(match[1]) != status.st_ino:
+            return None
         # Another user's would have us take whole messages for unfinished ones.
         if os.lstat(dotlock).st_uid in (os.geteuid(), 0, status.st_uid):
             return int(match[2])
@@ -154,6 +162,18 @@ def _is_abandoned(dotlock: str, status: os.stat_result) -> bool:
 
 
 def _make_dotlock(owner: str, path: str) -> None:
+    """Make the dotlock *path*, or raise FileExistsError where somebody has it."""
+    for _ in range(_MOST_RACES):
+        try:
+            return _make_link_or_file(owner, path)
+        except FileExistsError:
+            if os.path.lexists(path):
+                raise
+    # To wait for a lock that nobody has would make each message wait.
+    raise OSError(errno.EIO, "the disk says that it is there, and that it isn't", path)
+
+
+def _make_link_or_file(owner: str, path: str) -> None:
     try:
         make_link(owner, path)
     except OSError as error:
@@ -170,13 +190,17 @@ def _make_dotlock(owner: str, path: str) -> None:
 
 
 def _owner(dotlock: str) -> str:
-    """Return what a dotlock says of whose it is; empty where there is none, or unknown."""
+    """Return what a dotlock says of whose it is; empty where there is none, or unknown.
+
+    Raises OSError where the disk can't tell.
+    """
     try:
         return os.readlink(dotlock)
     except FileNotFoundError:
         return ""
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is no link, but a file
+            raise
     with suppress(OSError):
         fd = os.open(dotlock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..identity import is_id
@@ -81,8 +82,11 @@ def _target(link: str) -> str | None:
 
 
 def _point_back(pointer: Pointer, before: str | None) -> None:
-    if before is None:
-        os.unlink(pointer.link)
-    else:
-        make_link(before, pointer.temporary)
-        os.replace(pointer.temporary, pointer.link)
+    if before is not None:
+        with suppress(OSError):
+            make_link(before, pointer.temporary)
+            os.replace(pointer.temporary, pointer.link)
+            return
+    # A disk that can't put the link back may still remove it: a link to nothing would stand
+    # for a message that was refused. The next message makes it anew.
+    os.unlink(pointer.link)
