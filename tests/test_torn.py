@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Meanwhile:
     reader's *call*-th call it does all up to number *until*. While the reader sleeps, the rest.
     """
 
-    CALLS = (
+    calls_to_watch: tuple[tuple[Any, str], ...] = (
         *((os, name) for name in ("fstat", "open", "pread", "readlink", "stat")),
         (time, "sleep"),
     )
@@ -90,7 +91,7 @@ class Meanwhile:
 
         work(done)
         with self._monkeypatch.context() as patch:
-            for module, name in self.CALLS:
+            for module, name in self.calls_to_watch:
                 patch.setattr(module, name, watched(name, getattr(module, name)))
             yield
         work(len(steps))
@@ -195,6 +196,26 @@ def test_what_a_mail_client_writes_anew_is_read_as_it_was_or_as_it_is(
                 found = [*read_messages(store)]
             assert [m.is_altered for m in found] == [False] * 3, (done, until, call)
             assert [m.original_content for m in found] == content
+
+
+@pytest.mark.parametrize("kind", [KIND["MboxSink"]], ids=["MboxSink"])
+def test_what_is_written_without_a_lock_is_read_again(
+    kind: Kind, store: Path, meanwhile: Meanwhile
+) -> None:
+    half = entry(kind, OLD).replace(b"body", b"by a change")
+    whole = half.replace(b"by a", b"as a")
+    meanwhile.calls_to_watch = ((os, "pread"),)  # the last is the second look
+    for call in itertools.count(1):
+        write_anew(store, half)
+        with store.open("rb+") as file:
+            change = partial(os.pwrite, file.fileno(), whole, 0)
+            with meanwhile.doing([change], 0, 1, call):
+                latest = read_latest(store)
+        assert latest.is_altered
+        if meanwhile.calls < call:
+            break
+        assert latest.text == "as a change\n", call
+    assert call > 3
 
 
 # Nothing waits without end
