@@ -100,7 +100,7 @@ def test_smtplib_logs_in(
     ):
         client.ehlo()
         digests = [] if auth == "auth=any" else ["CRAM-MD5"]
-        assert client.esmtp_features["auth"].split() == [*digests, "LOGIN", "PLAIN"]
+        assert client.esmtp_features["auth"].split() == ["PLAIN", *digests, "LOGIN"]
         client.user, client.password = USER, PASSWORD
         respond = getattr(client, f"auth_{mechanism.lower()}")
         code, _ = client.auth(mechanism, respond, initial_response_ok=initial)
@@ -287,6 +287,41 @@ def test_login_in_any_case(tmp_path: Path, line: str) -> None:
         assert client.command(in_base64(PASSWORD))[:3] == "235"
 
 
+def check_challenges(client: Client) -> None:
+    """Log in as several programs in Go do: the first mechanism, and challenges word by word."""
+    offered = client.command("EHLO laptop")
+    assert offered.index(" PLAIN") < offered.index(" LOGIN")
+    assert client.command("AUTH LOGIN") == f"334 {in_base64('Username:')}"
+    assert client.command(in_base64(USER)) == f"334 {in_base64('Password:')}"
+    assert client.command(in_base64(PASSWORD))[:3] == "235"
+
+
+def test_login_is_asked_for_in_the_words_of_everybody(tmp_path: Path) -> None:
+    handler = MailFile(tmp_path / "other.mail", auth=f"{USER}:{PASSWORD}")
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "auth=any") as server,
+        server.client() as client,
+    ):
+        check_challenges(client)
+    with controlled(handler) as controller, Client(controller.port) as client:
+        check_challenges(client)
+    with MailCatcher(auth="any") as mail, Client(mail.port) as client:
+        check_challenges(client)
+
+
+def test_aiosmtpds_own_login_is_asked_for_in_these_words_too(tmp_path: Path) -> None:
+    def let_in(*_: object) -> bool:
+        return True
+
+    handler = MailFile(tmp_path / "latest.mail")
+    settings = {"auth_callback": let_in, "auth_require_tls": False}
+    with controlled(handler, **settings) as controller, Client(controller.port) as client:
+        client.command("EHLO laptop")
+        assert client.command("AUTH LOGIN") == f"334 {in_base64('Username:')}"
+        assert client.command(in_base64(USER)) == f"334 {in_base64('Password:')}"
+        assert client.command(in_base64(PASSWORD))[:3] == "235"
+
+
 def test_a_broken_exchange_is_told_and_the_session_goes_on(tmp_path: Path) -> None:
     with (
         Server("MailFile", tmp_path / "latest.mail", "auth=any") as server,
@@ -334,7 +369,7 @@ def test_auth_waits_for_a_starttls_that_is_required(
         assert "AUTH" not in client.command("EHLO laptop")
         assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "530"
         client.starttls(certificate.client)
-        assert client.command("EHLO laptop").count("AUTH LOGIN PLAIN") == 1
+        assert client.command("EHLO laptop").count("AUTH PLAIN LOGIN") == 1
         assert client.command(f"AUTH plain {credentials()}")[:3] == "235"
 
 
@@ -346,7 +381,7 @@ def test_auth_comes_before_a_starttls_that_is_not_required(
         Server("MailFile", tmp_path / "latest.mail", "auth=any", flags=optional) as server,
         server.client() as client,
     ):
-        assert "AUTH LOGIN PLAIN" in client.command("EHLO laptop")
+        assert "AUTH PLAIN LOGIN" in client.command("EHLO laptop")
         assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "235"
         # RFC 3207 section 4.2: what came before STARTTLS is forgotten.
         client.starttls(certificate.client)

@@ -377,7 +377,7 @@ def test_success_of_ehlo_is_the_whole_answer(tmp_path: Path) -> None:
         assert client.command("EHLO laptop") == "250 plain.example.com"
         assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "538"
         assert client.command("MAIL FROM:<a@b>") == "250 OK"
-        assert "AUTH LOGIN PLAIN" in client.command("EHLO laptop")
+        assert "AUTH PLAIN LOGIN" in client.command("EHLO laptop")
 
 
 def test_success_is_not_said_of_a_message_that_is_not_stored(tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_a_reply_to_auth_offers_auth_and_lets_in_nobody(tmp_path: Path) -> None:
         Server("MailFile", tmp_path / "latest.mail", later) as server,
         server.client() as client,
     ):
-        assert "AUTH LOGIN PLAIN" in client.command("EHLO laptop")
+        assert "AUTH PLAIN LOGIN" in client.command("EHLO laptop")
         assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=") == "454 4.7.0 Later"
         assert client.command("AUTH PLAIN AGV2YQBzZWNyZXQ=")[:3] == "535"
 

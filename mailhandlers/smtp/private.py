@@ -37,12 +37,13 @@ def take_auth_in_clear(server: SMTP) -> None:
 def offer_mechanisms(server: SMTP, more: Iterable[str]) -> list[str]:
     """Return the mechanisms that *server* takes by now in any case: its own, and *more*.
 
-    *more* are for a hook to carry out. Without this ``AUTH plain`` gets 504, and so do *more*.
+    *more* are for a hook to carry out. PLAIN comes first: some clients try the first alone.
+    Without this ``AUTH plain`` gets 504, and so do *more*.
     """
     server._auth_methods = _AnyCase(server._auth_methods)
     for name in more:
         server._auth_methods.setdefault(name, None)
-    return sorted(server._auth_methods)
+    return sorted(server._auth_methods, key=lambda name: (name != "PLAIN", name))
 
 
 async def read_line(server: SMTP) -> bytes:

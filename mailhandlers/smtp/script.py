@@ -201,6 +201,9 @@ class Script:
         """Set up *server* for its connection: no message comes before EHLO or HELO."""
         private.let_in_parameters(server, _PARAMETERS)
         private.let_in_addresses(server)
+        # aiosmtpd's own end in a NUL, on which clients in Go give up.
+        server.AuthLoginUsernameChallenge = "Username:"
+        server.AuthLoginPasswordChallenge = "Password:"
         if not server.enable_SMTPUTF8:
             # Else a UTF-8 address gets "500 strict ASCII mode". To offer it is for -u.
             server.enable_SMTPUTF8 = True
