@@ -148,9 +148,11 @@ class MailCatcher(Inbox):
         self._server = Server(self._make_smtp, listening, smtps)
 
     def stop(self) -> None:
-        """Close the port and all connections, and wait for what is being written.
+        """Close the port, let what is being stored be answered, and close all connections.
 
-        The store and its messages stay.
+        Who has sent a whole message gets its reply, after its ``delay``, too: this waits for it
+        up to 15 s. For a client that is not at its turn, or reads nothing, it doesn't wait. The
+        store and its messages stay.
         """
         if self._server is not None:
             self._server.stop()
@@ -180,6 +182,7 @@ class MailCatcher(Inbox):
             hostname="mailcatcher",  # else each connection asks for this host's name
             tls_context=starttls,
             require_starttls=self._tls == "required",
+            enable_SMTPUTF8=True,
         )
 
     def explain(self) -> str:

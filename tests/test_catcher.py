@@ -12,11 +12,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HELLO, PATIENCE, Client
+from support import PATIENCE, Client
 
 from mailhandlers import (
     Inbox,
@@ -276,20 +277,22 @@ def test_two_at_once_share_nothing() -> None:
         assert [m["Subject"] for m in two] == ["two"]
 
 
-def test_a_stop_waits_for_the_write_in_flight(tmp_path: Path) -> None:
-    import fcntl
-
-    path = tmp_path / "mail.jsonl"
-    path.touch()
-    mail = MailCatcher(JsonLines(path))
-    mail.start()
-    with path.open("rb+") as held, Client(mail.port) as client:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        client.submit(HELLO)
-        assert client.is_silent()
-        fcntl.flock(held, fcntl.LOCK_UN)
-        mail.stop()
-    assert [m.original_content for m in Inbox(path)] == [HELLO]
+def test_addresses_in_utf8_are_offered_and_read_back() -> None:
+    with MailCatcher() as mail:
+        with smtplib.SMTP(mail.host, mail.port) as client:
+            client.ehlo()
+            assert client.has_extn("smtputf8")
+            message = EmailMessage()
+            message["From"], message["To"] = "zoë@example.com", "jürgen@bücher.example"
+            message["Subject"] = "Grüße"
+            message.set_content("Hi\n")
+            client.send_message(message)  # raises where SMTPUTF8 is not offered
+        found = mail.latest(to="jürgen@bücher.example")
+        assert found.envelope.mail_from == "zoë@example.com"
+        assert found.envelope.rcpt_tos == ["jürgen@bücher.example"]
+        assert found.envelope.protocol == "UTF8SMTP"
+        assert found["To"] == "jürgen@bücher.example"
+        assert found["Subject"] == "Grüße"
 
 
 def run(folder: Path, *command: str) -> str:

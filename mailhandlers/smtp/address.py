@@ -54,4 +54,4 @@ class Address:
 
 
 def _refusing_smtp() -> SMTP:
-    return SMTP(_Refusing(), hostname="mailcatcher")
+    return SMTP(_Refusing(), hostname="mailcatcher", enable_SMTPUTF8=True)
