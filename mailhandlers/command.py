@@ -11,13 +11,17 @@ import errno
 import functools
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from queue import Full, Queue
 from typing import Any, Protocol
+
+from .smtp.serving import Connections
 
 
 def show_warnings() -> None:
@@ -98,7 +102,9 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
 
     aiosmtpd takes the loop that it finds. When it asks that for a server, it has dropped
     its rights, and no port is open yet: the one moment to look at the store as the user
-    that will write it, and to fork. *module* is the library of the loop, asyncio for None.
+    that will write it, and to fork. When it is told to end, by SIGINT or SIGTERM, it waits
+    for the server to be closed: the moment to let what is being stored be answered.
+    *module* is the library of the loop, asyncio for None.
     """
     loop_class = type(import_module(module or "asyncio").new_event_loop())
 
@@ -107,24 +113,49 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
 
         async def create_server(
             self, factory: Any, host: str | None = None, port: int | None = None, **others: Any
-        ) -> asyncio.Server:
+        ) -> _Listening:
             """Open the port, or end the command with one sentence."""
             try:
                 await served.before_listening()
             except OSError as error:
                 sys.exit(f"aiosmtpd: {error.filename}: {error.strerror}: {_PATH_ADVICE}")
+            connections = Connections(factory, others.pop("ssl", None))
             try:
                 server: asyncio.Server = await super().create_server(
-                    factory, host=host, port=port, **others
+                    connections.begin, host=host, port=port, **others
                 )
             except OSError as error:
                 advice = _PORT_ADVICE.get(error.errno or 0, "listen elsewhere: -l HOST:PORT")
                 cause = os.strerror(error.errno or 0) if error.errno in _PORT_ADVICE else error
                 sys.exit(f"aiosmtpd: can't listen at {host}:{port}: {cause}: {advice}")
             served.after_listening([_address(s.getsockname()) for s in server.sockets])
-            return server
+            with suppress(NotImplementedError):  # on Windows
+                # aiosmtpd sees to SIGINT alone.
+                self.add_signal_handler(signal.SIGTERM, self.stop)
+            return _Listening(server, connections)
 
     asyncio.set_event_loop(CommandLoop())
+
+
+class _Listening:
+    """The server of the command's loop: what aiosmtpd calls of it at the end."""
+
+    def __init__(self, server: asyncio.Server, connections: Connections) -> None:
+        self._server = server
+        self._connections = connections
+
+    def close(self) -> None:
+        """Close the port. A second signal ends the command at once from now on."""
+        loop = self._server.get_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Let what is being stored be answered, and close all connections."""
+        await self._connections.end()
 
 
 _PATH_ADVICE = "name a path that the server's user may write, or change its permissions"

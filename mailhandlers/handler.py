@@ -27,7 +27,7 @@ from .smtp.script import Script
 from .writing import files
 from .writing.commit import GroupCommit
 from .writing.retention import Keep, Place, Retention
-from .writing.store import FAILED, Store
+from .writing.store import Store
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mailhandlers")
 _H = TypeVar("_H", bound="Handler")
 
+_FAILED = "451 4.3.0 Local error in processing, try again later"  # storing has its own
 _MOST_CLASHES = 10
 _HEADERS = 1 << 16
 
@@ -158,8 +159,8 @@ class Handler(ABC):
         The reply is 451, "try again later". aiosmtpd's own would be 500, for which a client
         gives the message up.
         """
-        _log.error("%s: an error of this program; said %s", self.path, FAILED, exc_info=error)
-        return FAILED
+        _log.error("%s: an error of this program; said %s", self.path, _FAILED, exc_info=error)
+        return _FAILED
 
     def __dir__(self) -> Iterable[str]:
         # aiosmtpd reads each attribute that this names, at each connection, to find its

@@ -27,7 +27,7 @@ def session_facts(server: SMTP, session: Session, envelope: SMTPEnvelope) -> Ses
     tls = _tls(server)
     auth = _login(session)
     return SessionFacts(
-        peer=_peer(session.peer),
+        peer=peer_name(session.peer),
         helo=session.host_name or "",
         protocol=_protocol(session, envelope, tls, auth),
         tls=tls,
@@ -54,7 +54,7 @@ def envelope_of(server: SMTP, session: Session, envelope: SMTPEnvelope, size: in
     )
 
 
-def _peer(peer: object) -> str:
+def peer_name(peer: object) -> str:
     """Return a socket's peer name as text; a Unix socket has none."""
     if isinstance(peer, tuple) and len(peer) >= 2:
         host, port = peer[:2]

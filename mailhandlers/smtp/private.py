@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
+
+from aiosmtpd.smtp import TLSSetupException
+
+from . import handshake
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP
@@ -22,7 +28,9 @@ NEEDS = {
     "_auth_methods": "the names of AUTH's mechanisms in any case, and CRAM-MD5",
     "_reader": "AUTH without a password in the log, max_line, and recorded sessions",
     "_reader._limit": "max_line",
-    "_handler_coroutine": "a MailCatcher that stops and leaves no task",
+    "_reader._waiter": "a server that stops and answers what is being stored",
+    "_handler_coroutine": "a server that stops and leaves no task",
+    "_smtp_methods": "a limit for the handshake of STARTTLS, and the peer in the log",
     "_getparams": "the parameters of DSN, and AUTH=, of MAIL and RCPT",
     "_getaddr": "addresses such as a@x..org",
 }
@@ -105,12 +113,92 @@ def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
     reader.readuntil = readuntil  # type: ignore[assignment]
 
 
-def session_task(server: SMTP) -> asyncio.Task[None] | None:
-    """Return the task that carries out the commands of the client of *server*.
+def end_session(server: SMTP) -> asyncio.Task[None] | None:
+    """Have *server* read no more of its client; return the task of the session, if it has one.
 
-    It is waited for where a server stops. Without this a stop may leave a task behind.
+    The task ends at once where it waits for the client. Else it ends once the reply is said,
+    and closes the connection. Without this a client is cut off before its reply.
     """
-    return server._handler_coroutine
+    task = server._handler_coroutine
+    if task is not None:
+        reader: asyncio.StreamReader = server._reader
+        is_idle = reader._waiter is not None  # type: ignore[attr-defined]
+        reader.readuntil = _read_no_more  # type: ignore[assignment]
+        if is_idle or _is_shaking_hands(server):
+            task.cancel()
+    return task
+
+
+class TLSFirst(SSLProtocol):
+    """The handshake of a client that speaks TLS from the first octet to *server*.
+
+    Without this a client that says nothing stays for a minute, and nothing is told of one
+    that doesn't trust the certificate.
+    """
+
+    def __init__(self, server: SMTP, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        self.transport: Any = None
+        self._shaken: asyncio.Future[None] = loop.create_future()
+        self._shaken.add_done_callback(self._tell)
+        super().__init__(
+            loop,
+            server,
+            tls,
+            self._shaken,
+            server_side=True,
+            ssl_handshake_timeout=handshake.LONGEST,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: asyncio calls this."""
+        self.transport = transport
+        super().connection_made(transport)
+
+    def give_up(self) -> None:
+        """Hang up, unless the handshake is over."""
+        if self.transport is not None and not self._shaken.done():
+            self.transport.abort()
+
+    def _tell(self, shaken: asyncio.Future[None]) -> None:
+        if error := shaken.exception():
+            handshake.tell_failure(self.transport.get_extra_info("peername"), error)
+
+
+def transport_of(server: SMTP) -> Any:
+    """Return the transport of *server*, below any TLS, or None before there is one."""
+    return server._original_transport or server.transport
+
+
+def limit_starttls(server: SMTP) -> None:
+    """Give the handshake of STARTTLS its time, and tell in one line when it fails.
+
+    Without this a client that says nothing stays for a minute, and each failure is taken for
+    an error of the program.
+    """
+    starttls = server._smtp_methods["STARTTLS"]
+
+    @wraps(starttls)  # HELP reads its attributes
+    async def limited(arg: str) -> None:
+        try:
+            await asyncio.wait_for(starttls(arg), handshake.LONGEST)
+        except (TLSSetupException, asyncio.TimeoutError) as error:
+            assert server.session is not None
+            failed = isinstance(error, TLSSetupException) and error.__cause__
+            handshake.tell_failure(server.session.peer, failed or error)
+            server.connection_lost(None)  # asyncio tells nobody before a handshake is done
+            raise asyncio.CancelledError from None
+
+    if not hasattr(starttls, "__wrapped__"):  # EHLO may come more than once
+        server._smtp_methods["STARTTLS"] = limited
+
+
+async def _read_no_more(_: object = None) -> bytes:
+    raise asyncio.CancelledError  # aiosmtpd closes the connection
+
+
+def _is_shaking_hands(server: SMTP) -> bool:
+    return server._tls_protocol is not None and not (server.session and server.session.ssl)
 
 
 def _other_params(

@@ -201,6 +201,7 @@ class Script:
         """Set up *server* for its connection: no message comes before EHLO or HELO."""
         private.let_in_parameters(server, _PARAMETERS)
         private.let_in_addresses(server)
+        private.limit_starttls(server)
         # aiosmtpd's own end in a NUL, on which clients in Go give up.
         server.AuthLoginUsernameChallenge = "Username:"
         server.AuthLoginPasswordChallenge = "Password:"

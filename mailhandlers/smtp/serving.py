@@ -8,7 +8,6 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -18,6 +17,7 @@ from . import private
 
 _T = TypeVar("_T")
 _PAUSE = 0.1
+_LONGEST_ANSWER = 15.0  # a message whose store is locked is answered after 10 s
 
 
 class LoopThread:
@@ -69,6 +69,71 @@ LOOP = LoopThread()
 """The loop of all servers of this process."""
 
 
+class Connections:
+    """The connections of a server, each of which *make_smtp* makes, and how they end.
+
+    *tls* is for servers that speak it from the first octet (RFC 8314 section 3.3).
+    """
+
+    def __init__(
+        self, make_smtp: Callable[[], SMTP], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._make_smtp = make_smtp
+        self._tls = tls
+        self._all: WeakSet[SMTP] = WeakSet()
+        self._tls_first: WeakSet[private.TLSFirst] = WeakSet()
+        self._is_over = False
+
+    def begin(self) -> asyncio.BaseProtocol:
+        """Return the protocol of one more client."""
+        if self._is_over:  # the client came while the port was being closed
+            return _Refusal()
+        connection = self._make_smtp()
+        private.limit_starttls(connection)  # it may come before EHLO, the handler's first hook
+        self._all.add(connection)
+        if self._tls is None:
+            return connection
+        tls_first = private.TLSFirst(connection, self._tls)
+        self._tls_first.add(tls_first)
+        return tls_first
+
+    async def end(self) -> None:
+        """Let what is being stored be answered, and close all connections.
+
+        No further command is carried out. Who isn't answered after 15 s is cut off, and who
+        doesn't read its replies at once.
+        """
+        self._is_over = True
+        await asyncio.sleep(0)  # what has begun is connected in this round
+        for client in self._tls_first:
+            client.give_up()
+        sessions = [task for c in self._all if (task := private.end_session(c))]
+        for transport in self._transports():
+            if transport.get_write_buffer_size():
+                transport.abort()
+        if sessions:
+            await asyncio.wait(sessions, timeout=_LONGEST_ANSWER)
+        for transport in self._transports():
+            transport.abort()  # to close it would wait for a client with TLS
+        # aiosmtpd cancels the session of a connection that is lost.
+        await asyncio.gather(*sessions, return_exceptions=True)
+        await asyncio.sleep(0)  # the loop closes the sockets in its next round
+
+    def _transports(self) -> list[Any]:
+        """Return those of the sockets: a layer of TLS that is closed can't be aborted."""
+        if self._tls is None:
+            found = [private.transport_of(connection) for connection in self._all]
+        else:
+            found = [client.transport for client in self._tls_first]
+        return [transport for transport in found if transport is not None]
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.abort()
+
+
 class Server:
     """A server of connections that *make_smtp* makes, on a socket that listens already.
 
@@ -81,9 +146,7 @@ class Server:
         listening: socket.socket,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._make_smtp = make_smtp
-        self._tls = tls
-        self._connections: WeakSet[SMTP] = WeakSet()
+        self._connections = Connections(make_smtp, tls)
         self._beginning: set[asyncio.Task[None]] = set()
         LOOP.hold()
         # The socket takes clients already: nobody need wait until the loop knows it.
@@ -91,7 +154,7 @@ class Server:
         LOOP.start(self._listen())
 
     def stop(self) -> None:
-        """Close the port and all connections, and wait for their sessions to end."""
+        """Close the port, let what is being stored be answered, close all connections."""
         LOOP.run(self._close())
         LOOP.release()
 
@@ -104,11 +167,7 @@ class Server:
             asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
-        """Take a client.
-
-        asyncio's own Server keeps no hold of one that never ends its TLS handshake, such as
-        one that speaks none: it would stay for a minute.
-        """
+        """Take a client. asyncio's own Server keeps no hold of one whose session begins."""
         loop = asyncio.get_running_loop()
         try:
             client, _ = self._listening.accept()
@@ -125,13 +184,7 @@ class Server:
 
     async def _begin(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(OSError):  # it hung up, or speaks no TLS
-            await loop.connect_accepted_socket(self._connected, client, ssl=self._tls)
-
-    def _connected(self) -> SMTP:
-        connection = self._make_smtp()
-        self._connections.add(connection)
-        return connection
+        await loop.connect_accepted_socket(self._connections.begin, client)
 
     async def _close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._listening)
@@ -140,12 +193,7 @@ class Server:
         for task in (beginning := [*self._beginning]):
             task.cancel()
         await asyncio.gather(*beginning, return_exceptions=True)
-        sessions = [s for c in self._connections if (s := private.session_task(c))]
-        for connection in self._connections:
-            if connection.transport is not None:
-                connection.transport.abort()  # type: ignore[attr-defined]
-        # aiosmtpd cancels the session of a connection that is lost.
-        await asyncio.gather(*sessions, return_exceptions=True)
+        await self._connections.end()
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -1,0 +1,241 @@
+"""A server that is told to stop answers what it stores, and waits for nobody else."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import smtplib
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from load import Senders, names_of_whole
+from support import (
+    HELLO,
+    HOST,
+    KEEP_ALL,
+    PATIENCE,
+    Client,
+    Kind,
+    Server,
+    contents,
+    reserved_port,
+    wait_until,
+)
+
+from mailhandlers import Inbox, JsonLines, MailCatcher
+from mailhandlers.smtp import serving
+
+ENDS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+def ends(work: Callable[[], object]) -> bool:
+    """Tell whether *work* ends, in a thread that hinders nobody if it doesn't."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return not thread.is_alive()
+
+
+@pytest.fixture
+def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stop wait for ever for what it waits for."""
+    monkeypatch.setattr(serving, "_LONGEST_ANSWER", None)
+
+
+@pytest.mark.parametrize(("runs", "options"), [(30, {}), (10, {"delay": 0.2})])
+@pytest.mark.parametrize("tls", [None, "smtps"])
+def test_who_is_seen_in_the_store_hears_so(
+    runs: int, options: dict[str, Any], tls: str | None
+) -> None:
+    heard: Counter[str] = Counter()
+
+    def send(mail: MailCatcher) -> None:
+        client: smtplib.SMTP
+        try:
+            if tls:
+                trusting = ssl.create_default_context(cafile=mail.ca_file)
+                client = smtplib.SMTP_SSL(
+                    mail.host, mail.port, timeout=PATIENCE, context=trusting
+                )
+            else:
+                client = smtplib.SMTP(mail.host, mail.port, timeout=PATIENCE)
+            with client:
+                client.sendmail("eva@example.com", "bob@example.com", HELLO)
+            heard["sent"] += 1
+        except (OSError, smtplib.SMTPException) as error:
+            heard[repr(error)] += 1
+
+    for _ in range(runs):
+        with MailCatcher(tls=tls, **options) as mail:
+            sender = threading.Thread(target=send, args=[mail])
+            sender.start()
+            mail.latest(timeout=PATIENCE)
+        sender.join()
+    assert heard == {"sent": runs}
+
+
+def test_a_message_that_waits_for_its_store_is_answered(tmp_path: Path, no_limit: None) -> None:
+    path = tmp_path / "mail.jsonl"
+    path.touch()
+    mail = MailCatcher(JsonLines(path))
+    mail.start()
+    with path.open("rb+") as held, Client(mail.port) as client, Client(mail.port) as idle:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        client.submit(HELLO)
+        client.socket.sendall(b"NOOP\r\n")  # is not carried out
+        assert client.is_silent()
+        stop = threading.Thread(target=mail.stop)
+        stop.start()
+        with pytest.raises(ConnectionError):  # nobody else is waited for
+            idle.reply()
+        assert stop.is_alive()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert client.reply() == "250 OK"
+        with pytest.raises(ConnectionError):
+            client.reply()
+        stop.join()
+    assert contents(path) == [HELLO]
+
+
+def test_a_stop_waits_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_LONGEST_ANSWER", 0.1)
+    mail = MailCatcher(delay=3600)
+    mail.start()
+    with Client(mail.port) as client:
+        client.submit()
+        mail.latest(timeout=PATIENCE)
+        assert ends(mail.stop)
+        with pytest.raises(ConnectionError):
+            client.reply()
+
+
+def test_a_client_that_reads_nothing_is_not_waited_for(no_limit: None) -> None:
+    mail = MailCatcher()
+    mail.start()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((mail.host, mail.port))
+        client.setblocking(False)
+        echoed = b"VRFY <" + b"x" * 480 + b"\r\n"
+
+        def is_clogged() -> bool:
+            with suppress(BlockingIOError):
+                client.send(echoed * 100)
+            assert mail._server is not None
+            transports = mail._server._connections._transports()
+            return any(transport.get_write_buffer_size() for transport in transports)
+
+        wait_until(is_clogged)
+        assert ends(mail.stop)
+
+
+@pytest.mark.parametrize("tls", ["starttls", "smtps"])
+def test_a_client_amid_a_handshake_is_not_waited_for(no_limit: None, tls: str) -> None:
+    mail = MailCatcher(tls=tls)
+    mail.start()
+    with Client(mail.port) if tls == "starttls" else _connected(mail) as client:
+        if isinstance(client, Client):
+            assert client.command("STARTTLS")[:3] == "220"
+        assert ends(mail.stop)
+
+
+@pytest.mark.parametrize("tls", ["starttls", "smtps"])
+def test_a_client_with_tls_that_is_idle_is_not_waited_for(no_limit: None, tls: str) -> None:
+    mail = MailCatcher(tls=tls)
+    mail.start()
+    trusting = ssl.create_default_context(cafile=mail.ca_file)
+    trusting.check_hostname = False
+    with Client(mail.port, trusting if tls == "smtps" else None) as client:
+        if tls == "starttls":
+            client.starttls(trusting)
+        assert client.command("EHLO laptop")[:3] == "250"
+        assert ends(mail.stop)
+
+
+def _connected(mail: MailCatcher) -> Any:
+    client = socket.create_connection((mail.host, mail.port), timeout=PATIENCE)
+    server = mail._server
+    assert server is not None
+    wait_until(lambda: len(server._connections._tls_first) == 1)
+    return client
+
+
+@KEEP_ALL
+@ENDS
+def test_the_command_answers_all_that_it_stored(
+    kind: Kind, store: Path, number: signal.Signals
+) -> None:
+    for round_ in range(3):
+        with Server(kind.handler, store) as server:
+            senders = Senders([server.port] * 8, str(round_))
+            wait_until(lambda: len(senders.acknowledged) >= 20 * (round_ + 1))  # noqa: B023
+            server.process.send_signal(number)
+            assert server.process.wait(PATIENCE) == 0
+            senders.join()
+        assert senders.refusals == []
+        found = [name for name in names_of_whole(store) if name.startswith(f"{round_}-")]
+        assert sorted(found) == sorted(senders.acknowledged)
+        assert server.errors() == ""
+
+
+@ENDS
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_command_waits_for_what_is_being_stored(
+    tmp_path: Path, number: signal.Signals, loop: str
+) -> None:
+    pytest.importorskip(loop)
+    path = tmp_path / "mail.jsonl"
+    options = ["loop=uvloop"] if loop == "uvloop" else []
+    with Server("JsonLines", path, *options) as server:
+        with path.open("rb+") as held, server.client() as client, server.client() as idle:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            client.submit()
+            assert client.is_silent()
+            server.process.send_signal(number)
+            with pytest.raises(ConnectionError):
+                idle.reply()
+            assert not server.listens()
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert client.reply() == "250 OK"
+        assert server.process.wait(PATIENCE) == 0
+        assert server.errors() == ""
+    assert contents(path) == [HELLO]
+
+
+@ENDS
+def test_a_second_signal_ends_the_command_at_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        Server("MailFile", tmp_path / "latest.mail", "delay=3600") as server,
+        server.client() as client,
+    ):
+        client.submit()
+        wait_until(lambda: len(Inbox(tmp_path / "latest.mail")))
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not server.listens())
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE) == -number
+        assert server.errors() == ""
+
+
+def test_a_controller_of_aiosmtpd_cuts_off_who_waits(tmp_path: Path) -> None:
+    """This is what the documentation says of it: look whether it still must."""
+    reservation, port = reserved_port()
+    controller = Controller(JsonLines(tmp_path / "m", delay=3600), hostname=HOST, port=port)
+    with reservation:
+        controller.start()
+        with Client(port) as client:
+            client.submit()
+            wait_until(lambda: len(Inbox(tmp_path / "m")))
+            controller.stop()
+            with pytest.raises(ConnectionError):
+                client.reply()
