@@ -360,7 +360,6 @@ def test_where_the_disk_is_waited_for_the_loop_never_writes(tmp_path: Path) -> N
 def test_a_client_waits_for_no_delayed_acknowledgement() -> None:
     with MailCatcher() as mail, Client(mail.port) as client:
         client.command("EHLO laptop")
-        (connection,) = mail._server._connections  # type: ignore[union-attr]
-        assert connection.transport is not None
-        connected = connection.transport.get_extra_info("socket")
+        (transport,) = mail._server._connections._transports()  # type: ignore[union-attr]
+        connected = transport.get_extra_info("socket")
         assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
