@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,48 @@ def test_nothing_is_replaced_and_no_link_followed(tmp_path: Path) -> None:
     saved = [attached("a.pdf").save_to(folder).name for _ in range(2)]
     assert saved == ["a-2.pdf", "a-3.pdf"]
     assert not elsewhere.exists()
+
+
+def test_many_of_one_name_are_numbered_without_looking_at_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    lexists = os.path.lexists
+
+    def counted(path: str) -> bool:
+        nonlocal looked
+        looked += 1
+        return lexists(path)
+
+    monkeypatch.setattr(os.path, "lexists", counted)
+    (tmp_path / "a-3.pdf").touch()
+    saved = {attached("a.pdf").save_to(tmp_path).name for _ in range(200)}
+    assert len(saved) == 200
+    assert saved <= {"a.pdf", *(f"a-{number}.pdf" for number in range(2, 202))} - {"a-3.pdf"}
+    assert looked < 200 * 20  # 20,000 where one number is tried after the other
+
+
+def test_two_that_save_at_once_never_overwrite(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: attached("a.pdf").save_to(tmp_path), range(200)))
+    assert len({*paths}) == 200
+    assert all(path.read_bytes() == PDF for path in paths)
+
+
+def test_a_name_that_is_taken_after_the_look_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lexists = os.path.lexists
+
+    def overtaken(path: Path) -> bool:
+        is_there = lexists(path)
+        if not is_there and path.name in ("a.pdf", "a-2.pdf"):
+            path.write_bytes(b"another's")
+        return is_there
+
+    monkeypatch.setattr(os.path, "lexists", overtaken)
+    assert attached("a.pdf").save_to(tmp_path).name == "a-3.pdf"
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "a-2.pdf").read_bytes()
 
 
 def test_a_message_within_the_message_is_its_source() -> None:

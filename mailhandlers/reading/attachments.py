@@ -62,14 +62,12 @@ class Attachment:
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        stem, extension = os.path.splitext(self.safe_name())
-        number = 1
+        name, number = self.safe_name(), 1
         while True:
-            path = place / (
-                f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}"
-            )
+            number = _free_number(place, name, number)
+            path = place / _numbered(name, number)
             try:
-                with path.open("xb") as file:
+                with path.open("xb") as file:  # somebody else may have made it meanwhile
                     file.write(self.content)
             except FileExistsError:
                 number += 1
@@ -88,6 +86,29 @@ class Attachment:
 
     def __repr__(self) -> str:
         return f"<Attachment {self.filename!r} {self.content_type}>"
+
+
+def _numbered(name: str, number: int) -> str:
+    stem, extension = os.path.splitext(name)
+    return name if number == 1 else f"{stem}-{number}{extension}"
+
+
+def _free_number(place: Path, name: str, number: int) -> int:
+    """Return a number, *number* or above, under which there is no file of this name.
+
+    Where many have the name, to try one number after the other takes ever longer: so the
+    steps double until a number is free, and the gap to the last one taken is halved.
+    """
+    taken, free = number - 1, number
+    while os.path.lexists(place / _numbered(name, free)):
+        taken, free = free, 2 * free
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        if os.path.lexists(place / _numbered(name, middle)):
+            taken = middle
+        else:
+            free = middle
+    return free
 
 
 def _extension(content_type: str) -> str:
