@@ -52,6 +52,8 @@ _BODIES = {
     "object-embed": f'<object data="{_EVIL}/o"></object><embed src="{_EVIL}/e">'
     f'<applet code="{_EVIL}/a"></applet><portal src="{_EVIL}/p"></portal>',
     "meta-refresh": f'<meta http-equiv="refresh" content="0;url={_EVIL}/refresh">',
+    "meta-refresh-in-svg": f'<svg><style><meta http-equiv=refresh content="0;url={_EVIL}/a"></style>'
+    f'</svg><math><mtext></p><meta http-equiv=refresh content="0;url={_EVIL}/b"></math>',
     "meta-policy": "<meta http-equiv=\"Content-Security-Policy\" content=\"script-src *\">"
     f"<script>{RUN}</script>",
     "base": f'<base href="{_EVIL}/" target="_top"><img src="i.png"><a href="x">bait</a>',
@@ -62,6 +64,8 @@ _BODIES = {
         for rel in ("stylesheet", "prefetch", "preload", "dns-prefetch", "preconnect", "icon",
                     "manifest", "modulepreload", "prerender", "import")
     ),
+    "css-import-split": f'<style>@im@import x;port "{_EVIL}/a.css";</style>'
+    f'<style>@import url(foo;bar);@import url({_EVIL}/b.css);</style>',
     "css-import": f'<style>@import "{_EVIL}/a.css";@import url({_EVIL}/b.css);</style>',
     "css-urls": f"<style>body{{background:url({_EVIL}/a)}}p{{list-style:url('{_EVIL}/b');"
     f'cursor:url({_EVIL}/c),auto;content:url({_EVIL}/d);border-image:url({_EVIL}/e)}}</style><p>x',
@@ -87,6 +91,8 @@ _BODIES = {
     "math": f'<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 '
     f'onerror={RUN}&gt;"></table></math><math href="javascript:top.pwned=1">bait</math>',
     "clobber": '<form id=location><img name=body><a id=top href="x:y"></a><img name=cookie>',
+    "own-link": '<a href="http:/api/messages">bait</a><a href="http:api">bait</a>'
+    '<a href="/api/messages" target=_top>bait</a><a href="http:\t/clear">bait</a>',
     "ping": f'<a href="#x" ping="{_EVIL}/ping">bait</a>',
     "top-link": '<a href="#here" target="_top">bait</a><a href="/" target="_parent">bait</a>',
     "nested": "<div>" * 10_000 + "deep" + "</div>" * 10_000,

@@ -153,13 +153,11 @@ def test_remote_images_wait_for_a_click(client: TestClient, store: Path) -> None
     page = client.get(f"/messages/{name}").text
     assert "Images from the web are not loaded" in page
     frame = client.get(f"/api/messages/{name}/html")
-    assert "example.com" not in frame.text
     assert "img-src data:;" in frame.headers["content-security-policy"]
     page = client.get(f"/messages/{name}?view=html&remote=true").text
     assert "not loaded" not in page
     assert f"/api/messages/{name}/html?remote=true" in page
     frame = client.get(f"/api/messages/{name}/html?remote=true")
-    assert "https://example.com/i.png" in frame.text
     assert "img-src data: https: http:;" in frame.headers["content-security-policy"]
 
 

@@ -1,7 +1,8 @@
 """A message as one HTML page: what the person sees who gets it.
 
-Mail is hostile. What isn't allowed by name below is left out, the rest is written anew from
-its tokens, and a Content-Security-Policy tells the browser the same once more.
+Mail is hostile. The page's Content-Security-Policy keeps the browser from running scripts and
+from loading anything: style sheets and the addresses of images stay as they came. What a
+policy says nothing about is left out here, where the page is written anew from its tokens.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from .css import harmless
-from .html_tokens import End, Raw, Text, tokens
+from .html_tokens import End, Raw, Start, Text, tokens
 from .plain_text import urls_in
 
 if TYPE_CHECKING:
     from .attachments import Attachment
     from .readable import Readable
 
+# Of what isn't named here the policy covers scripts, frames, plug-ins, forms, a base, and all
+# that is loaded. It doesn't cover <meta> that leads to another page, sends a referrer or looks
+# hosts up beforehand, <link> that looks one up or connects to it, and what makes a browser read
+# all that follows otherwise (SVG, MathML, <plaintext>, <noscript>).
 _TAGS, _EMPTY, _ATTRIBUTES = (
     frozenset(re.findall(r"\w+", words))
     for words in (
@@ -35,11 +39,12 @@ _TAGS, _EMPTY, _ATTRIBUTES = (
         "valign value vspace width",
     )
 )
-_LINK = re.compile(r"(?:https?|mailto|tel|sms|ftp):", re.IGNORECASE)
-_REMOTE = re.compile(r"https?://[^\s\"'()<>\\]+", re.IGNORECASE)
-_DATA = re.compile(r"data:image/[\w.+-]+(?:;base64)?,[\w+/=%.~-]*", re.IGNORECASE)
-_IMAGE = re.compile(r"image/[\w.+-]+")
+# "http:/path" and "http:path" lead to the host that shows the page: such a link leads nowhere.
+_LINK = re.compile(r"(?:(?:https?|ftp)://|(?:mailto|tel|sms):)", re.IGNORECASE)
 _NEW_TAB = {"target": "_blank", "rel": "noopener noreferrer"}
+_CID = re.compile(r"cid:[^\s\"'()<>;]+", re.IGNORECASE)
+_IMAGE = re.compile(r"image/[\w.+-]+")
+_WEB = ("http://", "https://")
 _MANY = 1 << 20
 
 _HEAD = """<!DOCTYPE html>
@@ -48,6 +53,7 @@ _HEAD = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="referrer" content="no-referrer">
+<meta http-equiv="x-dns-prefetch-control" content="off">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 {styles}</head>
@@ -57,60 +63,94 @@ _PLAIN = (
 )
 
 
+def policy(remote: bool) -> str:
+    """Return the Content-Security-Policy of a page; with *remote* images come from the web."""
+    images = "data: https: http:" if remote else "data:"
+    return (
+        f"default-src 'none'; img-src {images}; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
 def page(message: Readable, remote: bool) -> str:
-    """Return the page; with *remote* its images may come from the web."""
-    images = _Images(message, remote)
-    body = _Body(images)
+    """Return the page; with *remote* its images may come from the web.
+
+    It has 13 characters for each octet of the message at most, and 4 more, and 1 Mi, for
+    embedded images: those that are shown again when that is used up are left out.
+    """
+    body = _Body(_Embedded(message))
     if message.html:
         body.add(message.html)
     else:
         body.add_plain(message.text)
-    sources = "data: https: http:" if remote else "data:"
     head = _HEAD.format(
         root=_attributes(body.root),
-        policy=f"default-src 'none'; img-src {sources}; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'",
+        policy=policy(remote),
         title=html.escape(str(message["Subject"] or "")),
         styles="".join(f"<style>{style}</style>\n" for style in body.styles),
     )
     return f"{head}<body{_attributes(body.body)}>\n{''.join(body.out)}\n</body>\n</html>\n"
 
 
-class _Images:
-    """What may stand for the address of an image: itself, its octets, or nothing."""
+def has_remote_images(source: str) -> bool:
+    """Tell whether the HTML *source* shows images of the web, which wait for a click."""
+    return any(map(_is_from_web, tokens(source)))
 
-    def __init__(self, message: Readable, remote: bool) -> None:
-        self._remote = remote
-        self._embedded: dict[str, Attachment] = {}
+
+def _is_from_web(token: Start | Text | End | Raw) -> bool:
+    if isinstance(token, Start):
+        addresses = [token.attributes.get(name, "") for name in ("src", "background")]
+        if any(each.strip().lower().startswith(_WEB) for each in addresses):
+            return token.tag in _TAGS or token.tag == "body"
+        style = token.attributes.get("style", "")
+    else:
+        style = token.text if isinstance(token, Raw) and token.tag == "style" else ""
+    style = style.lower()
+    return "url(" in style and any(scheme in style for scheme in _WEB)
+
+
+class _Embedded:
+    """The images that came with a message, as what stands for their addresses in its page."""
+
+    def __init__(self, message: Readable) -> None:
+        self._images: dict[str, Attachment] = {}
         for attachment in message.attachments:
             if _IMAGE.fullmatch(attachment.content_type):
                 for name in (attachment.content_id, attachment.content_location):
                     if name:
-                        self._embedded.setdefault(name, attachment)
+                        self._images.setdefault(name, attachment)
+        self._encoded: dict[Attachment, str] = {}
         # One image may be shown often, but a page of gigabytes is nobody's mail.
         self._left = 4 * len(message.original_content) + _MANY
 
-    def __call__(self, address: str) -> str:
-        """Return what to write for *address*, or ""."""
+    def address(self, address: str) -> str:
+        """Return *address*, or the image that it names as data; "" where there is no room."""
         name = address[4:] if address[:4].lower() == "cid:" else address
-        image = self._embedded.get(name) or self._embedded.get(unquote(name))
-        if image is not None:
+        image = self._images.get(name) or self._images.get(unquote(name))
+        if image is None:
+            return address
+        self._left -= 4 * len(image.content) // 3 + len(image.content_type)
+        if self._left < 0:
+            return ""
+        if image not in self._encoded:
             data = base64.b64encode(image.content).decode()
-            self._left -= len(data)
-            return f"data:{image.content_type};base64,{data}" if self._left >= 0 else ""
-        allowed = _DATA.fullmatch(address) or (self._remote and _REMOTE.fullmatch(address))
-        return address if allowed else ""
+            self._encoded[image] = f"data:{image.content_type};base64,{data}"
+        return self._encoded[image]
+
+    def style(self, style: str) -> str:
+        """Return the style sheet with the images that it names by ``cid:`` as data."""
+        return _CID.sub(lambda match: self.address(match[0]), style)
 
 
 class _Body:
     """The page so far."""
 
-    def __init__(self, images: _Images) -> None:
+    def __init__(self, embedded: _Embedded) -> None:
         self.out: list[str] = []
         self.styles: list[str] = []
         self.root: dict[str, str] = {}
         self.body: dict[str, str] = {}
-        self._images = images
+        self._embedded = embedded
 
     def add_plain(self, text: str) -> None:
         """Add plain text, its links to click at."""
@@ -131,7 +171,7 @@ class _Body:
                 self.out.append(html.escape(token.text, quote=False))
             elif isinstance(token, Raw):
                 if token.tag == "style":
-                    self.styles.append(harmless(token.text, self._images))
+                    self.styles.append(self._embedded.style(token.text))
             elif isinstance(token, End):
                 if is_open.get(token.tag, 0) and token.tag not in _EMPTY:
                     is_open[token.tag] -= 1
@@ -141,9 +181,14 @@ class _Body:
                 allowed = self._allowed(token.tag, token.attributes)
                 self.out.append(f"<{token.tag}{_attributes(allowed)}>")
             elif token.tag == "html":
-                self.root = self._allowed("html", token.attributes) | self.root
+                self._add_to(self.root, token)
             elif token.tag == "body":
-                self.body = self._allowed("body", token.attributes) | self.body
+                self._add_to(self.body, token)
+
+    def _add_to(self, attributes: dict[str, str], tag: Start) -> None:
+        """Add what *tag* says of the page or its body: the first of a name counts."""
+        for name, value in self._allowed(tag.tag, tag.attributes).items():
+            attributes.setdefault(name, value)
 
     def _allowed(self, tag: str, attributes: dict[str, str]) -> dict[str, str]:
         allowed = {}
@@ -151,9 +196,9 @@ class _Body:
             if name in _ATTRIBUTES or name.startswith("aria-"):
                 allowed[name] = value
             elif name == "style":
-                allowed[name] = harmless(value, self._images)
-            elif name in ("src", "background") and (image := self._images(value.strip())):
-                if name == "background" or tag == "img":
+                allowed[name] = self._embedded.style(value)
+            elif name == "background" or (name == "src" and tag == "img"):
+                if image := self._embedded.address(value.strip()):
                     allowed[name] = image
             elif name == "href" and tag in ("a", "area"):
                 address = re.sub(r"[\t\r\n]", "", value).strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi.responses import HTMLResponse
 
 from ..reading.message import StoredMessage
-from ..reading.page import page
+from ..reading.page import page, policy
 
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """A link opens a page of its own, which is then an ordinary one."""
@@ -13,10 +13,8 @@ SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 
 def framed(message: StoredMessage, *, remote: bool) -> HTMLResponse:
     """Return the page; with *remote* its images may come from the web."""
-    images = "data: https: http:" if remote else "data:"
     headers = {
-        "Content-Security-Policy": f"sandbox {SANDBOX}; default-src 'none'; "
-        f"img-src {images}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        "Content-Security-Policy": f"sandbox {SANDBOX}; {policy(remote)}; "
         "frame-ancestors 'self'",
         "Referrer-Policy": "no-referrer",
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..mail import Mail
 from ..reading.message import StoredMessage
+from ..reading.page import has_remote_images
 from .api import arriving
 from .asked import criteria_for
 from .framed import SANDBOX
@@ -29,9 +29,6 @@ View = Literal["html", "text", "links", "headers", "source", "envelope"]
 _LONGEST_SHOWN = 1 << 18
 # Chromium works half a minute on 20 MiB of HTML.
 _LARGE_HTML = 1 << 21
-_REMOTE = re.compile(
-    r"""(?:src|background)\s*=\s*["']?\s*https?:|url\(\s*["']?\s*https?:""", re.IGNORECASE
-)
 _HANDLERS = {
     ".mbox": "MboxSink",
     ".jsonl": "JsonLines",
@@ -103,6 +100,9 @@ def message(
     except UnknownIdError:
         listed = _listed(mailbox, q, "")
     names = [row.id for row in listed.rows]
+    view = view or ("html" if chosen.html else "text")
+    is_too_large = not whole and len(chosen.html) > _LARGE_HTML
+    is_framed = view == "html" and not is_too_large
     at = names.index(chosen.envelope.id) if chosen.envelope.id in names else None
     return answer(
         "message.html",
@@ -111,11 +111,11 @@ def message(
         sender=sender_of(chosen),
         newer=names[at - 1] if at else None,
         older=names[at + 1] if at is not None and at + 1 < len(names) else None,
-        view=view or ("html" if chosen.html else "text"),
-        has_remote=not remote and _REMOTE.search(chosen.html) is not None,
+        view=view,
+        has_remote=is_framed and not remote and has_remote_images(chosen.html),
         remote=remote,
         whole=whole,
-        is_too_large=not whole and len(chosen.html) > _LARGE_HTML,
+        is_too_large=is_too_large,
         sandbox=SANDBOX,
         text=chosen.text[:_LONGEST_SHOWN],
         source=_source(chosen),
