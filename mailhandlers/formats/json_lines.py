@@ -13,8 +13,12 @@ from ..mail import Envelope, Mail
 from . import HEAD, FormatError, Mended
 from .original import mail_of
 
-# Characters that act on a terminal, split a line for somebody, or are no UTF-8 at all.
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that act on a terminal, or split a line for somebody.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_ESCAPES = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
 # How our records begin; another program's may have an id, too.
 _ID = re.compile(rb'\{"id": "(?:[^"\\]|\\.|\\\Z)*')
 _BEHIND_ID = b'", "received": "'
@@ -60,9 +64,12 @@ def _json(value: object) -> Iterator[bytes]:
 
 
 def _safe(text: str) -> bytes:
-    if not text.isascii() or "\x7f" in text:
-        text = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return text.encode()
+    # 30 MiB of such characters took 16 s with a call of Python's for each.
+    if text.isascii():
+        text = text.replace("\x7f", _ESCAPES[0x7F])
+    elif _UNSAFE.search(text):
+        text = text.translate(_ESCAPES)
+    return text.encode("utf-8", "backslashreplace")  # half a surrogate pair is no UTF-8
 
 
 def decode(line: bytes) -> Mail:
