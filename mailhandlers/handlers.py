@@ -248,11 +248,13 @@ def _recipients_place(folder: str) -> Place:
 
 def _json_line(mail: Mail) -> Iterator[bytes]:
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
+    from .reading.budget import LINE, Budget
     from .reading.message import StoredMessage
     from .reading.summary import KEYS, summary
 
+    budget = Budget(LINE)  # others wait meanwhile
     try:
-        record = summary(StoredMessage.parse(mail.content))
+        record = summary(StoredMessage.parse(mail.content, budget=budget), budget)
     except Exception:  # noqa: BLE001 - no content may make a server refuse a message
         _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
         record = dict.fromkeys(KEYS)

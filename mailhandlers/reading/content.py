@@ -28,13 +28,17 @@ def raw_header(part: EmailMessage, name: str) -> str | None:
     return None
 
 
+def transfer_encoding(part: EmailMessage) -> str:
+    """Return the name of the transfer encoding, in lower case; "" where there is none."""
+    return parse(raw_header(part, "content-transfer-encoding") or "").value
+
+
 def octets(part: EmailMessage) -> bytes:
     """Return what *part* holds; for a message within the message its source."""
     if part.is_multipart():
         return b"".join(inner.as_bytes() for inner in parts_of(part))
-    data = _as_stored(part)
-    encoding = parse(raw_header(part, "content-transfer-encoding") or "").value
-    undo = ENCODINGS.get(encoding)
+    data = as_stored(part)
+    undo = ENCODINGS.get(transfer_encoding(part))
     return undo(data) if undo else data
 
 
@@ -43,7 +47,8 @@ def is_single(part: EmailMessage) -> bool:
     return isinstance(getattr(part, "_payload", None), str)
 
 
-def _as_stored(part: EmailMessage) -> bytes:
+def as_stored(part: EmailMessage) -> bytes:
+    """Return the octets of *part* before its transfer encoding is undone."""
     payload = getattr(part, "_payload", None)  # get_payload() decodes it
     return payload.encode("utf-8", "surrogateescape") if isinstance(payload, str) else b""
 
@@ -53,7 +58,7 @@ def stored_text(part: EmailMessage) -> str | None:
     payload = getattr(part, "_payload", None)
     if payload is None or (isinstance(payload, str) and payload.isascii()):
         return payload
-    return charsets.decode(_as_stored(part), part.get_content_charset())
+    return charsets.decode(as_stored(part), part.get_content_charset())
 
 
 def text(part: EmailMessage) -> str:
@@ -108,5 +113,5 @@ def _is_shown(part: EmailMessage, is_the_message: bool) -> bool:
 def plain_bytes(message: EmailMessage) -> bytes:
     """Return *message* as octets, without looking at what is in it."""
     raw = "".join(f"{name}: {value}\n" for name, value in message.raw_items())
-    inner = b"".join(map(plain_bytes, parts_of(message))) or _as_stored(message)
+    inner = b"".join(map(plain_bytes, parts_of(message))) or as_stored(message)
     return raw.encode("utf-8", "surrogateescape") + b"\n" + inner

@@ -14,6 +14,7 @@ from ..formats.lf import lines_in_lf
 from ..mail import UNKNOWN, Envelope
 from . import charsets, content, headers
 from .addresses import addresses_in
+from .budget import Budget
 from .mime import Parser
 from .parameters import Field
 from .parameters import parse as parse_field
@@ -61,12 +62,17 @@ class StoredMessage(EmailMessage):
 
     @classmethod
     def parse(
-        cls, content: bytes, envelope: Envelope = UNKNOWN, is_altered: bool = False
+        cls,
+        content: bytes,
+        envelope: Envelope = UNKNOWN,
+        is_altered: bool = False,
+        budget: Budget | None = None,
     ) -> StoredMessage:
         """Return the message that *content* holds. Never raises, whatever the octets.
 
         Time and memory grow with the length of *content* only. For octets that you have
-        already: to read a store, use :func:`.read_latest` or :class:`.Inbox`.
+        already: to read a store, use :func:`.read_latest` or :class:`.Inbox`. Of what *budget*
+        has no room for there is nothing.
         """
         message = cls()
         message.envelope = envelope
@@ -77,7 +83,7 @@ class StoredMessage(EmailMessage):
                 _, _, folded = fold(f"{name}: {value}".encode()).partition(b": ")
                 message.set_raw(name, folded.decode("ascii", "surrogateescape"))
                 message._on_top += 1
-        Parser(cls, lines_in_lf(content)).fill(message)
+        Parser(cls, lines_in_lf(content), budget).fill(message)
         return message
 
     def __bool__(self) -> bool:

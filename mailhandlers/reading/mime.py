@@ -7,12 +7,14 @@ gives what BytesParser gives where that has no complaint.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from email import errors
 from email.message import EmailMessage
 from typing import NamedTuple
 
+from .budget import Budget, OverBudgetError, in_c
 from .parameters import parse as parse_field
 
 DEEPEST = 50
@@ -41,18 +43,25 @@ class _Delimiter(NamedTuple):
 
 
 class Parser:
-    """Makes one message and its parts. *make* returns an empty message."""
+    """Makes one message and its parts. *make* returns an empty message.
 
-    def __init__(self, make: Callable[[], EmailMessage], data: bytes) -> None:
+    What *budget* has no room for is left out: the parts, or all.
+    """
+
+    def __init__(
+        self, make: Callable[[], EmailMessage], data: bytes, budget: Budget | None = None
+    ) -> None:
         self._make = make
         self._data = data
+        self._budget = budget or Budget()
         self._parts_left = MOST_PARTS
 
     def fill(self, message: EmailMessage) -> None:
         """Give *message* the headers and the parts that the octets, with LF ends, have."""
         mark = codecs.BOM_UTF8
         start = len(mark) if self._data.startswith(mark) else 0
-        self._fill(message, _Span(start, len(self._data)), 0)
+        with contextlib.suppress(OverBudgetError):
+            self._fill(message, _Span(start, len(self._data)), 0)
 
     def _fill(self, message: EmailMessage, span: _Span, depth: int) -> None:
         body = _Span(self._headers(message, span), span.end)
@@ -70,8 +79,12 @@ class Parser:
     def _headers(self, message: EmailMessage, span: _Span) -> int:
         """Add the headers at the beginning of *span*; return where the body begins."""
         start, end = span
+        if self._data.startswith(b"\n", start):  # no headers
+            return min(start + 1, end)
         blank = self._data.find(b"\n\n", start, end)
-        block = self._text(_Span(start, blank + 1 if blank >= 0 else end))
+        stop = blank + 1 if blank >= 0 else end
+        self._budget.spend(stop - start)
+        block = self._text(_Span(start, stop))
         position, seen = 0, False
         while position < len(block) and block[position] != "\n":
             field = _FIELD.match(block, position)
@@ -124,9 +137,11 @@ class Parser:
 
     def _delimiters(self, boundary: str, body: _Span) -> Iterator[_Delimiter]:
         delimiter = b"--" + boundary.encode("utf-8", "surrogateescape")
+        self._budget.spend(in_c(body.end - body.start))
         found = self._data.find(delimiter, *body)
         left = self._parts_left
         while found >= 0 and left:
+            self._budget.spend(len(delimiter))
             behind = found + len(delimiter)
             if found == body.start or self._data[found - 1] == 0x0A:
                 line = self._data.find(b"\n", behind, body.end)

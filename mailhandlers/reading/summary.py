@@ -7,10 +7,12 @@ So this imports all that a message may need, the codecs too.
 from __future__ import annotations
 
 import email.generator  # noqa: F401
+from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from . import attachments, charsets, html_text  # noqa: F401
+from . import attachments, charsets, content, html_text  # noqa: F401
+from .budget import Budget, in_c
 from .headers import PARSER_FAULTS
 from .readable import Readable
 
@@ -25,11 +27,36 @@ KEYS = (
 """The keys of a record, in order."""
 
 
-def summary(message: Readable) -> dict[str, Any]:
-    """Return the record, every key in it, None where there is nothing to tell."""
+def summary(message: Readable, budget: Budget | None = None) -> dict[str, Any]:
+    """Return the record, every key in it, None where there is nothing to tell.
+
+    What *budget*, with which the message was parsed, has no room for is None: the texts, with
+    the links and the codes in them, and the size of an attachment. Where it had no room for
+    the structure, all of these are None, and all attachments; where it had none for the
+    message's own headers, all is.
+    """
+    budget = budget or Budget()
+    record: dict[str, Any] = dict.fromkeys(KEYS)
     headers = [[name, str(value)] for name, value in message.own_texts()]
+    if headers or not budget.is_over:
+        record |= _of_headers(headers)
+    if not budget.is_over:
+        bodies, attached = message.bodies_and_attachments
+        if budget.takes(sum(len(content.as_stored(part)) for part in bodies)):
+            record |= _of_texts(message, {part.get_content_type() for part in bodies})
+        record["attachments"] = [
+            {
+                "filename": attachment.filename,
+                "content_type": attachment.content_type,
+                "size": len(attachment.content) if budget.takes(_decoding(part)) else None,
+            }
+            for attachment, part in zip(message.attachments, attached, strict=True)
+        ]
+    return record
+
+
+def _of_headers(headers: list[list[str]]) -> dict[str, Any]:
     first = {name.lower(): value for name, value in reversed(headers)}
-    kinds = {part.get_content_type() for part in message.bodies_and_attachments[0]}
     return {
         "subject": first.get("subject"),
         "from": first.get("from"),
@@ -38,19 +65,29 @@ def summary(message: Readable) -> dict[str, Any]:
         "date": _iso_date(first.get("date", "")),
         "message_id": first.get("message-id"),
         "headers": headers,
+    }
+
+
+def _of_texts(message: Readable, kinds: set[str]) -> dict[str, Any]:
+    return {
         "text": message.text if "text/plain" in kinds else None,
         "html": message.html if "text/html" in kinds else None,
         "links": message.links,
         "codes": message.codes,
-        "attachments": [
-            {
-                "filename": attachment.filename,
-                "content_type": attachment.content_type,
-                "size": len(attachment.content),
-            }
-            for attachment in message.attachments
-        ],
     }
+
+
+def _decoding(attachment: EmailMessage) -> float:
+    """Return what it costs to decode an attachment.
+
+    That is done in C, once for each padding of base64, and else once for each line.
+    """
+    cost = 0.0
+    for part in attachment.walk():
+        data = content.as_stored(part)
+        is_base64 = content.transfer_encoding(part) == "base64"
+        cost += in_c(len(data)) + data.count(b"=" if is_base64 else b"\n")
+    return cost
 
 
 def _iso_date(text: str) -> str | None:
