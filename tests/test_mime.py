@@ -333,7 +333,7 @@ def test_a_server_stores_what_would_have_taken_all_its_memory(tmp_path: Path) ->
 def test_a_message_that_the_parser_fails_on_is_stored_all_the_same(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    def fail(content: bytes) -> StoredMessage:
+    def fail(content: bytes, **_: object) -> StoredMessage:
         raise ZeroDivisionError
 
     with MailCatcher(JsonLines(tmp_path / "mail.jsonl")) as mail, Client(mail.port) as client:
