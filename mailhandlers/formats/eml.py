@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
+import json
 import re
+from collections.abc import Sequence
 
 from ..mail import Envelope, Mail
 from . import FormatError
@@ -12,11 +15,7 @@ from .original import mail_of
 
 _LINE = 990  # RFC 5322 section 2.1.1 allows 998 octets
 BLOCK_NAMES = (b"Return-Path: ", b"X-Peer: ", b"X-MailFrom: ", b"X-RcptTo: ", b"X-Envelope: ")
-_FOLDED = rb"[^\n]*\n(?:[ \t][^\n]*\n)*"
-# Python's email package may break a line right behind the name.
-_BLOCK = re.compile(_FOLDED.join(name.rstrip() for name in BLOCK_NAMES))
-_BEGINNING = re.compile(_FOLDED.join(BLOCK_NAMES[:2]))
-_LINES = re.compile(_FOLDED)
+_LINES = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
 # Python's email package breaks a line that holds no space by encoded words (RFC 2047).
 _WORD = re.compile(
     rb"=\?[\w-]+\?(?:(q)|b)\?([^?\s]*)\?=(?:\n[ \t]+(?==\?[\w-]+\?[qb]\?))?", re.IGNORECASE
@@ -69,19 +68,19 @@ def fold(header: bytes) -> bytes:
     to people holds a tab of its own.
     """
     lines: list[bytes] = []
-    while len(header) > _LINE:
+    start, room, mark = 0, _LINE, b""
+    while len(header) - start > room:
         # Not behind the name, which split_block knows with the space that follows it.
-        cut = header.rfind(b" ", 1 if lines else header.find(b": ") + 2, _LINE)
-        if cut > 0:
-            lines.append(header[:cut])
-            header = header[cut:]
-        else:
-            cut = _LINE
+        begin = start + 1 if lines else header.find(b": ") + 2
+        cut = header.rfind(b" ", begin, start + room)
+        following = b""
+        if cut <= 0:
+            cut, following = start + room, b"\t"
             while header[cut] & 0xC0 == 0x80:  # not inside a UTF-8 character
                 cut -= 1
-            lines.append(header[:cut])
-            header = b"\t" + header[cut:]
-    return b"\n".join([*lines, header])
+        lines.append(mark + header[start:cut])
+        start, room, mark = cut, _LINE - len(following), following
+    return b"\n".join([*lines, mark + header[start:]])
 
 
 def unfold(folded: bytes) -> bytes:
@@ -91,12 +90,25 @@ def unfold(folded: bytes) -> bytes:
 
 def has_block(data: bytes) -> bool:
     """Tell whether *data* begins with a header block of ours, whole or not."""
-    return _BLOCK.match(data) is not None
+    # Python's email package may break a line right behind the name.
+    return _behind([name.rstrip() for name in BLOCK_NAMES], data) is not None
 
 
 def is_mail_file(head: bytes) -> bool:
     """Tell whether a file that begins with *head* is one of ours with one message."""
-    return _BEGINNING.match(head) is not None
+    return _behind(BLOCK_NAMES[:2], head) is not None
+
+
+def _behind(names: Sequence[bytes], data: bytes) -> int | None:
+    """Return where the last of *names* ends, if *data* begins with headers of these."""
+    position = 0
+    for name in names:
+        if position and (lines := _LINES.match(data, position)):
+            position = lines.end()
+        if not data.startswith(name, position):
+            return None
+        position += len(name)
+    return position
 
 
 def split_block(data: bytes) -> tuple[Envelope, int]:
@@ -104,24 +116,39 @@ def split_block(data: bytes) -> tuple[Envelope, int]:
 
     Raises FormatError where *data* doesn't begin with a whole block.
     """
-    match = _BLOCK.match(data)
-    if match is None:
+    start = _behind([name.rstrip() for name in BLOCK_NAMES], data)
+    if start is None:
         raise FormatError("no envelope stands above this message")
-    # A message may begin with a space, as a folded line does: it is the JSON object
-    # that ends the envelope, and no JSON object is the beginning of another.
-    end = data.find(b"}\n", match.end())
-    while end >= 0:
-        try:
-            return Envelope.from_json(unfold(data[match.end() : end + 1])), end + 2
-        except ValueError:
-            line = data[end + 2 : end + 3]
-            end = data.find(b"}\n", end + 2) if line in (b" ", b"\t") else -1
-    if not (lines := _LINES.match(data, match.end())):
+    if not (lines := _LINES.match(data, start)):
         raise FormatError("the envelope above this message is not whole")
     try:
+        if (length := _object(lines[0])) is not None:
+            with contextlib.suppress(ValueError):
+                return Envelope.from_json(unfold(lines[0][:length])), start + length + 1
         return Envelope.from_json(_from_words(lines[0])), lines.end()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError("the envelope above this message is not whole") from error
+
+
+def _object(folded: bytes) -> int | None:
+    """Return the length of the lines with which the JSON object in *folded* ends, or None.
+
+    A message may begin with a space, as a folded line does: it is the JSON object that
+    ends the envelope.
+    """
+    text = unfold(folded).decode("utf-8", "replace")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
+    except ValueError:
+        return None
+    read, length = 0, -1
+    octets = len(text[:end].encode())
+    for line in folded.split(b"\n"):
+        read += len(line) - line.startswith(b"\t")
+        length += len(line) + 1
+        if read >= octets:
+            break
+    return length if read == octets else None
 
 
 def _from_words(folded: bytes) -> bytes:

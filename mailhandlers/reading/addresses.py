@@ -9,87 +9,116 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email.headerregistry import Address, Group
+from itertools import chain
+from typing import NamedTuple
 
 _TOKEN = re.compile(
     r'(?P<quoted>"[^"\\]*(?:\\.[^"\\]*)*"?)|(?P<comment>\([^()]*\)?)|(?P<angle><[^<>]*>)'
     r'|(?P<mark>[,;:])|(?P<atom>(?:[^\s"(<,;:\[\]]+|\[[^\[\]\s]*\]?|\])+)|(?P<blank>\s+|<)',
     re.DOTALL,
 )
+# What makes the part before the @ a quoted string.
+_QUOTED = frozenset('()<>@,:;"[]\\ \t')
 
 
 def groups_in(text: str) -> list[Group]:
     """Return the groups in *text*; an address outside of any is a group without a name."""
-    groups: list[Group] = []
-    name: str | None = None
-    members: list[Address] = []
-    mailbox = _Mailbox()
-    for match in _TOKEN.finditer(text):
-        kind, token = match.lastgroup, match[0]
-        if kind != "mark":
-            mailbox.add(kind or "", token)
-        elif token == ":" and name is None and mailbox.words and not mailbox.angle:
-            name, mailbox = " ".join(mailbox.words), _Mailbox()
-        elif token != ":":
-            found = list(mailbox.addresses())
-            mailbox = _Mailbox()
-            if name is None:
-                groups += [Group(None, (address,)) for address in found]
-                continue
-            members += found
-            if token == ";":
-                groups.append(Group(name, tuple(members)))
-                name, members = None, []
-    found = list(mailbox.addresses())
-    if name is not None:
-        groups.append(Group(name, (*members, *found)))
-    else:
-        groups += [Group(None, (address,)) for address in found]
-    return groups
+    return [
+        Group(name, tuple(_address(*member) for member in members))
+        for name, members in _groups(text)
+    ]
 
 
 def addresses_in(text: str) -> Iterator[str]:
     """Yield the bare addresses in *text*."""
-    for group in groups_in(text):
-        yield from (address.addr_spec for address in group.addresses)
+    for _, members in _groups(text):
+        yield from (_bare(spec) for _, spec in members)
+
+
+class _Named(NamedTuple):
+    """A mailbox as it was written: its name or comment, and its address."""
+
+    display_name: str
+    spec: str
+
+
+def _groups(text: str) -> Iterator[tuple[str | None, list[_Named]]]:
+    name: str | None = None
+    members: list[_Named] = []
+    mailbox = _Mailbox()
+    for match in chain(_TOKEN.finditer(text), [None]):
+        kind, token = (match.lastgroup, match[0]) if match else ("mark", ";")
+        if kind != "mark":
+            mailbox.add(kind or "", token)
+        elif token == ":":
+            if name is None and mailbox.words and not mailbox.angle:
+                name, mailbox = " ".join(map("".join, mailbox.words)), _Mailbox()
+        else:
+            if not mailbox.is_empty:
+                members += mailbox.read()
+                mailbox = _Mailbox()
+            if name is None:
+                for member in members:
+                    yield None, [member]
+                members.clear()
+            elif token == ";":
+                yield name, members
+                name, members = None, []
 
 
 class _Mailbox:
     """What was read since the last comma."""
 
+    __slots__ = ("_comment", "_is_apart", "angle", "is_empty", "words")
+
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.words: list[list[str]] = []
         self.angle = ""
+        self.is_empty = True
         self._comment = ""
         self._is_apart = True
 
     def add(self, kind: str, token: str) -> None:
-        if kind == "angle":
+        if kind == "atom":
+            self._word(token)
+        elif kind == "quoted":
+            self._word(_unescaped(token[1:].removesuffix('"')))
+        elif kind == "angle":
             self.angle = self.angle or token
         elif kind == "comment":
             self._comment = self._comment or token.strip("()").strip()
-        elif kind == "quoted":
-            self._word(re.sub(r"\\(.)", r"\1", token[1:].removesuffix('"'), flags=re.DOTALL))
-        elif kind == "atom":
-            self._word(token)
         self._is_apart = kind in ("blank", "comment")
+        self.is_empty = False
 
     def _word(self, word: str) -> None:
         if self._is_apart or not self.words:
-            self.words.append(word)
+            self.words.append([word])
         else:  # "eva m"@example.com is one word
-            self.words[-1] += word
+            self.words[-1].append(word)
 
-    def addresses(self) -> Iterator[Address]:
-        words = self.words
+    def read(self) -> list[_Named]:
+        words = ["".join(word) for word in self.words]
         if self.angle:
             spec = self.angle.strip("<> ")
             if spec.startswith("@"):  # a route, which nobody has used since RFC 1123
                 spec = spec.rpartition(":")[2]
-            yield _address(" ".join(words) or self._comment, spec)
-        elif any("@" in word for word in words):
-            yield from (_address(self._comment, word) for word in words if "@" in word)
-        elif len(words) == 1:
-            yield _address(self._comment, words[0])
+            return [_Named(" ".join(words) or self._comment, spec)]
+        specs = words if len(words) == 1 else [word for word in words if "@" in word]
+        return [_Named(self._comment, spec) for spec in specs]
+
+
+def _unescaped(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) if "\\" in quoted else quoted
+
+
+def _bare(spec: str) -> str:
+    """Return the address *spec* as it is written without a name."""
+    local, at, domain = spec.rpartition("@")
+    if not at:
+        local, domain = spec, ""
+    if not _QUOTED.isdisjoint(local):
+        return _address("", spec).addr_spec
+    return f"{local}@{domain}" if domain else local or "<>"
 
 
 def _address(display_name: str, spec: str) -> Address:
@@ -97,5 +126,5 @@ def _address(display_name: str, spec: str) -> Address:
     if not at:
         local, domain = spec, ""
     if local[:1] == '"' and local[-1:] == '"' and len(local) > 1:
-        local = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL)
+        local = _unescaped(local[1:-1])
     return Address(display_name, local, domain)

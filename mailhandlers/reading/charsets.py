@@ -8,7 +8,10 @@ Standard has it (https://encoding.spec.whatwg.org/#names-and-labels), in Python'
 from __future__ import annotations
 
 import codecs
+import encodings
+import functools
 import re
+from encodings.aliases import aliases
 
 # Superset: the labels that mean it, those aside that Python knows by itself.
 _SUPERSETS = {
@@ -43,7 +46,17 @@ _BY_LABEL = {label: codec for codec, labels in _SUPERSETS.items() for label in l
 _TELLS_NOTHING = frozenset(
     re.findall(r"\S+", "ascii us-ascii default unknown unknown-8bit x-unknown binary 8bit none")
 )
+# Python looks for a module at each name that it doesn't know, and remembers the name for
+# ever; a message may hold as many names as it has room for.
+_KNOWN = frozenset(
+    re.findall(
+        r"\S+",
+        "cp1006 cp720 cp737 cp856 cp874 cp875 koi8_t koi8_u mac_arabic mac_croatian mac_farsi "
+        "mac_romanian utf_8_sig",
+    )
+).union(aliases, aliases.values())
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_.:()-]{0,39}")
+_LONGEST_LABEL = 41  # one more than is a label
 _WINDOWS = re.compile(r"(?:x-)?(?:cp|windows|win|ms)[-_]?(125\d)")
 # Codecs of Python's that turn text into other text, some in quadratic time.
 _NO_CHARSETS = (
@@ -106,13 +119,19 @@ def _guessed(data: bytes) -> str:
 
 def codec_of(label: str | None) -> str | None:
     """Return Python's name for the charset that *label* means, or None."""
-    name = (label or "").strip().lower()
+    return _codec_of((label or "").strip().lower()[:_LONGEST_LABEL])
+
+
+@functools.lru_cache(maxsize=256)
+def _codec_of(name: str) -> str | None:
     if name in _BY_LABEL:
         return _BY_LABEL[name]
     if name in _TELLS_NOTHING or not _LABEL.fullmatch(name):
         return None
     if windows := _WINDOWS.fullmatch(name):
         name = f"cp{windows[1]}"
+    if encodings.normalize_encoding(name).replace(".", "_") not in _KNOWN:
+        return None
     try:
         found = codecs.lookup(name)
     except _UNREADABLE:

@@ -11,7 +11,8 @@ from .parameters import parse
 from .plain_text import unflowed
 from .transfer import ENCODINGS
 
-_META = re.compile(rb"<meta\s[^>]{0,500}?charset\s{0,9}=\s{0,9}[\"']?([\w.:-]+)", re.IGNORECASE)
+_META = re.compile(rb"<meta\s[^>]*", re.IGNORECASE)
+_CHARSET = re.compile(rb"charset\s{0,9}=\s{0,9}[\"']?([\w.:-]+)", re.IGNORECASE)
 _HEAD_OF_PAGE = 4096
 
 
@@ -66,10 +67,11 @@ def text(part: EmailMessage) -> str:
     data = octets(part)
     charset = part.get_content_charset()
     if charsets.codec_of(charset) is None and part.get_content_type() == "text/html":
-        meta = _META.search(data, 0, _HEAD_OF_PAGE)
-        charset = meta[1].decode("ascii", "replace") if meta else charset
-    found = charsets.decode(data, charset)
-    return found.replace("\r\n", "\n") if "\r" in found else found
+        metas = _META.finditer(data, 0, _HEAD_OF_PAGE)
+        found = next(filter(None, (_CHARSET.search(meta[0]) for meta in metas)), None)
+        charset = found[1].decode("ascii", "replace") if found else charset
+    decoded = charsets.decode(data, charset)
+    return decoded.replace("\r\n", "\n") if "\r" in decoded else decoded
 
 
 def shown_text(part: EmailMessage) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import re
 from email import headerregistry
-from email.headerregistry import HeaderRegistry, UnstructuredHeader
+from email.headerregistry import Address, Group, HeaderRegistry, UnstructuredHeader
 from email.policy import EmailPolicy
+from functools import cached_property
 from typing import Any
 
 from . import charsets, encoded_words, parameters
@@ -79,30 +80,37 @@ class _Text(_Readable):
 
 
 class _Addresses(_Text):
-    @classmethod
-    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
-        super().parse(value, kwds)
-        kwds["groups"] = groups_in(value)
+    def init(self, *args: Any, **kwds: Any) -> None:
+        headerregistry.BaseHeader.init(self, *args, **kwds)  # type: ignore[arg-type]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        return tuple(groups_in(str(self)))
+
+    @cached_property
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(address for group in self.groups for address in group.addresses)
 
 
 class _Parameters(_Text):
     @classmethod
     def parse(cls, value: str, kwds: dict[str, Any]) -> None:
         super().parse(value, kwds)
-        kwds["params"] = parameters.parse(value).parameters
+        kwds["value"], kwds["params"] = parameters.parse(value)
 
 
 class _ContentType(_Parameters, headerregistry.ContentTypeHeader):
     def init(self, *args: Any, **kwds: Any) -> None:
+        value: str = kwds.pop("value")
         headerregistry.ParameterizedMIMEHeader.init(self, *args, **kwds)
-        main, _, sub = parameters.parse(str(self)).value.partition("/")
+        main, _, sub = value.partition("/")
         self._maintype, self._subtype = (main, sub) if main and sub else ("text", "plain")
 
 
 class _Disposition(_Parameters, headerregistry.ContentDispositionHeader):
     def init(self, *args: Any, **kwds: Any) -> None:
+        self._content_disposition = kwds.pop("value") or None
         headerregistry.ParameterizedMIMEHeader.init(self, *args, **kwds)
-        self._content_disposition = parameters.parse(str(self)).value or None
 
 
 class _TransferEncoding(_Text, headerregistry.ContentTransferEncodingHeader):

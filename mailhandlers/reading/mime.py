@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email import errors
 from email.message import EmailMessage
 from typing import NamedTuple
@@ -23,154 +23,175 @@ MOST_PARTS = 2000
 """How many parts a message may have. What follows the last is shown as its text."""
 
 # Some put a blank before the colon.
-_FIELD = re.compile(r"([!-9;-~]+)[ \t]*:[ \t]*((?:[^\n]*\n[ \t])*[^\n]*)(?:\n|\Z)")
+_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*")
+_VALUE = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*")
 _IDENTITIES = ("7bit", "8bit", "binary", "")
 
 
-class _Span(NamedTuple):
-    """A part of the octets: the lines between two delimiters, or all."""
-
-    start: int
-    end: int
-
-
 class _Delimiter(NamedTuple):
-    """A line between two parts, or the one behind the last."""
+    """A line between two parts, or the one behind the last; the end of all is one, too."""
 
     start: int
     end: int
+    depth: int
     is_last: bool
 
 
 class Parser:
     """Makes one message and its parts. *make* returns an empty message.
 
-    What *budget* has no room for is left out: the parts, or all.
+    The octets are read once, from the first to the last: each line that may be a delimiter
+    is looked up among the boundaries of all multiparts that are open there. What *budget* has
+    no room for is left out: the parts, or all.
     """
 
     def __init__(
         self, make: Callable[[], EmailMessage], data: bytes, budget: Budget | None = None
     ) -> None:
         self._make = make
-        self._data = data
         self._budget = budget or Budget()
+        # An end of a line stands before each line.
+        self._data = b"\n" + data.removeprefix(codecs.BOM_UTF8)
         self._parts_left = MOST_PARTS
+        self._blank = 0  # where the first blank line is that was not read yet
+        # The delimiters of the multiparts that are open, each with its depth.
+        self._open: dict[bytes, int] = {}
 
     def fill(self, message: EmailMessage) -> None:
         """Give *message* the headers and the parts that the octets, with LF ends, have."""
-        mark = codecs.BOM_UTF8
-        start = len(mark) if self._data.startswith(mark) else 0
         with contextlib.suppress(OverBudgetError):
-            self._fill(message, _Span(start, len(self._data)), 0)
+            self._fill(message, 1, 0)
 
-    def _fill(self, message: EmailMessage, span: _Span, depth: int) -> None:
-        body = _Span(self._headers(message, span), span.end)
+    def _fill(self, message: EmailMessage, start: int, depth: int) -> _Delimiter:
+        """Read a part; return the delimiter at which it ends."""
+        start = self._headers(message, start)
         kind = message.get_content_type()
         if kind.startswith("multipart/"):
-            self._multipart(message, body, depth)
-        elif kind.startswith("message/") and depth < DEEPEST:
-            self._message(message, kind, body, depth)
-        else:
-            message.set_payload(self._text(body))
+            return self._multipart(message, kind, start, depth)
+        if kind.startswith("message/") and depth < DEEPEST:
+            return self._message(message, kind, start, depth)
+        return self._single(message, start)
 
-    def _text(self, span: _Span) -> str:
-        return self._data[span.start : span.end].decode("ascii", "surrogateescape")
+    def _single(self, message: EmailMessage, start: int) -> _Delimiter:
+        """Take what stands from *start* on, up to where the part ends, as it is."""
+        end = self._delimiter(start)
+        message.set_payload(self._text(start, end.start - 1))
+        return end
 
-    def _headers(self, message: EmailMessage, span: _Span) -> int:
-        """Add the headers at the beginning of *span*; return where the body begins."""
-        start, end = span
-        if self._data.startswith(b"\n", start):  # no headers
-            return min(start + 1, end)
-        blank = self._data.find(b"\n\n", start, end)
-        stop = blank + 1 if blank >= 0 else end
-        self._budget.spend(stop - start)
-        block = self._text(_Span(start, stop))
-        position, seen = 0, False
-        while position < len(block) and block[position] != "\n":
-            field = _FIELD.match(block, position)
-            if field:
-                message.set_raw(field[1], field[2].rstrip("\r\n"))
-                position, seen = field.end(), True
+    def _text(self, start: int, end: int) -> str:
+        return self._data[start:end].decode("ascii", "surrogateescape")
+
+    def _headers(self, message: EmailMessage, start: int) -> int:
+        """Add the headers that stand from *start* on; return where the body begins."""
+        if self._blank < start:
+            blank = self._data.find(b"\n\n", start - 1)
+            self._blank = len(self._data) if blank < 0 else blank + 1
+        self._budget.spend(self._blank - start)
+        position, seen = start, False
+        while position < len(self._data) and self._data[position] != 0x0A:
+            if self._delimiter_at(position):
+                return position
+            if field := _NAME.match(self._data, position):
+                value = _VALUE.match(self._data, field.end())
+                assert value is not None  # it may match nothing, but it matches
+                message.set_raw(
+                    self._text(*field.span(1)), self._text(*value.span()).rstrip("\r")
+                )
+                position, seen = value.end() + 1, True
                 continue
-            line = block.find("\n", position) + 1 or len(block)
-            first = block[position:line]
-            if position == 0 and first.startswith("From "):
+            line = self._data.find(b"\n", position) + 1 or len(self._data)
+            first = self._text(position, line)
+            if position == start and first.startswith("From "):
                 message.set_unixfrom(first.rstrip("\r\n"))
             elif first[0] in " \t":
                 message.defects.append(errors.FirstHeaderLineIsContinuationDefect(first))
-            elif seen and _FIELD.match(block, line):
+            elif seen and _NAME.match(self._data, line) and not self._delimiter_at(line):
                 # Headers go on behind a line that is none.
                 message.defects.append(errors.InvalidHeaderDefect(first))
             else:
                 message.defects.append(errors.MissingHeaderBodySeparatorDefect())
-                return start + position
+                return position
             position = line
-        return min(start + position + 1, end)
+        return min(position + 1, len(self._data))
 
-    def _multipart(self, message: EmailMessage, body: _Span, depth: int) -> None:
+    def _multipart(
+        self, message: EmailMessage, kind: str, start: int, depth: int
+    ) -> _Delimiter:
         boundary = message.get_boundary()
         if not boundary:
             message.defects.append(errors.NoBoundaryInMultipartDefect())
-        lines = list(self._delimiters(boundary, body)) if boundary else []
-        if not lines or lines[0].is_last or depth >= DEEPEST:
-            if boundary:
-                message.defects.append(errors.StartBoundaryNotFoundDefect())
-            message.set_payload(self._text(body))
-            return
-        if lines[0].start > body.start:
-            message.preamble = self._text(_Span(body.start, lines[0].start - 1))
-        for line, following in zip(lines, [*lines[1:], None], strict=True):
-            if line.is_last:
-                message.epilogue = self._text(_Span(line.end, body.end))
-                return
-            end = following.start - 1 if following else body.end
+            return self._single(message, start)
+        delimiter = b"--" + boundary.encode("utf-8", "surrogateescape")
+        if depth >= DEEPEST or delimiter in self._open:
+            message.defects.append(errors.StartBoundaryNotFoundDefect())
+            return self._single(message, start)
+        self._open[delimiter] = depth
+        line = self._delimiter(start)
+        if line.depth == depth and not line.is_last and line.start > start:
+            message.preamble = self._text(start, line.start - 1)
+        while line.depth == depth and not line.is_last:
             part = self._make()
-            if message.get_content_type() == "multipart/digest":
+            if kind == "multipart/digest":
                 part.set_default_type("message/rfc822")
             message.attach(part)
             self._parts_left -= 1
             if self._parts_left <= 0:
-                part.set_payload(self._text(_Span(line.end, body.end)))
-                return
-            self._fill(part, _Span(line.end, max(end, line.end)), depth + 1)
-        message.defects.append(errors.CloseBoundaryNotFoundDefect())
+                del self._open[delimiter]
+                return self._single(part, line.end)
+            line = self._fill(part, line.end, depth + 1)
+        del self._open[delimiter]
+        end = self._delimiter(line.end) if line.depth == depth else line
+        if not message.is_multipart():
+            message.defects.append(errors.StartBoundaryNotFoundDefect())
+            message.set_payload(self._text(start, end.start - 1))
+        elif line.depth == depth:
+            message.epilogue = self._text(line.end, end.start - 1)
+        else:
+            message.defects.append(errors.CloseBoundaryNotFoundDefect())
+        return end
 
-    def _delimiters(self, boundary: str, body: _Span) -> Iterator[_Delimiter]:
-        delimiter = b"--" + boundary.encode("utf-8", "surrogateescape")
-        self._budget.spend(in_c(body.end - body.start))
-        found = self._data.find(delimiter, *body)
-        left = self._parts_left
-        while found >= 0 and left:
-            self._budget.spend(len(delimiter))
-            behind = found + len(delimiter)
-            if found == body.start or self._data[found - 1] == 0x0A:
-                line = self._data.find(b"\n", behind, body.end)
-                line = line + 1 if line >= 0 else body.end
-                rest = self._data[behind:line].rstrip()
-                if rest in (b"", b"--"):
-                    yield _Delimiter(found, line, rest != b"")
-                    if rest:
-                        return
-                    left -= 1
-            found = self._data.find(delimiter, behind, body.end)
-
-    def _message(self, message: EmailMessage, kind: str, body: _Span, depth: int) -> None:
+    def _message(self, message: EmailMessage, kind: str, start: int, depth: int) -> _Delimiter:
         encoding = parse_field(str(message.get("content-transfer-encoding", "")))
-        if encoding.value not in _IDENTITIES:
-            message.set_payload(self._text(body))  # against RFC 2046; an attachment
-            return
+        if encoding.value not in _IDENTITIES:  # against RFC 2046; an attachment
+            return self._single(message, start)
         if kind != "message/delivery-status":
             inner = self._make()
             message.attach(inner)
-            self._fill(inner, body, depth + 1)
-            return
-        position = body.start
+            return self._fill(inner, start, depth + 1)
+        end = self._delimiter(start)
+        position = start
         while True:  # RFC 3464: headers for the message, then for each recipient
             block = self._make()
             message.attach(block)
             self._parts_left -= 1
-            begin, position = position, self._headers(block, _Span(position, body.end))
-            is_last = position in (begin, body.end) or self._parts_left <= 0
-            block.set_payload(self._text(_Span(position, body.end)) if is_last else "")
-            if is_last:
-                return
+            begin, position = position, self._headers(block, position)
+            if position == begin or position >= end.start - 1 or self._parts_left <= 0:
+                block.set_payload(self._text(position, end.start - 1))
+                return end
+            block.set_payload("")
+
+    def _delimiter(self, start: int) -> _Delimiter:
+        """Return the first delimiter from *start* on, or the end of all."""
+        at = self._data.find(b"\n--", start - 1) if self._open else -1
+        while at >= 0:
+            self._budget.spend(in_c(at + 1 - start))
+            if found := self._delimiter_at(at + 1):
+                return found
+            start = at + 1
+            at = self._data.find(b"\n--", start)
+        self._budget.spend(in_c(len(self._data) + 1 - start))
+        return _Delimiter(len(self._data) + 1, len(self._data), -1, True)
+
+    def _delimiter_at(self, start: int) -> _Delimiter | None:
+        """Return the delimiter that the line at *start* is; the outermost of two counts."""
+        if not (self._open and self._data.startswith(b"--", start)):
+            return None
+        end = self._data.find(b"\n", start) + 1 or len(self._data)
+        self._budget.spend(end - start)
+        line = self._data[start:end].rstrip()
+        found = [
+            (self._open[name], is_last)
+            for name, is_last in ((line, False), (line[:-2], True))
+            if name in self._open and line == name + b"--" * is_last
+        ]
+        return _Delimiter(start, end, *min(found)) if found else None

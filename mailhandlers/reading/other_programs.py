@@ -21,6 +21,7 @@ _MAIL = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
+_LONGEST_FROM = 1000  # an address and a date
 
 
 def is_mail(head: bytes) -> bool:
@@ -34,34 +35,35 @@ def envelope(content: bytes, name: str, when: float) -> Envelope:
     Delivery agents put theirs first; aiosmtpd's Mailbox puts its X- headers last. Where
     neither left any, the message's own sender and recipients stand for them.
     """
-    message = StoredMessage.parse(_headers(content))
+    values: dict[str, list[str]] = {}
+    for header, text in StoredMessage.parse(_headers(content)).own_texts():
+        values.setdefault(header.lower(), []).append(text)
 
     def first(*names: str) -> list[str]:
-        found = ([str(value) for value in message.get_all(name, [])] for name in names)
-        return next(filter(None, found), [])
+        return next(filter(None, (values.get(name, []) for name in names)), [])
 
-    senders = first("X-MailFrom")[-1:] or first("Return-Path", "Sender", "From")
-    recipients = first("X-RcptTo")[-1:] or first("Delivered-To")
-    recipients = recipients or message.get_all("To", []) + message.get_all("Cc", [])
+    senders = first("x-mailfrom")[-1:] or first("return-path", "sender", "from")
+    recipients = first("x-rcptto")[-1:] or first("delivered-to")
+    everybody = values.get("to", []) + values.get("cc", [])
     return Envelope(
         id=name,
         received=_moment(when),
-        peer=str(message.get_all("X-Peer", [""])[-1]),
+        peer=values.get("x-peer", [""])[-1],
         helo="",
         protocol="",
         tls=None,
         auth=None,
         mail_from=next(iter(_addresses(senders[:1])), ""),
         mail_options=[],
-        rcpt_tos=_addresses(
-            recipients or message.get_all("To", []) + message.get_all("Cc", [])
-        ),
+        rcpt_tos=_addresses(recipients or everybody),
         size=len(content),
     )
 
 
 def mbox_date(first: bytes) -> float | None:
     """Return the moment that the From line of an mbox entry names, or None."""
+    if len(first) > _LONGEST_FROM:
+        return None
     try:
         date = parsedate_tz(" ".join(first.decode("ascii", "replace").split()[2:]))
         return mktime_tz(date) if date else None
@@ -74,8 +76,8 @@ def _headers(content: bytes) -> bytes:
     return content[: blank.start()] if blank else content
 
 
-def _addresses(values: Iterable[object]) -> list[str]:
-    found = (address for value in values for address in addresses_in(str(value)))
+def _addresses(values: Iterable[str]) -> list[str]:
+    found = (address for value in values for address in addresses_in(value))
     return list(dict.fromkeys(address for address in found if address != "<>"))
 
 

@@ -15,10 +15,14 @@ from . import charsets
 from .encoded_words import as_text, decoded
 
 _VALUE = re.compile(r"\s*([^\s;,(]*)")
-_NAME = re.compile(r'[\s;,]*(?:\([^()]*\)[\s;,]*)*([^\s=;,"]+)\s*(=\s*)?')
+# A quote or an equals sign that belongs to nothing stands between two parameters, too.
+_BETWEEN = re.compile(r'[\s;,="]*')
+_BLANKS = re.compile(r"\s*")
+_COMMENT = re.compile(r"\([^()]*")
+_NAME = re.compile(r'[^\s=;,"]+')
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"?')
-# Where a value without quotes ends: at a semicolon, or where another parameter begins.
-_END = re.compile(r";|(?<![ \t,])[ \t,]+[\w*-]+\s*=|\Z")
+# Where a value without quotes may end.
+_STOP = re.compile(r";|[ \t,]+([\w*-]*)")
 _SECTION = re.compile(r"([^*]+)\*(?:(\d{1,4})(\*?))?")
 _FILE_NAMES = ("filename", "name")
 
@@ -50,25 +54,43 @@ def parse(header: str) -> Field:
 
 
 def _parameters(text: str, position: int) -> Iterator[tuple[str, str]]:
-    while position < len(text):
-        match = _NAME.match(text, position)
-        if match is None:  # a quote or an equals sign that belongs to nothing
-            position += 1
+    while (position := _behind(_BETWEEN, text, position)) < len(text):
+        if text[position] == "(":
+            end = _behind(_COMMENT, text, position)
+            if text.startswith(")", end):
+                position = end + 1
+                continue
+        end = _behind(_NAME, text, position)
+        name, position = text[position:end].lower(), _behind(_BLANKS, text, end)
+        if not text.startswith("=", position):
             continue
-        name, position = match[1].lower(), match.end()
-        if match[2] is None:
-            continue
+        position = _behind(_BLANKS, text, position + 1)
         quoted = _QUOTED.match(text, position)
         if quoted:
             yield name, re.sub(r'\\(["\\])', r"\1", quoted[1])
             position = quoted.end()
             continue
-        end = _END.search(text, position)
-        assert end is not None  # the end of the text is one
-        value = text[position : end.start()].strip()
+        end = _end_of_value(text, position)
+        value = text[position:end].strip()
         # A comment may follow, but a file may be called "report (2).pdf".
         yield name, value if name in _FILE_NAMES else value.partition(" (")[0]
-        position = end.start()
+        position = end
+
+
+def _behind(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Return where what stands at *position* ends; it may be nothing."""
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _end_of_value(text: str, position: int) -> int:
+    """Return where a value without quotes ends: a semicolon, or another parameter's begin."""
+    for stop in _STOP.finditer(text, position):
+        if stop[1] is None:
+            return stop.start()
+        if stop[1] and text.startswith("=", _behind(_BLANKS, text, stop.end())):
+            return stop.start()
+    return len(text)
 
 
 def _joined(sections: dict[int, tuple[bool, str]]) -> str:
