@@ -38,7 +38,7 @@ except ImportError:  # the extra "web" is not installed
 pytestmark = pytest.mark.slow
 
 SEED = os.environ.get("COST_SEED", "mail")
-CASES = int(os.environ.get("COST_CASES", "10"))
+CASES = int(os.environ.get("COST_CASES", "16"))
 """How many for each context."""
 LENGTH = 4_000
 STEP = 4

@@ -449,3 +449,9 @@ def test_a_file_of_lines_splits_at_its_line_ends(some: list[Mail]) -> None:
 def test_a_long_json_line_is_written_like_a_short_one() -> None:
     line = json_line(Mail(EXAMPLE, LONG))
     assert line == json.dumps(json.loads(line), ensure_ascii=False).encode() + b"\n"
+
+
+def test_an_envelope_nested_too_deep_is_none() -> None:
+    names = b"Return-Path: a\nX-Peer: a\nX-MailFrom: a\nX-RcptTo: a\nX-Envelope: "
+    with pytest.raises(FormatError):
+        eml.decode(names + b"[" * 100_000 + b"}\n")
