@@ -6,12 +6,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 from ..mail import Mail
 from .message import StoredMessage
 
-__all__ = ["Criteria", "Unpack", "Wanted"]
+__all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
 
 if TYPE_CHECKING or sys.version_info >= (3, 11):
     from typing import Unpack
@@ -24,13 +24,25 @@ else:
             return item
 
 
+@runtime_checkable
+class Pattern(Protocol):
+    """What searches in a text: a compiled pattern of :mod:`re`, or of a library like it."""
+
+    @property
+    def pattern(self) -> str:
+        """What it was made of."""
+
+    def search(self, string: str, /) -> object:
+        """Return None where nothing in *string* matches."""
+
+
 class Wanted(TypedDict, total=False):
     """The criteria as keyword arguments, for type checkers; :class:`Criteria` tells more."""
 
     to: str | None
     mail_from: str | None
-    subject: str | re.Pattern[str] | None
-    matching: str | re.Pattern[str] | None
+    subject: str | Pattern | None
+    matching: str | Pattern | None
     where: Callable[[StoredMessage], object] | None
 
 
@@ -42,9 +54,9 @@ class Criteria:
     """One of the envelope's recipients, ignoring case."""
     mail_from: str | None = None
     """The reverse-path, ignoring case; empty for a bounce."""
-    subject: str | re.Pattern[str] | None = None
+    subject: str | Pattern | None = None
     """The subject, or a compiled pattern to search in it."""
-    matching: str | re.Pattern[str] | None = None
+    matching: str | Pattern | None = None
     """A regular expression to search in the sender's headers, decoded, and the text."""
     where: Callable[[StoredMessage], object] | None = None
     """A function that is true of the message."""
@@ -62,7 +74,7 @@ class Criteria:
     def __post_init__(self) -> None:
         for name in ("to", "mail_from", "subject", "matching"):
             value = getattr(self, name)
-            text = value.pattern if isinstance(value, re.Pattern) else value
+            text = value.pattern if isinstance(value, Pattern) else value
             pattern_allowed = name in ("subject", "matching") or text is value
             if not (value is None or (isinstance(text, str) and pattern_allowed)):
                 raise TypeError(f"the criterion {name!r} can't be {value!r}")
@@ -115,8 +127,9 @@ class Criteria:
             # Not the headers that the server put on top: an id holds any digits.
             headers = "".join(f"{name}: {value}\n" for name, value in message.own_items())
             text = f"{headers}\n{message.text or message.html}"
-            yield re.search(self.matching, text) is not None
+            assert not isinstance(self.matching, str)  # compiled when it was made
+            yield self.matching.search(text) is not None
 
 
 def _source(value: object) -> str:
-    return f"/{value.pattern}/" if isinstance(value, re.Pattern) else repr(value)
+    return f"/{value.pattern}/" if isinstance(value, Pattern) else repr(value)
