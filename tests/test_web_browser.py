@@ -220,3 +220,32 @@ def test_without_javascript(browser: Any, web: Web, store: Path) -> None:
     page.get_by_role("button", name="Delete all").click()
     expect(page.get_by_role("heading", name="No mail yet")).to_be_visible()
     context.close()
+
+
+def test_a_link_in_a_mail_leads_to_a_page_and_never_to_the_api(
+    browser: Any, web: Web, store: Path
+) -> None:
+    name = store_directly(store, newsletter())
+    paths = ["/api/messages?limit=1", "/api/messages/latest", "/api/openapi.json"]
+    hrefs = [f"{start}{path}" for path in paths for start in (web.url, "http:", "")]
+    sandbox = "allow-popups allow-popups-to-escape-sandbox"
+    links = "".join(f'<p><a href="{each}" target="_blank">x</a>' for each in hrefs)
+    page_link = f'<p><a href="{web.url}/" target="_blank">page</a>'
+    headers = {"Content-Type": "text/html", "Content-Security-Policy": f"sandbox {sandbox}"}
+    context = browser.new_context()
+    # The frame with the links as they are, of which a mail's page takes some away.
+    context.route("**/html", lambda it: it.fulfill(body=links + page_link, headers=headers))
+    page = context.new_page()
+    page.goto(f"{web.url}/messages/{name}")
+    frame = page.frame_locator("iframe")
+    for number in range(len(hrefs)):
+        with context.expect_page() as opened:
+            frame.get_by_text("x", exact=True).nth(number).click()
+        expect(opened.value.locator("body")).to_contain_text('"status":403')
+        opened.value.close()
+    with context.expect_page() as opened:
+        frame.get_by_text("page").click()
+    expect(opened.value.locator(".row")).to_have_count(1)
+    # What one types into the address bar.
+    assert page.goto(f"{web.url}/api/messages").status == 200
+    context.close()

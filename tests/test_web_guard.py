@@ -100,7 +100,29 @@ def test_pages_of_other_sites_may_link_here_and_embed_nothing(client: TestClient
     assert client.get("/", headers=linked).status_code == 200
     for mode, dest in [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")]:
         headers = linked | {"Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
-        assert client.get("/api/messages", headers=headers).status_code == 403
+        assert client.get("/", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["messages", "messages/latest?timeout=9", "openapi.json", "nothing", "events"]
+)
+def test_what_is_navigated_to_from_elsewhere_is_never_the_api(
+    client: TestClient, path: str
+) -> None:
+    for site in ("cross-site", "same-site"):
+        headers = {
+            "Sec-Fetch-Site": site,
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+        }
+        for spelled in (f"/api/{path}", f"/%61pi/{path}"):
+            answer = client.get(spelled, headers=headers)
+            assert answer.status_code == 403
+            assert "hello" not in answer.text
+    # Typed into the address bar, and a link of our own pages.
+    for site in ("none", "same-origin"):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+        assert client.get("/api/messages", headers=headers).status_code == 200
 
 
 def test_a_token_is_asked_of_everybody(guarded: TestClient) -> None:
@@ -135,6 +157,22 @@ def test_a_browser_opens_the_printed_address_once(guarded: TestClient) -> None:
     # No address of another host, whatever the path looks like.
     answer = guarded.get(f"http://mail:8026//evil.example/?token={TOKEN}")
     assert answer.status_code != 303 or answer.headers["location"].startswith("/evil")
+
+
+@pytest.mark.parametrize(
+    "others", ['a={"x":1}', "a=b c", "foo", "=", "", "grüße=€", 'a="', "a=b=c", "\xff\xfe=\x80",
+               "mailhandlers-8026=of-an-earlier-start"],
+)  # fmt: skip
+def test_the_cookie_is_found_among_those_of_other_servers(
+    guarded: TestClient, others: str
+) -> None:
+    ours = f"mailhandlers-8026={TOKEN}"
+    for cookie in (f"{others}; {ours}", f"{ours}; {others}", f"{others};{ours};{others}"):
+        answer = guarded.get("/api/messages", headers={"Cookie": cookie.encode()})
+        assert answer.status_code == 200, cookie
+    wrong = f"{others}; x{ours}; mailhandlers-8026=x{TOKEN}"
+    answer = guarded.get("/api/messages", headers={"Cookie": wrong.encode()})
+    assert answer.status_code == 401
 
 
 def test_what_every_answer_tells_a_browser(client: TestClient) -> None:

@@ -11,7 +11,6 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi.responses import RedirectResponse
@@ -73,8 +72,8 @@ class Guard:
             return problem(
                 421, f"this is no name of this computer: {host!r}; ask for localhost"
             )
-        if _is_from_elsewhere(scope["method"], host, headers):
-            return problem(403, "pages of other sites may not ask here")
+        if _is_from_elsewhere(scope, host, headers):
+            return problem(403, "pages of other sites, and mail, may not ask here")
         return self._stranger(scope, headers) if self._token else None
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
@@ -83,7 +82,7 @@ class Guard:
         given = headers.get("authorization", "").partition(" ")
         if given[0].lower() == "bearer" and self._knows(given[2].strip()):
             return None
-        if self._knows(_cookie(headers, cookie)):
+        if any(map(self._knows, _cookies(headers, cookie))):
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if not self._knows(dict(query).get("token", "")):
@@ -121,13 +120,17 @@ def _is_this_computer(host: str) -> bool:
         return False
 
 
-def _is_from_elsewhere(method: str, host: str, headers: Mapping[str, str]) -> bool:
-    """Tell whether a browser says so; a link there may be followed to here."""
-    is_change = method not in _SAFE_METHODS
+def _is_from_elsewhere(scope: Scope, host: str, headers: Mapping[str, str]) -> bool:
+    """Tell whether a browser says so; a link there may be followed to a page for people.
+
+    The frame that shows a mail is another site, too.
+    """
+    is_change = scope["method"] not in _SAFE_METHODS
     site = headers.get("sec-fetch-site")
     if site is not None:
         follows_link = (
-            headers.get("sec-fetch-mode") == "navigate"
+            not scope["path"].startswith("/api/")
+            and headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest") == "document"
         )
         return site not in ("same-origin", "none") and (is_change or not follows_link)
@@ -135,9 +138,10 @@ def _is_from_elsewhere(method: str, host: str, headers: Mapping[str, str]) -> bo
     return is_change and origin is not None and origin != f"http://{host}"
 
 
-def _cookie(headers: Headers, name: str) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
+def _cookies(headers: Headers, name: str) -> list[str]:
+    """Return the cookies of that name, among those of all servers of this host.
+
+    :class:`http.cookies.SimpleCookie` finds none behind one that it doesn't understand.
+    """
+    pairs = [pair.partition("=") for pair in ";".join(headers.getlist("cookie")).split(";")]
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
