@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from support import (
     reserved_port,
     wait_until,
 )
-from web import store_directly
+from web import BUSY, EVIL, HOOK, busy, processor_time, store_directly
 
 pytest.importorskip("fastapi")
 import httpx
@@ -69,11 +69,16 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_it_ends_with_the_server(tmp_path: Path, number: signal.Signals) -> None:
-    store_directly(tmp_path / "inbox", b"Subject: hello\r\n\r\n")
-    with server(tmp_path / "inbox", "127.0.0.1:0") as (process, address, pid):
-        assert httpx.get(f"{address}api/messages").json()[0]["subject"] == "hello"
-        with httpx.stream("GET", f"{address}arrivals", timeout=PATIENCE):
+@pytest.mark.parametrize("path", BUSY)
+def test_it_ends_with_the_server_whatever_it_is_doing(
+    tmp_path: Path, path: str, number: signal.Signals
+) -> None:
+    store_directly(tmp_path / "inbox", HOOK)
+    endless = "from mailhandlers.web import parameters\nparameters._MATCHING_SECONDS = 1e9\n"
+    listen = "127.0.0.1:0"
+    with server(tmp_path / "inbox", listen, script=endless + SERVER) as running:
+        process, address, pid = running
+        with busy(address, path, pid):
             process.send_signal(number)
             process.wait(PATIENCE)
             wait_until(lambda: is_gone(pid))
@@ -145,6 +150,24 @@ def test_the_command_shows_its_store(kind: Kind, store: Path) -> None:
         running.kill()
         wait_until(lambda: all(map(is_gone, children)))
     assert len(children) == 2  # the page, and the writer
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_page_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
+    store = tmp_path / "inbox"
+    reservation, port = reserved_port()
+    with reservation, Server("MaildirSink", store, f"web={port}") as running:
+        store_directly(store, HOOK)
+        url = f"http://127.0.0.1:{port}"
+        params = {"matching": EVIL}
+        assert httpx.get(f"{url}/api/messages", params=params, timeout=300).status_code == 422
+        children = children_of(running)
+        page = max(children, key=processor_time)
+        with ExitStack() as requests:
+            for path in reversed(BUSY):  # the pattern, which has a second, at last
+                requests.enter_context(busy(url, path, page))
+            os.kill(running.process.pid, number)
+            wait_until(lambda: all(map(is_gone, children)))
 
 
 @pytest.mark.parametrize(

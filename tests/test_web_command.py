@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 
 import pytest
+from web import BUSY, HOOK, EndlessWeb, busy, store_directly
 
 pytest.importorskip("fastapi")
 
@@ -36,3 +38,15 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_host_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([str(tmp_path / "inbox"), "--listen", "nobody.invalid:1"]) == 1
     assert capsys.readouterr().err.startswith("mailhandlers: nobody.invalid:1: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("path", BUSY)
+def test_it_ends_whatever_it_is_doing(
+    tmp_path: Path, path: str, number: signal.Signals
+) -> None:
+    store_directly(tmp_path / "inbox", HOOK)
+    with EndlessWeb(tmp_path / "inbox") as web, busy(web.url, path, web.process.pid):
+        assert web.stop(number) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", web.port), timeout=1)

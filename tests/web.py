@@ -8,15 +8,18 @@ import re
 import shutil
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
-from support import PATIENCE
+from support import PATIENCE, wait_until
 
 import mailhandlers
 from mailhandlers import MailCatcher
@@ -25,6 +28,9 @@ from mailhandlers.identity import Identity
 from mailhandlers.mail import UNKNOWN, Mail
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# With `re`, and the text of the message, the pattern takes longer than anybody lives.
+EVIL = "(?:a|aa)+$"
+HOOK = b"Subject: hook\r\n\r\n" + b"a" * 5000 + b"!\r\n"
 _FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -75,14 +81,41 @@ def store_directly(
     return identity.id
 
 
+def processor_time(pid: int) -> float:
+    """Return how many seconds of processor time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def busy(url: str, path: str, pid: int) -> Iterator[None]:
+    """Have the page, which is the process *pid*, answer a request that it can't end."""
+    host, _, port = url.removeprefix("http://").strip("/").partition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+        before = processor_time(pid)
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        if "matching" in path:
+            wait_until(lambda: processor_time(pid) - before > 0.3)
+        else:  # the request before this one has been read
+            urlopen(url, timeout=PATIENCE).close()
+        yield
+
+
+BUSY = [
+    "/api/messages?matching=" + quote(EVIL),
+    "/api/messages/latest?to=nobody@example.com&timeout=60",
+    "/api/events",
+]
+
+
 class Web:
     """``python -m mailhandlers.web`` as a process."""
 
+    start: ClassVar = ["-m", "mailhandlers.web"]
+
     def __init__(self, store: Path, listen: str = "127.0.0.1:0") -> None:
-        command = [sys.executable, "-m", "mailhandlers.web", os.fspath(store)]
-        self.process = subprocess.Popen(
-            [*command, "--listen", listen], stdout=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, *self.start, os.fspath(store), "--listen", listen]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
         found = re.search(r"http://\S+", self.line)
@@ -97,14 +130,24 @@ class Web:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> int:
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """End the server as Ctrl-C does; return its exit status."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(number)
         status = self.process.wait(PATIENCE)
         if self.process.stdout:
             self.process.stdout.close()
         return status
+
+
+class EndlessWeb(Web):
+    """The same with all the time of the world for a pattern."""
+
+    start: ClassVar = [
+        "-c",
+        "import sys\nfrom mailhandlers.web import command, parameters\n"
+        "parameters._MATCHING_SECONDS = 1e9\nsys.exit(command.run(sys.argv[1:]))",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -119,4 +162,7 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-__all__ = ["CHROMIUM", "Web", "browser", "catching", "deliver", "store_directly"]
+__all__ = [
+    *("BUSY", "CHROMIUM", "EVIL", "HOOK", "EndlessWeb", "Web", "browser", "busy", "catching"),
+    *("deliver", "processor_time", "store_directly"),
+]

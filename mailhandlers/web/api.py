@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Any, NamedTuple
+from contextlib import suppress
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Header, HTTPException, Path, Query, Request
+from anyio import CapacityLimiter, move_on_after
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header, HTTPException, Path, Query
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..reading.criteria import Criteria
 from ..reading.message import StoredMessage
-from .arrivals import Arrivals, Subscription
+from ..reading.store import Entry
+from .arrivals import Arrivals
 from .downloads import download
 from .framed import framed
 from .mailbox import Mailbox, UnknownIdError
@@ -31,6 +35,9 @@ from .record import Record, record
 _JSON = "application/json"
 _LONGEST_WAIT = 60
 _MOST_MISSED = 100
+_T = TypeVar("_T")
+# Each takes a second: in the threads of all others, they would hold up all others.
+_PATTERN_THREADS = CapacityLimiter(2)
 
 router = APIRouter(
     prefix="/api",
@@ -60,7 +67,7 @@ class _Whole(NamedTuple):
 
 
 @router.get("/messages", response_model=list[Record], responses=_NO_ID)
-def messages(
+async def messages(
     mailbox: MailboxParameter,
     criteria: CriteriaParameter,
     after: After = "",
@@ -70,12 +77,22 @@ def messages(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Response:
     """Return the messages that meet the criteria, the newest first."""
-    try:
-        found = itertools.islice(mailbox.messages(criteria, after, before), limit)
+
+    def find() -> Iterator[StoredMessage]:
+        entries, rest = mailbox.entries(after, before), criteria
+        if criteria.matching is not None:
+            # An answer that has begun can't become an error any more: first search all.
+            hits = (entry for entry in entries for _ in mailbox.among([entry], criteria))
+            entries, rest = iter(list(itertools.islice(hits, limit))), Criteria()
+        found = itertools.islice(mailbox.among(entries, rest), limit)
         first = list(itertools.islice(found, 1))  # what can't be read is said now
+        return itertools.chain(first, found)
+
+    try:
+        found = await _search(criteria, find)
     except UnknownIdError as error:
         raise HTTPException(404, str(error)) from error
-    return StreamingResponse(_array(itertools.chain(first, found)), media_type=_JSON)
+    return StreamingResponse(_array(found), media_type=_JSON)
 
 
 @router.get(
@@ -84,7 +101,6 @@ def messages(
     responses=documented(s404="No such message came in time: 'detail' has the nearest misses."),
 )
 async def latest(
-    request: Request,
     mailbox: MailboxParameter,
     arrivals: ArrivalsParameter,
     criteria: CriteriaParameter,
@@ -104,19 +120,25 @@ async def latest(
     def look() -> StoredMessage | None:
         return next(mailbox.messages(criteria, after), None)
 
+    def look_at(entry: Entry) -> StoredMessage | None:
+        message = next(mailbox.among([entry], criteria), None)
+        # The one that arrived may be the one that was not to count.
+        return look() if message is not None and after else message
+
     try:
         if timeout == 0:
-            item = await run_in_threadpool(look)
+            item = await _search(criteria, look)
         else:
             # Before the look: what comes meanwhile is not missed.
             async with arrivals.subscribed(criteria) as subscription:
-                item = await run_in_threadpool(look)
-                if item is None:
-                    item = await _wait(request, subscription, look, timeout)
+                item = await _search(criteria, look)
+                with move_on_after(timeout):
+                    while item is None:
+                        item = await _search(criteria, look_at, await subscription.next())
     except UnknownIdError as error:
         raise HTTPException(404, str(error)) from error
     if item is None:
-        text = await run_in_threadpool(mailbox.miss, criteria, timeout, after)
+        text = await _search(criteria, mailbox.miss, criteria, timeout, after)
         raise HTTPException(404, text)
     return await run_in_threadpool(_answer, item)
 
@@ -188,9 +210,11 @@ async def events(
     ] = "",
 ) -> AsyncIterator[ServerSentEvent]:
     """Send each message that arrives as an event, whose data is its record."""
-    async for item in arriving(mailbox, arrivals, criteria, last_event_id):
-        data = b"".join(await run_in_threadpool(list, record(item))).decode()
-        yield ServerSentEvent(raw_data=data.rstrip("\n"), id=item.envelope.id)
+    # When a pattern has had its time, the stream ends: it began without an error.
+    with suppress(RequestValidationError):
+        async for item in arriving(mailbox, arrivals, criteria, last_event_id):
+            data = b"".join(await run_in_threadpool(list, record(item))).decode()
+            yield ServerSentEvent(raw_data=data.rstrip("\n"), id=item.envelope.id)
 
 
 async def arriving(
@@ -200,12 +224,12 @@ async def arriving(
     async with arrivals.subscribed(criteria) as subscription:
         sent = set()
         if after:
-            for item in await run_in_threadpool(_missed, mailbox, criteria, after):
+            for item in await _search(criteria, _missed, mailbox, criteria, after):
                 sent.add(item.envelope.id)
                 yield item
         while True:
-            entry = await subscription.next()
-            for item in await run_in_threadpool(list, mailbox.among(iter([entry]), criteria)):
+            found = mailbox.among([await subscription.next()], criteria)
+            for item in await _search(criteria, list, found):
                 if item.envelope.id not in sent:
                     yield item
 
@@ -218,38 +242,10 @@ def _missed(mailbox: Mailbox, criteria: Criteria, after: str) -> list[StoredMess
         return []
 
 
-async def _wait(
-    request: Request,
-    subscription: Subscription,
-    look: Callable[[], StoredMessage | None],
-    timeout: float,
-) -> StoredMessage | None:
-    """Wait for an arrival that *look* finds; None in the end, or when the client left."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    gone = loop.create_task(_left(request))
-    arrival = loop.create_task(subscription.next())
-    try:
-        while True:
-            await asyncio.wait(
-                (gone, arrival), timeout=deadline - loop.time(), return_when="FIRST_COMPLETED"
-            )
-            if not arrival.done():
-                return None
-            arrival.result()
-            # The one that arrived may be the one that was not to count.
-            message = await run_in_threadpool(look)
-            if message is not None:
-                return message
-            arrival = loop.create_task(subscription.next())
-    finally:
-        gone.cancel()
-        arrival.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _search(criteria: Criteria, function: Callable[..., _T], *args: Any) -> _T:
+    """Call *function* in a thread."""
+    limiter = None if criteria.matching is None else _PATTERN_THREADS
+    return await run_sync(function, *args, limiter=limiter)
 
 
 def _answer(message: StoredMessage) -> Response:

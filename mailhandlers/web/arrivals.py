@@ -7,6 +7,7 @@ message meets.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -54,8 +55,11 @@ class Arrivals:
 
     @asynccontextmanager
     async def subscribed(self, criteria: Criteria) -> AsyncIterator[Subscription]:
-        """Collect what arrives from here on."""
-        subscription = Subscription(criteria)
+        """Collect what arrives from here on and meets all *criteria* but a pattern.
+
+        That may take long, and the others would wait: each client searches for its own.
+        """
+        subscription = Subscription(dataclasses.replace(criteria, matching=None))
         self._subscriptions.add(subscription)
         if self._task is None:
             self._started = asyncio.Event()

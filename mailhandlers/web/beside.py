@@ -70,7 +70,7 @@ class Beside:
 
     def _end_with_server(self, lifeline: int) -> None:
         os.read(lifeline, 1)  # nothing is ever written: it returns when the server is gone
-        self._site.server.should_exit = True
+        self._site.server.handle_exit(signal.SIGTERM, None)
 
     async def _ask_for_all(self) -> None:
         """Ask the application once, since libraries import much at the first request."""

@@ -51,15 +51,19 @@ class Mailbox:
     def messages(
         self, criteria: Criteria, after: str = "", before: str = ""
     ) -> Iterator[StoredMessage]:
-        """Yield the messages that meet the *criteria*, the newest first.
+        """Yield the messages that meet the *criteria*; which, and order, as :meth:`entries`."""
+        return self.among(self.entries(after, before), criteria)
 
-        Only those that arrived *after* one, and *before* one, where these ids are given.
+    def entries(self, after: str = "", before: str = "") -> Iterator[Entry]:
+        """Return what is stored, the newest first.
+
+        Only what arrived *after* one message, and *before* one, where these ids are given.
         Raises UnknownIdError and StoreError.
         """
         store = find(self.path)
         entries = self._before(store, before)
         if not after:
-            return self.among(entries, criteria)
+            return entries
         try:
             last = self._entry(store, after)
         except UnknownIdError:
@@ -67,14 +71,22 @@ class Mailbox:
             moment = _moment(after)
             if moment is None:
                 raise
-            mails = (mail for mail in self._mails(entries) if mail.envelope.received > moment)
-            return _meeting(mails, criteria)
-        newer = itertools.takewhile(lambda entry: entry.key != last.key, entries)
-        return self.among(newer, criteria)
+            return (
+                entry
+                for entry in entries
+                if any(mail.envelope.received > moment for mail in self._mails([entry]))
+            )
+        return itertools.takewhile(lambda entry: entry.key != last.key, entries)
 
     def among(self, entries: Iterable[Entry], criteria: Criteria) -> Iterator[StoredMessage]:
         """Yield the messages among *entries* that meet the *criteria*."""
-        return _meeting(self._mails(entries), criteria)
+        for mail in self._mails(entries):
+            if criteria.allow(mail):
+                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
+                if criteria.match(message):
+                    yield message
+                del message
+            del mail  # a generator that waits holds one message, not two
 
     def mails(self, before: str = "") -> Iterator[Mail]:
         """Yield the messages, the newest first, none parsed. Raises as :meth:`messages`."""
@@ -146,16 +158,6 @@ class Mailbox:
             self._places.clear()
         self._places[name] = entry.key
         return name
-
-
-def _meeting(mails: Iterable[Mail], criteria: Criteria) -> Iterator[StoredMessage]:
-    for mail in mails:
-        if criteria.allow(mail):
-            message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
-            if criteria.match(message):
-                yield message
-            del message
-        del mail
 
 
 def _file_name(key: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import time
 from typing import Annotated
 
+import regex
 from fastapi import Depends, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 
@@ -14,6 +15,45 @@ from .arrivals import Arrivals
 from .mailbox import Mailbox, UnknownIdError
 
 _LONGEST_PATTERN = 1000
+_MATCHING_SECONDS = 1.0
+
+
+class LimitedPattern:
+    """A pattern of a stranger, who has one second of matching in all.
+
+    A pattern can take for ever, and with :mod:`re` nothing ends it. The library `regex` ends,
+    and lets other threads run meanwhile.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """Compile *pattern*. Raises RequestValidationError."""
+        self.pattern = pattern
+        self._seconds_left = _MATCHING_SECONDS
+        try:
+            # As near to `re` as it can be.
+            self._compiled = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
+        except (regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
+            raise _refused("matching", f"no regular expression: {error}") from error
+
+    def search(self, string: str) -> object:
+        """Return None where nothing matches. Raises RequestValidationError after a second."""
+        started = time.thread_time()
+        try:
+            # For the library, less than 0 is no limit.
+            left = max(self._seconds_left, 0)
+            return self._compiled.search(string, concurrent=True, timeout=left)
+        except (TimeoutError, MemoryError) as error:
+            raise _refused(
+                "matching",
+                f"it takes more than {_MATCHING_SECONDS:g} s to search for this: make it "
+                "simpler, or add other criteria",
+            ) from error
+        finally:
+            self._seconds_left -= time.thread_time() - started
+
+
+def _refused(parameter: str, reason: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("query", parameter), "msg": reason}])
 
 
 def mailbox_of(request: Request) -> Mailbox:
@@ -38,18 +78,14 @@ def criteria_of(
         str | None,
         Query(
             max_length=_LONGEST_PATTERN,
-            description="A regular expression (Python's) to search in headers and text.",
+            description="A regular expression to search in headers and text, for one second.",
             json_schema_extra={"format": "regex"},
         ),
     ] = None,
 ) -> Criteria:
     """Return the criteria that a request names: those of Python, and as strict."""
-    try:
-        return Criteria(to=to, mail_from=mail_from, subject=subject, matching=matching)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise RequestValidationError(
-            [{"loc": ("query", "matching"), "msg": f"no regular expression: {error}"}]
-        ) from error
+    pattern = None if matching is None else LimitedPattern(matching)
+    return Criteria(to=to, mail_from=mail_from, subject=subject, matching=pattern)
 
 
 def message_of(

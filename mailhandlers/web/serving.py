@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import re
 import secrets
 import socket
+import threading
+from types import FrameType
+from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..reading.find import find
 from .app import create_app
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65535
+_ENDING_SECONDS = 0.5
+_REQUEST_SECONDS = 10.0
+
+
+class Server(uvicorn.Server):
+    """A server that ends in half a second, whatever it is doing."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End. What is being answered has that long."""
+        self.should_exit = True
+        # Threads read mail, and pages that are open hold their events' requests for ever.
+        timer = threading.Timer(_ENDING_SECONDS, os._exit, [0])
+        timer.daemon = True
+        timer.start()
+
+
+class Protocol(H11Protocol):
+    """A connection, closed if a request is not all there 10 s after the last answer.
+
+    By itself uvicorn waits for the rest for ever.
+    """
+
+    _limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self._wait_for_request()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        if self._limit:
+            self._limit.cancel()
+        super().connection_lost(exc)
+
+    def _wait_for_request(self) -> None:
+        if self._limit:
+            self._limit.cancel()
+        self._limit = self.loop.call_later(_REQUEST_SECONDS, self._close_if_unfinished)
+
+    def _close_if_unfinished(self) -> None:
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self.transport.abort()
 
 
 class Site:
@@ -36,16 +90,16 @@ class Site:
         config = uvicorn.Config(
             self.app,
             loop="asyncio",
+            http=Protocol,
+            ws="none",
             log_level="critical",
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            # A page that is open holds its events' request for ever.
-            timeout_graceful_shutdown=1,
         )
         config.load()
         config.get_loop_factory()  # imported now, as all that load() imports
-        self.server = uvicorn.Server(config)
+        self.server = Server(config)
 
     def run(self) -> None:
         """Answer until SIGINT or SIGTERM."""
