@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CancelScope, sleep
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from . import api, pages, problems
@@ -23,6 +26,49 @@ _THREADS = 4
 async def _few_threads(app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = _THREADS
     yield
+
+
+class ForTheClient:
+    """ASGI middleware: work ends when its client leaves, and HEAD is GET without a body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as long as somebody wants the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        left = asyncio.Event()
+        is_head = scope["method"] == "HEAD"
+
+        async def cancel_when_left() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # nothing here reads a body
+            left.set()
+            work.cancel()
+
+        async def receive_nothing() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                return
+            await send({"type": "http.response.body"})
+            work.cancel()  # it may have no end
+            await sleep(0)
+
+        watching = asyncio.create_task(cancel_when_left())
+        try:
+            with CancelScope() as work:
+                if is_head:
+                    await self._app({**scope, "method": "GET"}, receive_nothing, send_head)
+                else:
+                    await self._app(scope, receive_nothing, send)
+        finally:
+            watching.cancel()
 
 
 def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> FastAPI:
@@ -42,8 +88,9 @@ def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Fas
     )
     app.state.mailbox = Mailbox(path)
     app.state.arrivals = Arrivals(app.state.mailbox.path)
-    app.include_router(api.router)
-    app.include_router(pages.router)
+    for router in (api.router, pages.router):
+        app.include_router(router)
     problems.install(app)
     app.add_middleware(Guard, token=token)
+    app.add_middleware(ForTheClient)
     return app

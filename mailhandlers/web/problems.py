@@ -104,9 +104,10 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:
-    return [
+    methods = {
         method.upper()
         for template, methods in app.openapi()["paths"].items()
         if compile_path(template)[0].match(path)
         for method in methods
-    ]
+    }
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
