@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from shell import put, raw_mail
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
-from web import Web, catching, deliver
+from web import Web, catching, deliver, store_directly
 
 pytest.importorskip("fastapi")
 import httpx
@@ -217,6 +217,42 @@ def test_a_parameter_that_is_none(
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/messages?recipient=x"),
+        ("GET", "/api/messages?To=x"),
+        ("GET", "/api/messages?to=x&to=y"),
+        ("GET", "/api/messages/latest?recipient=x"),
+        ("GET", "/api/messages/latest?limit=1"),
+        ("GET", "/api/messages/latest?where"),
+        ("GET", "/api/messages/{id}?to=x"),
+        ("GET", "/api/messages/{id}/html?remot=true"),
+        ("GET", "/api/messages/{id}/text?x"),
+        ("GET", "/api/messages/{id}/source?x="),
+        ("GET", "/api/messages/{id}/attachments/0?x=1"),
+        ("GET", "/api/events?after=x"),
+        ("DELETE", "/api/messages?to=x"),
+        ("GET", "/?to=bob"),
+        ("GET", "/rows?to=bob"),
+        ("GET", "/messages/{id}?page=2"),
+        ("GET", "/arrivals?subject=x"),
+        ("POST", "/clear?q=x"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(tmp_path: Path, method: str, path: str) -> None:
+    store = tmp_path / "inbox"
+    name = store_directly(store, LETTERS[0][0])
+    with client_of(store) as api:
+        answer = api.request(method, path.format(id=name))
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    (error,) = answer.json()["errors"]
+    assert error["parameter"] in path
+    assert "no such parameter here: " in error["detail"] or "more than once" in error["detail"]
+    assert len(Inbox(store)) == 1
 
 
 def test_attachments_are_files_and_never_pages(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from anyio import CancelScope, sleep
 from anyio.to_thread import current_default_thread_limiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
@@ -17,6 +17,7 @@ from . import api, pages, problems
 from .arrivals import Arrivals
 from .guard import Guard
 from .mailbox import Mailbox
+from .parameters import check_names
 
 # Each reads one message at a time, which may be large.
 _THREADS = 4
@@ -89,7 +90,7 @@ def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Fas
     app.state.mailbox = Mailbox(path)
     app.state.arrivals = Arrivals(app.state.mailbox.path)
     for router in (api.router, pages.router):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(check_names)])
     problems.install(app)
     app.add_middleware(Guard, token=token)
     app.add_middleware(ForTheClient)

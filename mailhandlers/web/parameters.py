@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated
 
 import regex
 from fastapi import Depends, HTTPException, Path, Query, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from ..reading.criteria import Criteria
@@ -54,6 +57,25 @@ class LimitedPattern:
 
 def _refused(parameter: str, reason: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("query", parameter), "msg": reason}])
+
+
+def check_names(request: Request) -> None:
+    """Refuse a parameter that the route doesn't have, or only once.
+
+    Whoever mistypes a criterion would be given, or remove, any messages.
+    """
+    known = {"token", *_names(request.scope["route"].dependant)}
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise _refused(name, f"there is no such parameter here: {', '.join(sorted(known))}")
+        if count > 1:
+            raise _refused(name, "it is given more than once")
+
+
+def _names(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _names(each)
 
 
 def mailbox_of(request: Request) -> Mailbox:

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from .. import __version__
 from ..reading.plain_text import urls_in
 from ..reading.sizes import human_size
 
@@ -88,7 +87,6 @@ _environment.filters.update(
     long_time=long_time,
     shell=shlex.quote,
 )
-_environment.globals["version"] = __version__
 
 
 def load_all() -> None:
