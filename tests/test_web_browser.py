@@ -246,6 +246,17 @@ def test_a_link_in_a_mail_leads_to_a_page_and_never_to_the_api(
     with context.expect_page() as opened:
         frame.get_by_text("page").click()
     expect(opened.value.locator(".row")).to_have_count(1)
+    # The link of a text stands in a page of ours.
+    text = f"Subject: text\r\n\r\n{web.url}/api/messages\r\n".encode()
+    page.goto(f"{web.url}/messages/{store_directly(store, text)}")
+    with context.expect_page() as opened:
+        page.get_by_role("link", name=f"{web.url}/api/messages", exact=True).click()
+    expect(opened.value.locator("body")).to_contain_text('"status":403')
+    page.get_by_role("link", name="Envelope").click()
+    page.get_by_role("link", name="All that is known, as JSON").click()
+    expect(page.locator("body")).to_contain_text('"subject": "text"')
+    page.reload()
+    expect(page.locator("body")).to_contain_text('"subject": "text"')
     # What one types into the address bar.
     assert page.goto(f"{web.url}/api/messages").status == 200
     context.close()

@@ -120,9 +120,13 @@ def test_what_is_navigated_to_from_elsewhere_is_never_the_api(
             assert answer.status_code == 403
             assert "hello" not in answer.text
     # Typed into the address bar, and a link of our own pages.
-    for site in ("none", "same-origin"):
-        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
-        assert client.get("/api/messages", headers=headers).status_code == 200
+    headers = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for more, status in (
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Referer": "http://localhost:8026/"}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 403),  # a mail's, in a page of ours
+    ):
+        assert client.get("/api/messages", headers=headers | more).status_code == status
 
 
 def test_a_token_is_asked_of_everybody(guarded: TestClient) -> None:

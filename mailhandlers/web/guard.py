@@ -126,14 +126,15 @@ def _is_from_elsewhere(scope: Scope, host: str, headers: Mapping[str, str]) -> b
     The frame that shows a mail is another site, too.
     """
     is_change = scope["method"] not in _SAFE_METHODS
+    is_api = scope["path"].startswith("/api/")
     site = headers.get("sec-fetch-site")
     if site is not None:
-        follows_link = (
-            not scope["path"].startswith("/api/")
-            and headers.get("sec-fetch-mode") == "navigate"
-            and headers.get("sec-fetch-dest") == "document"
-        )
-        return site not in ("same-origin", "none") and (is_change or not follows_link)
+        is_page = headers.get("sec-fetch-dest") == "document"
+        if site == "same-origin":
+            # Our pages show links of a mail as well: those send no Referer, and ours do.
+            return is_api and is_page and "referer" not in headers
+        follows_link = is_page and headers.get("sec-fetch-mode") == "navigate" and not is_api
+        return site != "none" and (is_change or not follows_link)
     origin = headers.get("origin")
     return is_change and origin is not None and origin != f"http://{host}"
 
