@@ -25,7 +25,7 @@ class LimitedPattern:
     """A pattern of a stranger, who has one second of matching in all.
 
     A pattern can take for ever, and with :mod:`re` nothing ends it. The library `regex` ends,
-    and lets other threads run meanwhile.
+    and lets other threads run meanwhile, as long as it searches in a str.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -44,7 +44,7 @@ class LimitedPattern:
         try:
             # For the library, less than 0 is no limit.
             left = max(self._seconds_left, 0)
-            return self._compiled.search(string, concurrent=True, timeout=left)
+            return self._compiled.search(string, timeout=left)
         except (TimeoutError, MemoryError) as error:
             raise _refused(
                 "matching",
