@@ -179,7 +179,8 @@ class Parser:
                 return found
             start = at + 1
             at = self._data.find(b"\n--", start)
-        self._budget.spend(in_c(len(self._data) + 1 - start))
+        if self._open:
+            self._budget.spend(in_c(len(self._data) + 1 - start))
         return _Delimiter(len(self._data) + 1, len(self._data), -1, True)
 
     def _delimiter_at(self, start: int) -> _Delimiter | None:
