@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -9,8 +10,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trustme
 from faulty import Disk, Gate
+from hypothesis import HealthCheck, settings
 from support import KINDS, Kind, Server
+
+# A slow machine is no fault of what is tested.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    # nohup, and a script for what it runs in the background, have Ctrl-C ignored, and all
+    # programs that are started from there inherit this: no test could end them so. They don't
+    # inherit a handler, not even one that does nothing.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 @pytest.fixture(params=KINDS, ids=[kind.handler for kind in KINDS])
@@ -54,15 +73,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate of the server's own, its key, and a client that doesn't mind."""
     folder = tmp_path_factory.mktemp("tls")
     made = Certificate(folder / "cert.pem", folder / "key.pem", ssl.create_default_context())
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-keyout", made.key, "-out", made.certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    issued = trustme.CA().issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(made.certificate)
+    issued.private_key_pem.write_to_path(made.key)
     made.client.check_hostname = False
     made.client.verify_mode = ssl.CERT_NONE
     return made

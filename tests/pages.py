@@ -44,7 +44,6 @@ from support import HOST, PATIENCE, reserved_port, wait_until
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-NODE_MODULES = Path(os.environ.get("NODE_PATH", "/opt/node/node_modules"))
 SHELL = ["bash", "-euo", "pipefail", "-c"]
 SHOWN_ONLY = ("text", "html", "http", "docker")  # test_pages.py runs those of docker
 # pytest-asyncio warns where it is not set up.
@@ -52,7 +51,10 @@ PYTEST = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "
 # Plugins that no page is about, and that take two seconds to import.
 UNUSED_PLUGINS = "-p no:schemathesis -p no:hypothesispytest"
 SOURCE = ("mailhandlers", "tests", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
-LACKING = re.compile(r"(\S+): command not found|Cannot find (?:package|module) '([^'./]+)'")
+LONG = 3 * PATIENCE  # it may fetch packages
+LACKING = re.compile(
+    r"(\S+): command not found|No module named (pip)|Cannot find (?:package|module) '([^'./]+)'"
+)
 
 
 class Reader:
@@ -92,7 +94,9 @@ class Reader:
         """Follow a whole section."""
         if any(block.kind == "javascript" for block in section.blocks):
             # Where node looks for what an ECMAScript module imports: it minds no NODE_PATH.
-            (self.folder / "node_modules").symlink_to(NODE_MODULES)
+            packages = Path(os.environ.get("NODE_PATH", ""))
+            if packages.is_absolute() and packages.is_dir():
+                (self.folder / "node_modules").symlink_to(packages)
         if installs(section):
             for part in map(ROOT.joinpath, SOURCE):
                 copy = self.folder / part.name
@@ -182,7 +186,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=LONG,
         )
         if done.returncode and (lacking := LACKING.search(done.stdout)):
             what = lacking[1] or lacking[2]
@@ -213,7 +217,7 @@ class Reader:
             assert not ended, f"{text}\n{self._output.read_text()}"
             return all(map(_is_open, ports))
 
-        self._wait(answers, f"does not serve: {text}", timeout=300)
+        self._wait(answers, f"does not serve: {text}", timeout=LONG)
 
     def _await(self, text: str) -> None:
         text = plain(text)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, AnyStr, NamedTuple, TypeVar
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -29,7 +29,8 @@ from mailhandlers.mail import Mail
 
 _T = TypeVar("_T")
 HOST = "127.0.0.1"
-PATIENCE = 30.0
+PATIENCE = 120.0
+"""Seconds after which something will never come, on a machine that is busy with much else."""
 HELLO = b"Subject: hello\r\n\r\nHow are you?\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 998 + b"\r\n" + (b"y" * 998 + b"\r\n") * 3000
 FULL = "452 4.3.1 "
@@ -181,6 +182,20 @@ class Client:
 
 def _raw(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+
+
+class Process(subprocess.Popen[AnyStr]):
+    """A process that ends with its block, also where the block failed and nobody ended it."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, traceback)
 
 
 class Server:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from strategies import envelopes
 from support import PATIENCE, Client, Server, controlled, json_line, wait_until
 from test_envelope import EXAMPLE
@@ -93,7 +93,7 @@ def mutt_marks_all(store: Path) -> None:
         # Where mutt finds new mail in between, it forgets the keys still to be pressed, and
         # waits for others.
         with suppress(subprocess.TimeoutExpired):
-            return mutt(store, keys, timeout=10)
+            return mutt(store, keys, timeout=30)
     pytest.fail("mutt found new mail each time")
 
 
@@ -295,7 +295,6 @@ def test_a_coincidence_of_length_is_no_whole_message() -> None:
 # What others make of our header block
 
 
-@settings(deadline=None)
 @given(envelopes(len(EDITED)))
 @example(replace(EXAMPLE, id="1.M1P1Q1." + "long-host-name." * 6, size=len(EDITED)))
 @example(replace(EXAMPLE, rcpt_tos=["x" * 300 + "@\xe9", "a b  c@x"], size=len(EDITED)))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
@@ -63,7 +63,6 @@ def test_a_name_is_made_safe(name: str, saved: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [saved]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(st.characters(), max_size=300), st.text(max_size=300))
 def test_any_name_stays_in_the_folder(tmp_path: Path, name: str, extension: str) -> None:
     path = attached(f"{name}.{extension}").save_to(tmp_path)

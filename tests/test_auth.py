@@ -25,6 +25,7 @@ from support import (
     PATIENCE,
     Client,
     Kind,
+    Process,
     Server,
     controlled,
     reserved_port,
@@ -505,7 +506,7 @@ def test_any_warns_once_on_an_address_others_reach(
     reservation, port = reserved_port()
     command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"0.0.0.0:{port}"]
     command += ["-c", "mailhandlers.MailFile", str(tmp_path / "latest.mail"), auth]
-    with reservation, subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with reservation, Process(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             wait_until(lambda: is_open(port))
             with Client(port) as client:
@@ -647,7 +648,7 @@ def send_with(name: str, port: int, layer: str, mechanism: str, password: str) -
         scheme = "smtps" if layer == "smtps" else "smtp"
         done = run(
             program(name),
-            *("--silent", "--show-error", "--insecure", "--max-time", "20"),
+            *("--silent", "--show-error", "--insecure", "--max-time", f"{PATIENCE}"),
             *(["--ssl-reqd"] if layer == "starttls" else []),
             *("--user", f"{USER}:{password}", "--login-options", f"AUTH={mechanism}"),
             *("--mail-from", "eva@example.com", "--mail-rcpt", "bob@example.com"),
@@ -657,7 +658,12 @@ def send_with(name: str, port: int, layer: str, mechanism: str, password: str) -
     else:
         done = run(
             program(name),
-            *("--file=/dev/null", f"--host={HOST}", f"--port={port}", "--timeout=20"),
+            *(
+                "--file=/dev/null",
+                f"--host={HOST}",
+                f"--port={port}",
+                f"--timeout={PATIENCE:.0f}",
+            ),
             *(
                 f"--auth={mechanism.lower()}",
                 f"--user={USER}",

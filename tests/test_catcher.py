@@ -70,7 +70,7 @@ class TestClass(unittest.TestCase):
 """
 
 LEFT_BEHIND = """
-import gc, glob, os, tempfile, threading
+import gc, glob, os, tempfile, threading, time
 from mailhandlers import MailCatcher
 import smtplib
 
@@ -97,6 +97,9 @@ for _ in range(3):
     catcher.start()
     catcher.stop()
 del catcher
+deadline = time.monotonic() + 60
+while state() != before and time.monotonic() < deadline:
+    time.sleep(0.01)  # a thread that ends
 assert state() == before, (state(), before)
 """
 

@@ -14,7 +14,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from support import HOST, Kind, Server
+from support import HOST, PATIENCE, Kind, Server
 
 from mailhandlers import StoredMessage, read_latest, read_messages
 
@@ -39,7 +39,7 @@ def run(*command: str | Path, folder: Path, text: bytes | None = None, **env: st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "HOME": str(folder), "LC_ALL": "C.UTF-8", **env},
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout.decode()
 
@@ -164,6 +164,7 @@ def nodemailer(tmp_path_factory: pytest.TempPathFactory) -> str:
             "install",
             "--silent",
             "--no-save",
+            "--fetch-retries=0",
             "--prefix",
             str(folder),
             "nodemailer",

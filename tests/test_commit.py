@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from shell import raw_mail
-from support import HELLO, PATIENCE
+from support import HELLO, PATIENCE, wait_until
 
 from mailhandlers import Inbox, Mail, PerRecipientDir
 from mailhandlers.writing.commit import _Pace, _Queue
@@ -112,7 +112,7 @@ async def test_a_message_of_many_recipients_keeps_no_other_waiting(tmp_path: Pat
     assert await many == "250 OK"
     assert len(Inbox(handler.path)) == 2
     handler.close()
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 async def test_a_reset_empties_what_many_recipients_have_too(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from conftest import Certificate
 from support import (
     HELLO,
     KINDS,
+    PATIENCE,
     Client,
     Kind,
     Server,
@@ -493,7 +494,7 @@ def test_mutt_marks_an_mbox_and_it_still_reads_exactly(tmp_path: Path) -> None:
             env={**os.environ, "TERM": "xterm", "HOME": str(tmp_path)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=True,
         )
         assert b"\nStatus: " in store.read_bytes()

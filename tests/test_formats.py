@@ -86,7 +86,7 @@ def test_the_mail_form_gives_back_envelope_and_content(mail: Mail) -> None:
     assert eml.decode(mail_form(mail)) == mail
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(wire_mails)
 def test_a_part_of_the_mail_form_is_altered_or_refused(mail: Mail) -> None:
     whole = mail_form(mail)
@@ -271,7 +271,7 @@ def check_every_prefix(before: bytes, last: bytes, form: Format, closing: range)
             assert mended(before + last[:length], form).startswith(before)
 
 
-@settings(max_examples=5, deadline=None, phases=QUICK)
+@settings(max_examples=5, phases=QUICK)
 @given(st.lists(wire_mails, max_size=2), wire_mails, st.sampled_from([b"", FOREIGN]))
 @example([], Mail(replace(EXAMPLE, size=16), b"\r\n\nFrom \nFrom \r\n").sealed(), b"")
 def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
@@ -281,7 +281,7 @@ def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
     check_every_prefix(before, mbox_entry(torn), MBOX, range(3))
 
 
-@settings(max_examples=5, deadline=None, phases=QUICK)
+@settings(max_examples=5, phases=QUICK)
 @given(st.lists(mails(), max_size=2), mails(), st.sampled_from([b"", b'{"a": 1}\n', b"\n"]))
 def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
     whole: list[Mail], torn: Mail, foreign: bytes
@@ -298,7 +298,7 @@ def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
     ],
     ids=["mbox", "json lines"],
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(wire_mails, min_size=1, max_size=3), wire_mails, st.data())
 def test_what_follows_a_torn_entry_reads_as_it_was_sent(
     file: Format,
@@ -355,7 +355,6 @@ long_files = st.lists(
 ).map(b"".join)
 
 
-@settings(deadline=None)
 @given(long_files, st.sampled_from([b"", b"From "]))
 def test_entries_from_the_end_are_those_from_the_front(data: bytes, mark: bytes) -> None:
     assert entries(data, mark) == entries_from_the_front(data, mark)

@@ -263,7 +263,7 @@ def sign_up(context, name):
 
 @then('a mail to {name} says "{subject}"')
 def is_sent(context, name, subject):
-    message = context.mail.latest(to=f"{name}@example.com", timeout=5)
+    message = context.mail.latest(to=f"{name}@example.com", timeout=60)
     assert message["Subject"] == subject
     assert len(context.mail) == 1
 """

@@ -10,12 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import KINDS, PATIENCE, run_pytest
+from support import KINDS, PATIENCE, run_pytest, wait_until
 
 from mailhandlers import Inbox, MailCatcher, MaildirSink
 
 SEND = """
-import gc, os, smtplib, socket, threading, warnings
+import gc, os, smtplib, socket, threading, time, warnings
 import pytest
 from mailhandlers import Inbox
 
@@ -150,6 +150,9 @@ def test_failing_expectation(mailcatcher):
         pass
 
 def test_after():
+    deadline = time.monotonic() + 60
+    while [state()] != before and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread that ends
     assert [state()] == before
 """
 
@@ -180,7 +183,7 @@ def test_two_servers_in_one_test(tmp_path: Path) -> None:
     assert catchers[0].port != catchers[1].port
     for catcher in catchers:
         catcher.stop()
-    assert threading.active_count() == threads
+    wait_until(lambda: threading.active_count() == threads)
 
 
 def test_the_package_needs_no_pytest() -> None:

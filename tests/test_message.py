@@ -13,7 +13,7 @@ from email.parser import BytesParser
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import contents, envelopes
 from test_envelope import EXAMPLE
@@ -405,7 +405,6 @@ def maildrops(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None)
 @given(
     st.one_of(st.binary(max_size=300), contents, maildrops()), st.just(UNKNOWN) | envelopes()
 )
@@ -458,7 +457,6 @@ def whole_messages(draw: st.DrawFn, depth: int = 0) -> bytes:
     return f"{lines[0]}\nContent-Type: {kind}\n\n".encode() + body
 
 
-@settings(deadline=None)
 @given(whole_messages())
 @example(b"From x\n\nbody\n\n")
 @example(b"Subject: x\nno header\n\nbody")
@@ -476,7 +474,6 @@ def test_it_is_parsed_as_the_standard_library_parses_it(content: bytes) -> None:
     assert shape(ours) == shape(parser.parsebytes(content))
 
 
-@settings(deadline=None)
 @given(whole_messages())
 def test_as_bytes_gives_what_was_read(content: bytes) -> None:
     assert StoredMessage.parse(content).as_bytes() == content

@@ -34,7 +34,16 @@ CONTAINERFILES = [
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skip where pip reaches no index of packages."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "aiosmtpd"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--retries=0",
+        "--no-deps",
+        "aiosmtpd",
+    ]
     folder = tmp_path_factory.mktemp("index")
     if subprocess.run([*command, "-d", folder], capture_output=True).returncode:
         pytest.skip("pip reaches no index of packages here")

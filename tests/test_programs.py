@@ -44,7 +44,7 @@ def program(name: str) -> str:
     return path
 
 
-def run(*command: str | Path, folder: Path, timeout: float = 60, **env: str) -> str:
+def run(*command: str | Path, folder: Path, timeout: float = PATIENCE, **env: str) -> str:
     """Run a program that must succeed; it finds no configuration of whoever runs the tests."""
     done = subprocess.run(
         command,
@@ -60,7 +60,7 @@ def run(*command: str | Path, folder: Path, timeout: float = 60, **env: str) -> 
     return done.stdout
 
 
-def mutt(store: Path, *keys: str, timeout: float = 60, **settings: str) -> None:
+def mutt(store: Path, *keys: str, timeout: float = PATIENCE, **settings: str) -> None:
     """Open *store* in mutt, on a terminal of its own, and press *keys*."""
     command = [program("mutt"), "-n", "-F", "/dev/null", "-f", str(store)]
     chosen = {"folder": str(store.parent), "quit": "yes", "delete": "yes", **settings}

@@ -13,11 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from shell import COMMAND, mail, put, raw_mail, shell
 from strategies import mails
-from support import KINDS, PATIENCE, Kind, tree, wait_until
+from support import KINDS, PATIENCE, Kind, Process, tree, wait_until
 
 from mailhandlers import Inbox
 from mailhandlers.cli.identities import Identities
@@ -195,7 +195,6 @@ def test_an_id_is_no_way_out_of_the_store(name: str, target: tuple[Kind, Path]) 
     assert [made.content for made in held(path)] == [evil.content]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(mails(), max_size=5))
 def test_ids_are_safe_unique_and_stable(made: list[Mail]) -> None:
     named = [*Identities([]).new(made)]
@@ -254,7 +253,7 @@ def test_a_copy_that_was_killed_is_completed(kind: Kind, store: Path, tmp_path: 
     sent = many(4000)
     put("MboxSink", tmp_path / "source", *sent)
     arguments = ["copy", str(tmp_path / "source"), kind.handler, str(store), "sync=no"]
-    with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL) as process:
+    with Process([*COMMAND, *arguments], stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: store.exists() and next(iter(Inbox(store)), None))
         process.kill()
     assert shell(*arguments).returncode == 0
@@ -288,7 +287,7 @@ def test_ctrl_c_leaves_a_copy_to_be_completed(tmp_path: Path) -> None:
     sent = many(5000)
     put("MboxSink", tmp_path / "source", *sent)
     arguments = ["copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
-    with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True) as process:
+    with Process([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: (tmp_path / "copy").exists() and held(tmp_path / "copy"))
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=PATIENCE)
@@ -307,7 +306,7 @@ def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
         "from mailhandlers.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     arguments = ["copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
-    with subprocess.Popen([COMMAND[0], "-c", script, *arguments], stderr=theirs) as process:
+    with Process([COMMAND[0], "-c", script, *arguments], stderr=theirs) as process:
         os.close(theirs)
         told = b""
         try:

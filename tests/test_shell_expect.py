@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from shell import COMMAND, mail, put, shell
-from support import PATIENCE, Kind, Server, wait_until
+from support import PATIENCE, Kind, Process, Server, wait_until
 
 SENDING = """
 import smtplib, sys
@@ -94,7 +94,7 @@ def test_a_command_that_can_do_nothing(
 def test_without_a_command_mail_counts_from_now_on(kind: Kind, store: Path) -> None:
     put(kind.handler, store, mail("old"))
     arguments = ["expect", str(store), "--print", "headers"]
-    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE) as process:
+    with Process[bytes]([*COMMAND, *arguments], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
 
         # When it has begun nobody can tell: one message after the other, until it ends.
@@ -118,7 +118,7 @@ def test_arguments_of_the_command_are_its_own(tmp_path: Path) -> None:
 def test_ctrl_c_waits_for_the_command(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     trap = "read line < go; echo tidy > tidy; exit 0"
-    with subprocess.Popen(
+    with Process[bytes](
         [*COMMAND, "expect", "inbox", "--", "sh", "-c", f"trap '{trap}' INT; touch on; cat"],
         cwd=tmp_path,
         stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from shell import COMMAND, shell
-from support import HOST, PATIENCE, Server, reserved_port, wait_until
+from support import HOST, PATIENCE, Process, Server, reserved_port, wait_until
 
 SLEEPING = [sys.executable, "-c", "input()"]
 
@@ -55,12 +55,12 @@ def test_a_server_that_answers(form: str, tmp_path: Path) -> None:
 def test_a_server_that_takes_its_time(tmp_path: Path) -> None:
     reservation, port = reserved_port()
     command = [*COMMAND, "ready", f"{HOST}:{port}", "--timeout", "60"]
-    with reservation, subprocess.Popen(command) as waiting:
+    with reservation, Process(command) as waiting:
         arguments = [
             *("-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}"),
             *("-c", "mailhandlers.MaildirSink", str(tmp_path / "inbox")),
         ]
-        with subprocess.Popen([sys.executable, *arguments]) as server:
+        with Process([sys.executable, *arguments]) as server:
             assert waiting.wait(PATIENCE) == 0
             server.kill()
 
@@ -104,9 +104,9 @@ def test_no_server(host: str, told: str) -> None:
 
 def test_a_server_that_died_is_not_waited_for() -> None:
     reservation, port = reserved_port()
-    with reservation, subprocess.Popen(SLEEPING, stdin=subprocess.PIPE) as server:
+    with reservation, Process(SLEEPING, stdin=subprocess.PIPE) as server:
         command = [*COMMAND, "ready", f"{HOST}:{port}", "--timeout", "300"]
-        with subprocess.Popen(
+        with Process(
             [*command, "--pid", str(server.pid)], stderr=subprocess.PIPE, text=True
         ) as waiting:
             started = time.monotonic()
@@ -121,10 +121,10 @@ def test_a_server_that_died_is_not_waited_for() -> None:
 
 
 def test_a_server_that_died_while_another_program_is_silent_there() -> None:
-    with saying(None) as port, subprocess.Popen(SLEEPING, stdin=subprocess.PIPE) as server:
+    with saying(None) as port, Process(SLEEPING, stdin=subprocess.PIPE) as server:
         wait = ["ready", f"{HOST}:{port}", "--timeout", str(2 * PATIENCE)]
         command = [*COMMAND, *wait, "--pid", str(server.pid)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as ready:
+        with Process(command, stderr=subprocess.PIPE, text=True) as ready:
             server.kill()
             _, told = ready.communicate(timeout=PATIENCE)
     assert ready.returncode == 1
@@ -135,7 +135,7 @@ def test_a_server_that_died_while_another_program_is_silent_there() -> None:
 
 
 def test_a_process_that_is_gone() -> None:
-    with subprocess.Popen(["true"]) as gone:
+    with Process(["true"]) as gone:
         pass
     ready = shell("ready", "1", "--pid", str(gone.pid))
     assert ready.returncode == 1
@@ -146,7 +146,7 @@ def test_a_process_that_is_gone() -> None:
 def test_the_server_of_an_earlier_run_is_not_ours(tmp_path: Path) -> None:
     with (
         Server("MaildirSink", tmp_path / "inbox") as earlier,
-        subprocess.Popen(SLEEPING, stdin=subprocess.PIPE) as ours,
+        Process(SLEEPING, stdin=subprocess.PIPE) as ours,
     ):
         address = f"{HOST}:{earlier.port}"
         ready = shell("ready", address, "--pid", str(ours.pid), "--timeout", "0.1")

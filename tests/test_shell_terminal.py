@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import COMMAND, mail, put, raw_mail
 from strategies import mails
-from support import PATIENCE
+from support import PATIENCE, Process
 
 from mailhandlers.cli import views
 from mailhandlers.cli.terminal import Output, fitted, visible, visible_line
@@ -50,7 +50,7 @@ def on_terminal(
 ) -> str:
     """Run ``mailhandlers`` in a terminal of 80 columns; return what that got."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with Process[bytes](
         [*COMMAND, *arguments],
         stdin=theirs,
         stdout=theirs,

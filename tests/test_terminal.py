@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import HOST, Client, Kind, Server, reserved_port, wait_until
+from support import HOST, Client, Kind, Process, Server, reserved_port, wait_until
 
 ODD = b"Subject: =?utf-8?q?Wel=1B[31mcome=0D=0A12:00:00_forged?=\r\n\r\nHi\r\n"
 
@@ -49,7 +49,7 @@ def test_on_a_terminal_it_speaks(options: list[str], speaks: bool, tmp_path: Pat
     reservation, port = reserved_port()
     command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}", "-c"]
     command += ["mailhandlers.MaildirSink", str(tmp_path / "inbox"), *options]
-    with reservation, subprocess.Popen(command, stderr=theirs) as server:
+    with reservation, Process(command, stderr=theirs) as server:
         os.close(theirs)
         wait_until(lambda: _answers(port))
         with Client(port) as client:
@@ -77,7 +77,7 @@ def test_a_terminal_that_stands_still_holds_up_nobody(tmp_path: Path) -> None:
     reservation, port = reserved_port()
     command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}", "-c"]
     command += ["mailhandlers.MboxSink", str(tmp_path / "mbox"), "log=yes", "sync=no"]
-    with reservation, subprocess.Popen(command, stderr=theirs) as server:
+    with reservation, Process(command, stderr=theirs) as server:
         os.close(theirs)
         wait_until(lambda: _answers(port))
         content = b"Subject: " + b"x" * 900 + b"\r\n\r\nHi\r\n"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from shell import put, raw_mail
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
-from web import Web, catching, deliver, store_directly
+from web import Web, catching, deliver, get, store_directly
 
 pytest.importorskip("fastapi")
 import httpx
@@ -166,13 +166,13 @@ def test_an_id_that_nobody_has_finds_nothing_by_chance(api: TestClient, paramete
 def test_a_wait_ends_with_the_message(kind: Kind, store: Path) -> None:
     with catching(store, kind.handler) as catcher, Web(store) as web:
         deliver(catcher, "Subject: old\r\n\r\n", ["bob@example.com"])
-        after = httpx.get(f"{web.url}/api/messages/latest").json()["id"]
+        after = get(f"{web.url}/api/messages/latest").json()["id"]
         answers: list[httpx.Response] = []
 
         def wait() -> None:
             params = {"to": "bob@example.com", "after": after, "timeout": "30"}
             url = f"{web.url}/api/messages/latest"
-            answers.append(httpx.get(url, params=params, timeout=40))
+            answers.append(get(url, params=params))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
@@ -284,12 +284,12 @@ def test_events_bring_each_message_once_and_what_was_missed(tmp_path: Path) -> N
     store = tmp_path / "inbox"
     with catching(store) as catcher, Web(store) as web:
         deliver(catcher, "Subject: seen\r\n\r\n")
-        seen = httpx.get(f"{web.url}/api/messages/latest").json()["id"]
+        seen = get(f"{web.url}/api/messages/latest").json()["id"]
         deliver(catcher, "Subject: missed\r\n\r\n")
         subjects = []
         headers = {"Last-Event-ID": seen}
         with httpx.stream(
-            "GET", f"{web.url}/api/events", headers=headers, timeout=30
+            "GET", f"{web.url}/api/events", headers=headers, timeout=PATIENCE
         ) as events:
             assert events.headers["content-type"].startswith("text/event-stream")
             for line in events.iter_lines():
@@ -313,7 +313,9 @@ def test_an_event_for_what_came_right_before_a_rotation(kind: Kind, store: Path)
     deadline = time.monotonic() + PATIENCE
     with (
         Web(store) as web,
-        httpx.stream("GET", f"{web.url}/api/events", headers=headers, timeout=30) as events,
+        httpx.stream(
+            "GET", f"{web.url}/api/events", headers=headers, timeout=PATIENCE
+        ) as events,
     ):
         # Comments, which keep the connection, come all the time.
         for line in takewhile(lambda _: time.monotonic() < deadline, events.iter_lines()):

@@ -129,11 +129,11 @@ def test_it_answers_where_it_may_read_nothing_but_the_store(open_folder: Path) -
                 f"rows?after={name}",
             ),
         ]
-        answers = {path: httpx.get(address + path).status_code for path in paths}
+        answers = {path: get(address + path).status_code for path in paths}
         assert set(answers.values()) == {200}, answers
-        assert httpx.get(f"{address}api/messages?limit=x").status_code == 422
-        assert httpx.get(f"{address}messages/nobody").status_code == 404
-        assert httpx.get(f"{address}api/messages/latest?to=a&timeout=0.1").status_code == 404
+        assert get(f"{address}api/messages?limit=x").status_code == 422
+        assert get(f"{address}messages/nobody").status_code == 404
+        assert get(f"{address}api/messages/latest?to=a&timeout=0.1").status_code == 404
         with httpx.stream("GET", f"{address}arrivals", timeout=PATIENCE) as events:
             assert events.status_code == 200
 
@@ -144,7 +144,7 @@ def test_the_command_shows_its_store(kind: Kind, store: Path) -> None:
         assert running.send() == "250 OK"
         page = f"http://localhost:{port}"
         assert running.errors() == f"{store} is shown at {page}/\n"
-        (record,) = httpx.get(f"{page}/api/messages").json()
+        (record,) = get(f"{page}/api/messages").json()
         assert record["subject"] == "hello"
         children = children_of(running)
         running.kill()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from web import Web, catching, deliver
+from support import PATIENCE
+from web import Web, catching, deliver, get
 
 pytest.importorskip("fastapi")
 import httpx
@@ -213,18 +214,18 @@ def test_loopback_needs_no_token_and_ends_quietly(store: Path) -> None:
     with Web(store) as web:
         assert "token" not in web.address
         assert web.line == f"mailhandlers: {store} is shown at {web.address}\n"
-        with httpx.stream("GET", f"{web.url}/api/events", timeout=30):
+        with httpx.stream("GET", f"{web.url}/api/events", timeout=PATIENCE):
             assert web.stop() == 0
 
 
 def test_beyond_loopback_the_printed_address_has_a_token(store: Path) -> None:
     with Web(store, "0.0.0.0:0") as web, Web(store, "0.0.0.0:0") as other:
         local = f"http://127.0.0.1:{web.port}"
-        assert httpx.get(f"{local}/").status_code == 401
+        assert get(f"{local}/").status_code == 401
         query = web.address.partition("?")[2]
         assert re.fullmatch(r"token=[\w-]{43}", query)
         assert query not in other.address
-        with httpx.Client(follow_redirects=True) as client:
+        with httpx.Client(follow_redirects=True, timeout=PATIENCE) as client:
             assert client.get(f"{local}/?{query}").status_code == 200
             assert client.get(f"{local}/api/messages").status_code == 200
 
@@ -234,4 +235,4 @@ def test_localhost_is_ipv6_as_well(store: Path) -> None:
         families = {family for family, *_ in socket.getaddrinfo("localhost", 0)}
         hosts = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "[::1]"}
         for family in families:
-            assert httpx.get(f"http://{hosts[family]}:{web.port}/").status_code == 200
+            assert get(f"http://{hosts[family]}:{web.port}/").status_code == 200

@@ -29,7 +29,6 @@ schema = schemathesis.openapi.from_asgi(
 @schema.parametrize()
 @settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )

@@ -108,6 +108,13 @@ BUSY = [
 ]
 
 
+def get(url: str, **options: Any) -> Any:
+    """Return the answer of httpx, whose own patience is five seconds."""
+    import httpx
+
+    return httpx.get(url, timeout=PATIENCE, **options)
+
+
 class Web:
     """``python -m mailhandlers.web`` as a process."""
 
@@ -156,6 +163,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
+    sync_api.expect.set_options(timeout=PATIENCE * 1000)
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield running
@@ -164,5 +172,5 @@ def browser() -> Iterator[Any]:
 
 __all__ = [
     *("BUSY", "CHROMIUM", "EVIL", "HOOK", "EndlessWeb", "Web", "browser", "busy", "catching"),
-    *("deliver", "processor_time", "store_directly"),
+    *("deliver", "get", "processor_time", "store_directly"),
 ]
