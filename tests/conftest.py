@@ -32,6 +32,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, lambda *_: None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs something slow: a browser, a disk to fill, a traced server."""
+    for item in items:
+        if not {"browser", "small_disk", "strace"}.isdisjoint(
+            getattr(item, "fixturenames", ())
+        ):
+            item.add_marker("slow")
+
+
 @pytest.fixture(params=KINDS, ids=[kind.handler for kind in KINDS])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each of the five handlers in turn: the contract holds for all."""
@@ -100,7 +110,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-@pytest.fixture(params=["thread", "child"])
+@pytest.fixture(params=[pytest.param("thread", marks=pytest.mark.slow), "child"])
 def writer(request: pytest.FixtureRequest) -> str:
     """Who writes, in turn: what holds for one holds for both."""
     chosen: str = request.param

@@ -51,7 +51,7 @@ PYTEST = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "
 # Plugins that no page is about, and that take two seconds to import.
 UNUSED_PLUGINS = "-p no:schemathesis -p no:hypothesispytest"
 SOURCE = ("mailhandlers", "tests", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
-LONG = 3 * PATIENCE  # it may fetch packages
+LONG = 10 * PATIENCE  # it may fetch packages
 LACKING = re.compile(
     r"(\S+): command not found|No module named (pip)|Cannot find (?:package|module) '([^'./]+)'"
 )
@@ -189,7 +189,7 @@ class Reader:
             timeout=LONG,
         )
         if done.returncode and (lacking := LACKING.search(done.stdout)):
-            what = lacking[1] or lacking[2]
+            what = lacking[1] or lacking[2] or lacking[3]
             pytest.skip(f"{what} is not installed: the section was followed up to there")
         assert done.returncode == 0, f"{command[-1]}\n{done.stdout}"
         return done.stdout

@@ -156,6 +156,7 @@ PROGRAMS: list[tuple[Callable[[Path], None], Callable[[int], bool]]] = [
 @pytest.mark.parametrize(
     ("change", "edits"), PROGRAMS, ids=[change.__name__ for change, _ in PROGRAMS]
 )
+@pytest.mark.slow
 def test_a_program_rewrites_the_store_while_mail_comes_in(
     change: Callable[[Path], None], edits: Callable[[int], bool], shared_folder: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_program_rewrites_the_store_while_mail_comes_in(
     assert tagged >= 0.9 * sum(map(edits, range(rewritten)))
 
 
+@pytest.mark.slow
 def test_mutt_edits_the_last_message(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
     with Server("MboxSink", store) as server:

@@ -680,6 +680,7 @@ def send_with(name: str, port: int, layer: str, mechanism: str, password: str) -
 @pytest.mark.parametrize("name", ["swaks", "curl", "msmtp"])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.slow
 def test_other_programs_log_in(
     tmp_path: Path, certificate: Certificate, name: str, layer: str, mechanism: str
 ) -> None:

@@ -18,6 +18,8 @@ from support import HOST, PATIENCE, Kind, Server
 
 from mailhandlers import StoredMessage, read_latest, read_messages
 
+pytestmark = pytest.mark.slow
+
 SENDER = "eva@example.com"
 RECIPIENTS = ["bob@example.com", "carol@example.com"]
 SUBJECT = "Grüße aus Köln"

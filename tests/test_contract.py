@@ -21,6 +21,7 @@ import pytest
 from conftest import Certificate
 from support import (
     HELLO,
+    KIND,
     KINDS,
     PATIENCE,
     Client,
@@ -64,6 +65,12 @@ def shared(
     store = tmp_path_factory.mktemp(kind.handler) / kind.store
     with Server(kind.handler, store, flags=("-n", "-u")) as server:
         yield Running(kind, server, store)
+
+
+def stored_by(*handlers: str) -> pytest.MarkDecorator:
+    """Have a test use the servers with these handlers only."""
+    kinds = [KIND[handler] for handler in handlers]
+    return pytest.mark.parametrize("shared", kinds, ids=handlers, indirect=True, scope="module")
 
 
 @pytest.fixture
@@ -155,6 +162,7 @@ def test_all_messages_of_pythons_own_tests_read_back(running: Running) -> None:
     assert running.holds(*messages)
 
 
+@pytest.mark.slow
 def test_thirty_megabytes_read_back(running: Running) -> None:
     message = b"Subject: large\r\n\r\n" + wire(b"From " + bytes(range(32, 127)) * 10) * 33_000
     assert len(message) > 30 << 20
@@ -247,6 +255,10 @@ def check_as_truth(
     assert [path.name for path in running.store.parent.iterdir()] == [running.store.name]
 
 
+# That each format gives back any envelope is tested without a server, in test_formats.py.
+
+
+@stored_by("PerRecipientDir", "MboxSink")
 @pytest.mark.parametrize("address", ADDRESSES, ids=lambda address: ascii(address[:20]))
 def test_any_recipient_is_stored_inside_the_store(
     running: Running, truth: Truth, address: bytes
@@ -254,11 +266,13 @@ def test_any_recipient_is_stored_inside_the_store(
     check_as_truth(running, truth, b"eva@example.com", address, b"laptop")
 
 
+@stored_by("MboxSink")
 @pytest.mark.parametrize("address", ADDRESSES, ids=lambda address: ascii(address[:20]))
 def test_any_sender_is_stored(running: Running, truth: Truth, address: bytes) -> None:
     check_as_truth(running, truth, address, b"bob@example.com", b"laptop")
 
 
+@stored_by("JsonLines")
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:20]))
 def test_any_helo_name_is_stored(running: Running, truth: Truth, name: bytes) -> None:
     check_as_truth(running, truth, b"eva@example.com", b"bob@example.com", name)
@@ -474,6 +488,7 @@ def test_pythons_mailbox_reads_the_maildir(tmp_path: Path) -> None:
     assert len(list(read_messages(tmp_path / "inbox"))) == 3
 
 
+@pytest.mark.slow
 def test_mutt_marks_an_mbox_and_it_still_reads_exactly(tmp_path: Path) -> None:
     mutt = shutil.which("mutt")
     if mutt is None or shutil.which("script") is None:

@@ -192,6 +192,7 @@ def mutt(path: Path, keys: str) -> None:
 READ_ALL = "<tag-pattern>~A<enter><tag-prefix><clear-flag>N<sync-mailbox><quit>"
 
 
+@pytest.mark.slow
 def test_mutt_marks_an_mbox(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
     with controlled(mailhandlers.MboxSink(store, sync=False)) as controller:
@@ -214,6 +215,7 @@ def test_mutt_marks_an_mbox(tmp_path: Path) -> None:
     assert changed[0].text == "hello\n"
 
 
+@pytest.mark.slow
 def test_mutt_deletes_from_an_mbox(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
     with controlled(mailhandlers.MboxSink(store, sync=False)) as controller:
@@ -224,6 +226,7 @@ def test_mutt_deletes_from_an_mbox(tmp_path: Path) -> None:
     assert [message.original_content for message in Inbox(store)] == [CONTENTS[-1]]
 
 
+@pytest.mark.slow
 def test_mutt_moves_mail_of_a_maildir(tmp_path: Path) -> None:
     store = tmp_path / "inbox"
     handler = mailhandlers.MaildirSink(store, sync=False)

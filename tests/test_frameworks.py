@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from support import PATIENCE, run_pytest
 
+pytestmark = pytest.mark.slow
+
 # Django
 
 SETTINGS = """

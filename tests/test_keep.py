@@ -361,6 +361,7 @@ def test_nor_in_a_server_that_the_command_did_not_start(
 
 
 @EACH
+@pytest.mark.slow
 def test_a_kill_while_it_removes_loses_nothing_that_stays(
     kind: Kind, store: Path, disk: Disk
 ) -> None:
@@ -381,6 +382,7 @@ def test_a_kill_while_it_removes_loses_nothing_that_stays(
 
 
 @EACH
+@pytest.mark.slow
 def test_a_kill_at_the_start_loses_nothing_that_stays(kind: Kind, store: Path) -> None:
     put(store, kind, *range(1, 3001))
     server = Server(kind.handler, store, "keep=20")
@@ -393,6 +395,7 @@ def test_a_kill_at_the_start_loses_nothing_that_stays(kind: Kind, store: Path) -
 
 
 @EACH
+@pytest.mark.slow
 def test_two_servers_keep_as_many_together(kind: Kind, store: Path, tmp_path: Path) -> None:
     disks = [Disk(_folder(tmp_path / name), "any") for name in ("a", "b")]
     with (

@@ -27,6 +27,7 @@ from mailhandlers.mail import Mail
 ROUNDS = 8
 
 
+@pytest.mark.slow
 def test_kill_9_under_load_loses_nothing_acknowledged_and_tears_nothing(
     kind: Kind, store: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged_and_tears_nothing(
 
 
 @KEEP_ALL
+@pytest.mark.slow
 def test_three_servers_share_a_store(kind: Kind, store: Path) -> None:
     with (
         Server(kind.handler, store) as one,

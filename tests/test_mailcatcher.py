@@ -164,6 +164,7 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert "Task was destroyed" not in told
 
 
+@pytest.mark.slow
 def test_each_worker_of_xdist_has_its_own(tmp_path: Path) -> None:
     code = """
 @pytest.mark.parametrize("number", range(16))

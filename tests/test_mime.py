@@ -287,6 +287,7 @@ BY_SIZE: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", BY_SIZE)
+@pytest.mark.slow
 def test_time_and_memory_grow_in_proportion(kind: str) -> None:
     def cost(octets: int) -> tuple[float, int]:
         content = BY_SIZE[kind](octets)
@@ -318,6 +319,7 @@ def test_what_is_over_the_bounds_is_shown_as_its_text() -> None:
     assert message.text.endswith("the end\n")
 
 
+@pytest.mark.slow
 def test_a_server_stores_what_would_have_taken_all_its_memory(tmp_path: Path) -> None:
     store = tmp_path / "mail.jsonl"
     content = b"Subject: a\r\n" + b" =?utf-8?q?=41?=\r\n" * 56_000 + b"\r\nhello\r\n"

@@ -124,6 +124,7 @@ def test_images_of_the_message_are_data() -> None:
     ) in message.page()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attribute", ["src=cid:a", "style='background:url(cid:a)'"])
 def test_an_image_shown_a_thousand_times_makes_no_gigabytes(attribute: str) -> None:
     image = "Content-Type: image/gif\nContent-ID: <a>\n\n" + "x" * 600_000

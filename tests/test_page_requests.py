@@ -18,7 +18,10 @@ from web import CHROMIUM, Web
 
 from mailhandlers import read_latest
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
 
 NEWSLETTER = """Subject: News\r
 MIME-Version: 1.0\r

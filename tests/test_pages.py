@@ -17,6 +17,8 @@ from elsewhere import installs
 from markup import Block, Section, sections
 from pages import ROOT, Reader
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 SECTIONS = {
     f"{page.relative_to(ROOT).with_suffix('')}: {section.title}": section

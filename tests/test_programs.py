@@ -27,6 +27,8 @@ from support import HOST, PATIENCE, Kind, Server, wait_until
 from mailhandlers import read_messages
 from mailhandlers.writing import locks
 
+pytestmark = pytest.mark.slow
+
 SUBJECTS = ["one", "Zweitens: Grüße", "three"]
 MAIL = [
     f"Subject: {subject}\r\nFrom: Eva <eva@example.com>\r\n\r\nThis is {number}.\r\n".encode()

@@ -689,6 +689,7 @@ def test_mail_being_written_to_a_recipients_folder_is_no_garbage(tmp_path: Path)
 
 
 @growing
+@pytest.mark.slow
 def test_one_message_is_in_memory_at_a_time(kind: Kind, store: Path) -> None:
     store.write_bytes(written(kind, "large", body="x" * 20_000) * 2000)
     inbox = Inbox(store)
@@ -702,6 +703,7 @@ def test_one_message_is_in_memory_at_a_time(kind: Kind, store: Path) -> None:
 
 
 @growing
+@pytest.mark.slow
 def test_the_latest_is_read_from_the_end(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -724,6 +726,7 @@ def test_the_latest_is_read_from_the_end(
 
 
 @pytest.mark.parametrize("handler", ["MaildirSink", "PerRecipientDir"])
+@pytest.mark.slow
 def test_the_latest_of_a_folder_is_one_file(tmp_path: Path, handler: str) -> None:
     kind = next(kind for kind in KINDS if kind.handler == handler)
     store = tmp_path / kind.store

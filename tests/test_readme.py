@@ -30,6 +30,7 @@ def test_every_file_that_it_points_at_is_there() -> None:
     assert [name for name in files if not (ROOT / name).is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_first_test_passes_the_strict_checks_of_mypy(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="mypy checks the types")
     in_order = (block for section in sections(README) for block in section.blocks)

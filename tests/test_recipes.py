@@ -28,6 +28,8 @@ from support import HELLO, KIND, PATIENCE, Client, Kind, Server, reserved_port, 
 
 from mailhandlers import Inbox, read_messages
 
+pytestmark = pytest.mark.slow
+
 GUIDES = Path(__file__).parents[1] / "docs/how-to"
 BIN = Path(sys.executable).parent
 PROGRAM = "/opt/mailhandlers/bin/aiosmtpd"

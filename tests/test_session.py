@@ -468,6 +468,7 @@ def test_unused_replies_are_told(mailcatcher: MailCatcher) -> None:
 
 
 @pytest.mark.parametrize("name", ["swaks", "curl", "msmtp"])
+@pytest.mark.slow
 def test_other_programs_see_the_refusal(tmp_path: Path, name: str) -> None:
     program = shutil.which(name)
     if program is None:

@@ -249,6 +249,7 @@ def many(count: int) -> Sequence[Mail]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.keeps_all], indirect=True)
+@pytest.mark.slow
 def test_a_copy_that_was_killed_is_completed(kind: Kind, store: Path, tmp_path: Path) -> None:
     sent = many(4000)
     put("MboxSink", tmp_path / "source", *sent)

@@ -36,8 +36,8 @@ def test_a_line_for_each_message_and_refusal(kind: Kind, store: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["log=no"], ["log=auto"]])
-def test_in_a_pipe_it_is_silent(options: list[str], kind: Kind, store: Path) -> None:
-    with Server(kind.handler, store, *options) as server:
+def test_in_a_pipe_it_is_silent(options: list[str], tmp_path: Path) -> None:
+    with Server("MailFile", tmp_path / "latest.mail", *options) as server:
         assert server.send() == "250 OK"
         assert server.stop() == 0
         assert server.errors() == ""

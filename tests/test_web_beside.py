@@ -19,7 +19,7 @@ from support import (
     reserved_port,
     wait_until,
 )
-from web import BUSY, EVIL, HOOK, busy, processor_time, store_directly
+from web import BUSY, EVIL, HOOK, busy, get, processor_time, store_directly
 
 pytest.importorskip("fastapi")
 import httpx

@@ -19,6 +19,8 @@ from support import PATIENCE, wait_until
 from test_web_api import connections
 from web import CHROMIUM, Web, catching, deliver
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("fastapi")
 
 SIGN_UP = """

@@ -17,6 +17,8 @@ import schemathesis
 
 from mailhandlers.web.app import create_app
 
+pytestmark = pytest.mark.slow
+
 _FOLDER = tempfile.TemporaryDirectory()
 _STORE = Path(_FOLDER.name) / "inbox"
 _IDS = [store_directly(_STORE, f"Subject: {n}\r\n\r\nhi\r\n".encode()) for n in range(3)]
