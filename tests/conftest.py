@@ -42,6 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Have a pytest that a test runs keep its folders in those of this one, which go."""
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(params=KINDS, ids=[kind.handler for kind in KINDS])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each of the five handlers in turn: the contract holds for all."""
