@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .catcher import MailCatcher
     from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
+    from .inbox.inbox import Inbox, read_latest, read_messages
+    from .inbox.search import NoMessageError
     from .mail import Envelope, Mail
-    from .reading.inbox import Inbox, read_latest, read_messages
-    from .reading.message import StoredMessage
-    from .reading.search import NoMessageError
-    from .reading.store import StoreError
+    from .message.message import StoredMessage
     from .smtp.replies import Reply
+    from .stores.store import StoreError
 
 __all__ = [
     "Envelope",
@@ -55,20 +55,20 @@ __version__ = "1.1.0"
 # Each name is imported when it is first used: a reader needs no server, and no asyncio.
 _MODULES = {
     "Envelope": "mail",
-    "Inbox": "reading.inbox",
+    "Inbox": "inbox.inbox",
     "JsonLines": "handlers",
     "Mail": "mail",
     "MailCatcher": "catcher",
     "MailFile": "handlers",
     "MaildirSink": "handlers",
     "MboxSink": "handlers",
-    "NoMessageError": "reading.search",
+    "NoMessageError": "inbox.search",
     "PerRecipientDir": "handlers",
     "Reply": "smtp.replies",
-    "StoreError": "reading.store",
-    "StoredMessage": "reading.message",
-    "read_latest": "reading.inbox",
-    "read_messages": "reading.inbox",
+    "StoreError": "stores.store",
+    "StoredMessage": "message.message",
+    "read_latest": "inbox.inbox",
+    "read_messages": "inbox.inbox",
 }
 
 

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP
 
 from . import options
 from .handlers import Handler, MaildirSink
-from .reading.inbox import Inbox
+from .inbox.inbox import Inbox
 from .smtp.address import Address
 from .smtp.certificates import make_certificate
 from .smtp.dialogue import Dialogue, Recorder

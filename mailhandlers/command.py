@@ -39,7 +39,7 @@ def import_while_readable() -> None:
     for needed in (
         "encodings.idna",
         "concurrent.futures.thread",
-        "mailhandlers.reading.summary",
+        "mailhandlers.message.summary",
     ):
         import_module(needed)
 

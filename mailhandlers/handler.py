@@ -18,15 +18,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
+from .disk import files
 from .formats.eml import printable
 from .mail import Mail
-from .reading.message import StoredMessage
+from .message.message import StoredMessage
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
-from .writing import files
+from .stores.retention import Keep, Place, Retention
 from .writing.commit import GroupCommit
-from .writing.retention import Keep, Place, Retention
 from .writing.store import Store
 
 if TYPE_CHECKING:

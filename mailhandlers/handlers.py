@@ -10,14 +10,15 @@ from contextlib import suppress
 from typing import Any
 
 from . import options
+from .disk import descriptors, files, leftovers
+from .disk.pointers import Pointer
 from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
 from .handler import Handler
 from .identity import Identity
 from .mail import Mail
-from .writing import appending, checks, descriptors, files, leftovers
-from .writing.pointers import Pointer
-from .writing.retention import Place
+from .stores import appending, checks
+from .stores.retention import Place
 
 __all__ = ["Handler", "JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
 
@@ -248,9 +249,9 @@ def _recipients_place(folder: str) -> Place:
 
 def _json_line(mail: Mail) -> Iterator[bytes]:
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
-    from .reading.budget import LINE, Budget
-    from .reading.message import StoredMessage
-    from .reading.summary import KEYS, summary
+    from .message.budget import LINE, Budget
+    from .message.message import StoredMessage
+    from .message.summary import KEYS, summary
 
     budget = Budget(LINE)  # others wait meanwhile
     try:

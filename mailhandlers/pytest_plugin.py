@@ -197,8 +197,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _caught(catcher: MailCatcher) -> str:
-    from .reading.found import line_of
-    from .reading.store import StoreError
+    from .inbox.found import line_of
+    from .stores.store import StoreError
 
     try:
         lines = [

@@ -27,7 +27,7 @@ import mailhandlers
 from mailhandlers import Envelope, Inbox, StoredMessage, StoreError, read_latest, read_messages
 from mailhandlers.formats import eml, mbox
 from mailhandlers.mail import Mail
-from mailhandlers.reading.headers import PARSER_FAULTS
+from mailhandlers.message.headers import PARSER_FAULTS
 
 __all__ = ["shared_folder"]
 

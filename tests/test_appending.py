@@ -19,9 +19,10 @@ from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import Inbox, MaildirSink, MboxSink, read_messages
+from mailhandlers.disk import locks
 from mailhandlers.formats import mbox
 from mailhandlers.mail import Mail
-from mailhandlers.writing import appending, locks
+from mailhandlers.stores import appending
 
 ONE = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
 GROWING = [kind for kind in KINDS if kind.handler in ("MboxSink", "JsonLines")]

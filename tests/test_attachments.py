@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
-from mailhandlers.reading.attachments import Attachment
+from mailhandlers.message.attachments import Attachment
 
 PDF = b"%PDF-1.7\r\n\0\xff\r\n"
 

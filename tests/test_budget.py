@@ -15,8 +15,8 @@ from support import JSON_LINES, Server
 from mailhandlers import StoredMessage, read_messages
 from mailhandlers.handlers import _json_line
 from mailhandlers.mail import UNKNOWN, Mail
-from mailhandlers.reading.budget import LINE, Budget
-from mailhandlers.reading.summary import KEYS, summary
+from mailhandlers.message.budget import LINE, Budget
+from mailhandlers.message.summary import KEYS, summary
 
 OF_HEADERS = {"subject", "headers"}
 OF_TEXTS = {"text", "html", "links", "codes"}

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
-from mailhandlers.reading import charsets
-from mailhandlers.reading.encoded_words import decoded
+from mailhandlers.message import charsets
+from mailhandlers.message.encoded_words import decoded
 
 # Label, what the sender's system calls it, text that only the superset has.
 MAIL = [

@@ -28,7 +28,7 @@ import pytest
 from mailhandlers import StoredMessage
 from mailhandlers.formats import FormatError, eml, json_lines, mbox
 from mailhandlers.mail import Envelope, Mail
-from mailhandlers.reading import other_programs
+from mailhandlers.stores import other_programs
 
 try:
     from mailhandlers.web import framed, listing, pages, record

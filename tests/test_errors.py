@@ -35,8 +35,8 @@ from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import handler as handlers
+from mailhandlers.disk.undo import Undo
 from mailhandlers.mail import Mail
-from mailhandlers.writing.undo import Undo
 
 REPLIES = {
     errno.EINVAL: FAILED,

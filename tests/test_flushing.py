@@ -13,8 +13,8 @@ from shell import raw_mail
 from support import HELLO, PATIENCE
 
 from mailhandlers import MaildirSink
-from mailhandlers.writing import flushing
-from mailhandlers.writing.flushing import Flusher
+from mailhandlers.disk import flushing
+from mailhandlers.disk.flushing import Flusher
 
 FILES = range(8)
 
@@ -130,7 +130,7 @@ FORKING = """
 import asyncio, sys
 sys.path.append("tests")
 from mailhandlers import MaildirSink
-from mailhandlers.writing import flushing
+from mailhandlers.disk import flushing
 from shell import raw_mail
 from support import HELLO
 

@@ -19,12 +19,12 @@ from support import json_line
 from test_envelope import EXAMPLE
 
 from mailhandlers import Envelope
+from mailhandlers.disk.files import Disk
 from mailhandlers.formats import FormatError, eml, json_lines, lf, mbox
 from mailhandlers.formats.folder_names import folder_name
 from mailhandlers.formats.growing import backwards
 from mailhandlers.mail import Mail
-from mailhandlers.writing.appending import JSON_LINES, MBOX, Format, GrowingFile
-from mailhandlers.writing.files import Disk
+from mailhandlers.stores.appending import JSON_LINES, MBOX, Format, GrowingFile
 
 FOREIGN = b"From eva Sat Nov 21 08:48:00 2026\nSubject: not ours\n\nFrom\nhere\n\n"
 

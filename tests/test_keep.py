@@ -21,8 +21,8 @@ from mailhandlers import Inbox, JsonLines, MaildirSink, MailFile, MboxSink, PerR
 from mailhandlers import identity as identities
 from mailhandlers.handler import Handler
 from mailhandlers.identity import Identity
-from mailhandlers.writing import retention
-from mailhandlers.writing.retention import Keep, Place, Retention, too_old
+from mailhandlers.stores import retention
+from mailhandlers.stores.retention import Keep, Place, Retention, too_old
 
 DAY = 24 * 60 * 60
 MAILDIR, PEOPLE = KIND["MaildirSink"], KIND["PerRecipientDir"]

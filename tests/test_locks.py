@@ -106,7 +106,7 @@ def test_a_batch_waits_for_a_lock_once(
     over = tmp_path / "over"
     until_told = f"""
 import os, sys
-from mailhandlers.writing import locks
+from mailhandlers.disk import locks
 check = locks.check
 def deadline():
     print("a wait begins", file=sys.stderr, flush=True)

@@ -303,7 +303,7 @@ def test_nothing_is_imported_until_a_fixture_is_used(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         "import sys\n"
         "def pytest_unconfigure(config):\n"
-        "    heavy = ('aiosmtpd', 'asyncio', 'ssl', 'mailhandlers.reading')\n"
+        "    heavy = ('aiosmtpd', 'asyncio', 'ssl', 'mailhandlers.message')\n"
         "    print('imported:', [name for name in heavy if name in sys.modules])\n"
     )
     (tmp_path / "test_it.py").write_text("def test_x(): pass")

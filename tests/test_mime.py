@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import HELLO, Client, Server
 
 from mailhandlers import JsonLines, MailCatcher, StoredMessage, read_messages
-from mailhandlers.reading import addresses, mime, parameters, summary, transfer
+from mailhandlers.message import addresses, mime, parameters, summary, transfer
 
 HEAD = b"Content-Type: multipart/mixed; boundary=b\n\n"
 

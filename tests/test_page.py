@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
-from mailhandlers.reading.page import has_remote_images
+from mailhandlers.message.page import has_remote_images
 
 PIXEL = "R0lGODlhAQABAAAAACw="
 

@@ -25,7 +25,7 @@ import pytest
 from support import HOST, PATIENCE, Kind, Server, wait_until
 
 from mailhandlers import read_messages
-from mailhandlers.writing import locks
+from mailhandlers.disk import locks
 
 pytestmark = pytest.mark.slow
 

@@ -36,17 +36,11 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import (
-    Inbox,
-    NoMessageError,
-    StoreError,
-    read_latest,
-    read_messages,
-)
+from mailhandlers import Inbox, NoMessageError, StoreError, read_latest, read_messages
 from mailhandlers.formats import eml, mbox
+from mailhandlers.inbox import search, watch
 from mailhandlers.mail import Mail
-from mailhandlers.reading import search, watch
-from mailhandlers.reading.store import Store
+from mailhandlers.stores.store import Store
 
 GROWING = [kind for kind in KINDS if kind.handler in ("MboxSink", "JsonLines")]
 growing = pytest.mark.parametrize("kind", GROWING, ids=[kind.handler for kind in GROWING])

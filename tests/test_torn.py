@@ -20,12 +20,12 @@ from support import KIND, PATIENCE, Kind, Server, json_line
 from test_envelope import EXAMPLE
 
 from mailhandlers import Inbox, read_latest, read_messages
+from mailhandlers.disk import locks
 from mailhandlers.formats import mbox
+from mailhandlers.inbox.criteria import Criteria
+from mailhandlers.inbox.cursor import Cursor
 from mailhandlers.mail import Mail
-from mailhandlers.reading import growing
-from mailhandlers.reading.criteria import Criteria
-from mailhandlers.reading.cursor import Cursor
-from mailhandlers.writing import locks
+from mailhandlers.stores import growing
 
 GROWING = pytest.mark.parametrize(
     "kind", [KIND["MboxSink"], KIND["JsonLines"]], ids=lambda kind: kind.handler

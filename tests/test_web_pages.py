@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from mailhandlers import Inbox, StoredMessage
 from mailhandlers.mail import Mail
-from mailhandlers.reading.one_mail import read_mail
+from mailhandlers.stores.one_mail import read_mail
 from mailhandlers.web.app import create_app
 
 
@@ -57,7 +57,7 @@ def test_a_screen_reads_no_more_than_it_shows(
         read.append(path)
         return read_mail(path, **others)
 
-    monkeypatch.setattr("mailhandlers.reading.folders.read_mail", counted)
+    monkeypatch.setattr("mailhandlers.stores.folders.read_mail", counted)
     client.get("/")
     assert 50 <= len(read) <= 51
 

@@ -235,7 +235,7 @@ def test_a_slow_disk_needs_no_further_threads(kind: Kind, store: Path, disk: Dis
     """A program that ends has none any more, one at its limit neither."""
     crowded = """
 import threading
-from mailhandlers.writing import flushing
+from mailhandlers.disk import flushing
 start = threading.Thread.start
 def fail(thread):
     if thread.name != "mailhandlers-writer":

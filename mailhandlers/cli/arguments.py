@@ -6,7 +6,7 @@ import math
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from ..reading.criteria import Wanted
+from ..inbox.criteria import Wanted
 from .views import VIEWS
 
 

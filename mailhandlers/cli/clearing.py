@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..reading.inbox import Inbox
+from ..inbox.inbox import Inbox
 from . import arguments
 from .commands import parser_of
 

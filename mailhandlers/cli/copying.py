@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from .. import handlers
+from ..inbox.criteria import Criteria
+from ..inbox.found import Found
 from ..mail import Mail
-from ..reading.criteria import Criteria
-from ..reading.find import find
-from ..reading.found import Found
+from ..stores.find import find
 from . import arguments
 from .commands import parser_of
 from .identities import Identities

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from ..reading.found import line_of
-from ..reading.inbox import Inbox
+from ..inbox.found import line_of
+from ..inbox.inbox import Inbox
 from . import arguments
 from .commands import parser_of
 from .outcome import INTERRUPTED

@@ -7,7 +7,7 @@ import select
 import threading
 from collections.abc import Sequence
 
-from ..reading.inbox import Inbox
+from ..inbox.inbox import Inbox
 from . import arguments
 from .commands import parser_of
 from .outcome import CLOSED_PIPE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..reading.inbox import read_messages
+from ..inbox.inbox import read_messages
 from . import arguments
 from .commands import parser_of
 from .terminal import Output, complain

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..reading.inbox import read_latest
+from ..inbox.inbox import read_latest
 from . import arguments
 from .commands import parser_of
 from .terminal import Output, complain, visible

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from ..reading.search import NoMessageError
-from ..reading.store import StoreError
+from ..inbox.search import NoMessageError
+from ..stores.store import StoreError
 from .terminal import complain
 
 NO_MESSAGE = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..reading.found import line_of
-from ..reading.inbox import read_latest
-from ..reading.message import StoredMessage
+from ..inbox.found import line_of
+from ..inbox.inbox import read_latest
+from ..message.message import StoredMessage
 from . import arguments
 from .commands import parser_of
 from .terminal import Output, complain

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 
 from .. import handlers
+from ..disk import files
 from ..formats.folder_names import folder_name
+from ..inbox.criteria import Criteria
+from ..inbox.found import Found
 from ..mail import Mail
-from ..reading.criteria import Criteria
-from ..reading.find import find
-from ..reading.folders import FolderStore
-from ..reading.found import Found
-from ..writing import files
+from ..stores.find import find
+from ..stores.folders import FolderStore
 
 
 class Target:

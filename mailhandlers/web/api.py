@@ -15,9 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from ..reading.criteria import Criteria
-from ..reading.message import StoredMessage
-from ..reading.store import Entry
+from ..inbox.criteria import Criteria
+from ..message.message import StoredMessage
+from ..stores.store import Entry
 from .arrivals import Arrivals
 from .downloads import download
 from .framed import framed

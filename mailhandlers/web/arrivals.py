@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from ..inbox.criteria import Criteria
+from ..inbox.cursor import EntryCursor
+from ..inbox.found import Found
+from ..inbox.waiting import Wait, wait_in_loop
 from ..mail import Mail
-from ..reading.criteria import Criteria
-from ..reading.cursor import EntryCursor
-from ..reading.found import Found
-from ..reading.store import Entry, StoreError
-from ..reading.waiting import Wait, wait_in_loop
+from ..stores.store import Entry, StoreError
 
 _LONGEST_QUEUE = 1000
 

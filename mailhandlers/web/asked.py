@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..reading.criteria import Criteria
-from ..reading.message import StoredMessage
+from ..inbox.criteria import Criteria
+from ..message.message import StoredMessage
 
 _TERM = re.compile(r'(?:(to|from|subject):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
 

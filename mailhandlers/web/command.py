@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from ..reading.store import StoreError
+from ..stores.store import StoreError
 from .serving import serve
 
 _MISUSE = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi.responses import HTMLResponse
 
-from ..reading.message import StoredMessage
-from ..reading.page import page, policy
+from ..message.message import StoredMessage
+from ..message.page import page, policy
 
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """A link opens a page of its own, which is then an ordinary one."""

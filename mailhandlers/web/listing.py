@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..inbox.criteria import Criteria
 from ..mail import Mail
-from ..reading.criteria import Criteria
-from ..reading.html_text import Page
-from ..reading.message import StoredMessage
+from ..message.html_text import Page
+from ..message.message import StoredMessage
 
 ROWS = 50
 # Of a message this much is looked at: the subject and the first words stand above it.

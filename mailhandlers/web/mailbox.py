@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 
 from ..formats import FormatError
+from ..inbox.criteria import Criteria
+from ..inbox.search import no_message
 from ..mail import Mail
-from ..reading.criteria import Criteria
-from ..reading.find import find
-from ..reading.message import StoredMessage
-from ..reading.search import no_message
-from ..reading.store import Entry, GoneError, Store
+from ..message.message import StoredMessage
+from ..stores.find import find
+from ..stores.store import Entry, GoneError, Store
 
 # What may stand in an address as it is. "latest" is the newest.
 _SAFE = re.compile(r"(?!latest\Z)[0-9A-Za-z][\w.,=+@~-]{0,254}", re.ASCII)

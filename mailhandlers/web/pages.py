@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..mail import Mail
-from ..reading.message import StoredMessage
-from ..reading.page import has_remote_images
+from ..message.message import StoredMessage
+from ..message.page import has_remote_images
 from .api import arriving
 from .asked import criteria_for
 from .framed import SANDBOX

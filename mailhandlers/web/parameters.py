@@ -12,8 +12,8 @@ from fastapi import Depends, HTTPException, Path, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
-from ..reading.criteria import Criteria
-from ..reading.message import StoredMessage
+from ..inbox.criteria import Criteria
+from ..message.message import StoredMessage
 from .arrivals import Arrivals
 from .mailbox import Mailbox, UnknownIdError
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from ..reading.store import StoreError
+from ..stores.store import StoreError
 
 _log = logging.getLogger("mailhandlers")
 

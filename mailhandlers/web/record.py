@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..formats import json_lines
 from ..mail import Mail
-from ..reading.message import StoredMessage
-from ..reading.summary import summary
+from ..message.message import StoredMessage
+from ..message.summary import summary
 
 
 class AttachmentRecord(BaseModel):

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..disk.locks import LockTimeoutError
 from ..mail import Mail
-from .locks import LockTimeoutError
 
 _log = logging.getLogger("mailhandlers")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ..disk import locks
+from ..disk.links import open_own
 from ..formats import HEAD, eml
-from . import appending, locks
-from .links import open_own
+from . import appending
 
 _LOCK = ".lock"
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from itertools import chain
 
 from ..formats import FormatError
+from ..message.message import StoredMessage
+from ..stores.find import find, find_held
+from ..stores.growing import GrowingStore
+from ..stores.held import HeldFile
+from ..stores.store import Entry, NothingYet, Seen, Store
 from .criteria import Criteria
-from .find import find, find_held
 from .found import Found
-from .growing import GrowingStore
-from .held import HeldFile
-from .message import StoredMessage
-from .store import Entry, NothingYet, Seen, Store
 from .waiting import Wait
 from .watch import Watch
 

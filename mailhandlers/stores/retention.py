@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from ..disk.links import folder_status
+from ..disk.pointers import remove_target
 from ..identity import go_on_after, is_id
-from .links import folder_status
-from .pointers import remove_target
 
 _log = logging.getLogger("mailhandlers")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from ..formats import FormatError
 from ..mail import Mail
+from ..message.message import StoredMessage
+from ..stores.store import Entry, GoneError, StoreError
 from .criteria import Criteria
-from .message import StoredMessage
-from .store import Entry, GoneError, StoreError
 
 _LONGEST_SHOWN = 200
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from ..message.message import StoredMessage
+from ..stores.find import find
 from .criteria import Criteria, Unpack, Wanted
 from .expectations import Expected, ExpectedNone
-from .find import find
 from .follow import Follow
 from .found import Found
-from .message import StoredMessage
 from .search import Search
 from .waiting import wait, wait_in_loop
 

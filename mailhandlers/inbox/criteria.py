@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 from ..mail import Mail
-from .message import StoredMessage
+from ..message.message import StoredMessage
 
 __all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
 

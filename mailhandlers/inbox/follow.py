@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 
+from ..message.message import StoredMessage
 from .criteria import Criteria
 from .cursor import Cursor
-from .message import StoredMessage
 from .waiting import wait, wait_in_loop
 
 

@@ -7,11 +7,11 @@ import itertools
 import os
 from collections.abc import Iterable
 
+from ..message.message import StoredMessage
+from ..stores.find import find
+from ..stores.store import Entry, Seen
 from .criteria import Criteria
-from .find import find
 from .found import Found, line_of
-from .message import StoredMessage
-from .store import Entry, Seen
 from .waiting import Wait, loop_is_running
 from .watch import Watch
 

@@ -35,7 +35,7 @@ class MailFileStore(Store):
         return iter(()) if seen == self._key else self.newest_first(), self._key
 
     def clear(self) -> None:
-        from ..writing.files import remove
+        from ..disk.files import remove
 
         remove([self.path])
 

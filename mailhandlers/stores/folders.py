@@ -38,7 +38,7 @@ class FolderStore(Store):
         return reversed([*self._entries(new)]), names
 
     def clear(self) -> None:
-        from ..writing.files import empty_folders
+        from ..disk.files import empty_folders
 
         empty_folders(self.folders, self._suffix)
 

@@ -14,14 +14,14 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from ..disk import locks
+from ..disk.descriptors import write_all
+from ..disk.files import Disk
+from ..disk.flushing import fsync
+from ..disk.links import open_own
+from ..disk.undo import Undo
 from ..formats import HEAD, Mended, json_lines, mbox
 from ..formats.growing import backwards
-from . import locks
-from .descriptors import write_all
-from .files import Disk
-from .flushing import fsync
-from .links import open_own
-from .undo import Undo
 
 _log = logging.getLogger("mailhandlers")
 

@@ -24,6 +24,6 @@ class JsonLinesStore(GrowingStore):
         return json_lines.decode(data)
 
     def clear(self) -> None:
-        from ..writing.appending import json_lines_file
+        from .appending import json_lines_file
 
         json_lines_file(self.path).truncate()

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
+from ..message.message import StoredMessage
+from ..stores.find import find
+from ..stores.store import Seen
 from .criteria import Criteria
 from .cursor import Cursor
-from .find import find
 from .found import line_of
-from .message import StoredMessage
 from .search import no_message
-from .store import Seen
 from .waiting import loop_is_running, wait, wait_in_loop
 
 _E = TypeVar("_E", bound="_Expectation")

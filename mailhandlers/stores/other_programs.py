@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from email.utils import mktime_tz, parsedate_tz
 
 from ..mail import Envelope
-from .addresses import addresses_in
-from .headers import PARSER_FAULTS
-from .message import StoredMessage
+from ..message.addresses import addresses_in
+from ..message.headers import PARSER_FAULTS
+from ..message.message import StoredMessage
 
 _FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
 _HEADER = re.compile(rb"(?:>?From [^\n]*\n)?" + _FIELD)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ..disk import locks
 from ..formats import FormatError, mbox
 from ..mail import Mail
-from ..writing import locks
 from . import other_programs
 from .growing import GrowingStore
 
@@ -40,6 +40,6 @@ class MboxStore(GrowingStore):
         return Mail(envelope, content)
 
     def clear(self) -> None:
-        from ..writing.appending import mbox_file
+        from .appending import mbox_file
 
         mbox_file(self.path).truncate()

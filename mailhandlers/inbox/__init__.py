@@ -1,0 +1,1 @@
+"""Finding mail in a store, and waiting for it."""

@@ -1,1 +1,0 @@
-"""All that finds, reads and shows stored messages."""

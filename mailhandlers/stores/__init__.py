@@ -1,0 +1,1 @@
+"""The stores: where and how each keeps mail, and how it is read back."""
