@@ -23,12 +23,12 @@ from pathlib import Path
 
 import servers
 from fixture import fixture
+from large_stores import keep, latest
 from one_message import flushes, huge, large
 from others import others
 from page import page
 from slow_disk import NoSlowDiskError
 from start import start
-from stores import keep, latest
 from throughput import slow, throughput, uvloop
 
 _PARTS = (

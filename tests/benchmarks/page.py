@@ -13,8 +13,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
+import large_stores
 import servers
-import stores
 
 _MOST = 100_000
 _WAITING = 100
@@ -31,7 +31,7 @@ def page(options: argparse.Namespace) -> None:
     for target in servers.handlers(None):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
             store = Path(folder) / "store"
-            stores.make(target.name, store, count)
+            large_stores.make(target.name, store, count)
             command = (sys.executable, "-m", "mailhandlers", "web", str(store))
             listen = ("--listen", f"{servers.HOST}:PORT")
             with servers.running(target._replace(command=command + listen)) as server:

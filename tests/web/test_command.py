@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from web import BUSY, HOOK, EndlessWeb, busy, store_directly
+from chromium import BUSY, HOOK, EndlessWeb, busy, store_directly
 
 pytest.importorskip("fastapi")
 

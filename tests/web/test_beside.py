@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from chromium import BUSY, EVIL, HOOK, busy, get, processor_time, store_directly
 from support import (
     PATIENCE,
     Kind,
@@ -19,7 +20,6 @@ from support import (
     reserved_port,
     wait_until,
 )
-from web import BUSY, EVIL, HOOK, busy, get, processor_time, store_directly
 
 pytest.importorskip("fastapi")
 import httpx

@@ -84,7 +84,7 @@ def test_a_file_rotated_under_its_lock_is_made_anew(
 
 @pytest.mark.parametrize(("kind", "lock"), [(JSON_LINES, flock), (MBOX, dotlock)])
 def test_a_lock_not_had_in_time_is_451(kind: Kind, lock: Lock, store: Path, disk: Disk) -> None:
-    sooner = "from mailhandlers.writing import locks; locks.LOCK_TIMEOUT = 0.2"
+    sooner = "from mailhandlers.disk import locks; locks.LOCK_TIMEOUT = 0.2"
     with disk.serving(kind, store, change=sooner) as server, server.client() as client:
         assert client.send(b"1\r\n").startswith("250")
         before = tree(store.parent)

@@ -30,7 +30,7 @@ from mailhandlers import Inbox, read_messages
 
 pytestmark = pytest.mark.slow
 
-GUIDES = Path(__file__).parents[1] / "docs/how-to"
+GUIDES = Path(__file__).parents[2] / "docs/how-to"
 BIN = Path(sys.executable).parent
 PROGRAM = "/opt/mailhandlers/bin/aiosmtpd"
 RUN_TESTS = """#!/usr/bin/env python3

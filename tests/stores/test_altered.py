@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given
+from programs.test_programs import MBOX, imap_command, mutt, program, run, shared_folder
 from strategies import envelopes
 from support import PATIENCE, Client, Server, controlled, json_line, wait_until
 from test_envelope import EXAMPLE
-from test_programs import MBOX, imap_command, mutt, program, run, shared_folder
 
 import mailhandlers
 from mailhandlers import Envelope, Inbox, StoredMessage, StoreError, read_latest, read_messages

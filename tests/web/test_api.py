@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import Web, catching, deliver, get, store_directly
 from shell import put, raw_mail
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
-from web import Web, catching, deliver, get, store_directly
 
 pytest.importorskip("fastapi")
 import httpx

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import EVIL, HOOK, Web, processor_time, store_directly
 from support import PATIENCE, wait_until
-from web import EVIL, HOOK, Web, processor_time, store_directly
 
 pytest.importorskip("fastapi")
 import httpx

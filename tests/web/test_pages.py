@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from web import catching, deliver, store_directly
+from chromium import catching, deliver, store_directly
 
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient

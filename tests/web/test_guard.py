@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Web, catching, deliver, get
 from support import PATIENCE
-from web import Web, catching, deliver, get
 
 pytest.importorskip("fastapi")
 import httpx

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import store_directly
 from hypothesis import HealthCheck, settings
-from web import store_directly
 
 pytest.importorskip("fastapi")
 pytest.importorskip("schemathesis")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web import Web, browser, catching, deliver, store_directly
+from chromium import Web, browser, catching, deliver, store_directly
 
 pytest.importorskip("fastapi")
 expect = pytest.importorskip("playwright.sync_api").expect

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from smtp.test_auth import flags
 from support import HOST, PATIENCE, Client, Server, reserved_port, wait_until
-from test_auth import flags
 
 from mailhandlers import MailCatcher, MaildirSink
 from mailhandlers.smtp import handshake

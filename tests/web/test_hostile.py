@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from chromium import Web, browser, store_directly
 from hostile import corpus
-from web import Web, browser, store_directly
 
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient

@@ -29,8 +29,8 @@ MAILDIR, PEOPLE = KIND["MaildirSink"], KIND["PerRecipientDir"]
 HANDLERS: dict[str, Any] = {"MaildirSink": MaildirSink, "PerRecipientDir": PerRecipientDir}
 EACH = pytest.mark.parametrize("kind", [MAILDIR, PEOPLE], ids=lambda kind: kind.handler)
 # Messages have a few seconds else, in which they neither go nor count.
-AT_ONCE = "from mailhandlers.writing import retention; retention._SETTLED_SECONDS = -1"
-SOON = "from mailhandlers.writing import retention; retention._SETTLED_SECONDS = 0.2"
+AT_ONCE = "from mailhandlers.stores import retention; retention._SETTLED_SECONDS = -1"
+SOON = "from mailhandlers.stores import retention; retention._SETTLED_SECONDS = 0.2"
 
 
 def content(number: int) -> bytes:

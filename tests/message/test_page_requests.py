@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from chromium import CHROMIUM, Web
 from shell import put, raw_mail, shell
 from support import HOST, PATIENCE
-from web import CHROMIUM, Web
 
 from mailhandlers import read_latest
 

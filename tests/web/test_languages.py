@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from chromium import CHROMIUM, Web, catching, deliver
 from support import PATIENCE, wait_until
-from test_web_api import connections
-from web import CHROMIUM, Web, catching, deliver
+from web.test_api import connections
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from mailhandlers.formats import eml, mbox
 from mailhandlers.formats.folder_names import folder_name
 from mailhandlers.mail import Mail
 
-PAGE = Path(__file__).parents[1] / "docs/reference/formats.rst"
+PAGE = Path(__file__).parents[2] / "docs/reference/formats.rst"
 
 
 def program(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mailhandlers.cli.commands import COMMANDS
 from mailhandlers.cli.views import VIEWS
 from mailhandlers.options import OPTIONS
 
-REFERENCE = Path(__file__).parents[1] / "docs/reference"
+REFERENCE = Path(__file__).parents[2] / "docs/reference"
 
 
 def page(name: str) -> str:
@@ -60,8 +60,8 @@ def test_the_page_of_the_http_api_has_all_requests(tmp_path: Path) -> None:
 def test_the_tests_that_a_page_names_are_there() -> None:
     for page_name in ("promises", "how-it-is-built"):
         text = (REFERENCE.parent / f"{page_name}.rst").read_text()
-        for test in re.findall(r"``(test_\w+\.py)``", text):
-            assert (Path(__file__).parent / test).exists(), test
+        for test in re.findall(r"``((?:\w+/)?test_\w+\.py)``", text):
+            assert (REFERENCE.parents[1] / "tests" / test).exists(), test
 
 
 def test_the_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
