@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from .. import handlers
-from ..inbox.criteria import Criteria
-from ..inbox.found import Found
+from ..inbox.criteria import Criteria, Found
 from ..mail import Mail
 from ..stores.find import find
 from . import arguments

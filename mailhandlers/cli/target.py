@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from .. import handlers
 from ..disk import files
 from ..formats.folder_names import folder_name
-from ..inbox.criteria import Criteria
-from ..inbox.found import Found
+from ..inbox.criteria import Criteria, Found
 from ..mail import Mail
 from ..stores.find import find
 from ..stores.folders import FolderStore

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
+from ..formats import FormatError
 from ..mail import Mail
 from ..message.message import StoredMessage
+from ..stores.store import Entry, GoneError, StoreError
 
-__all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
+__all__ = ["Criteria", "Found", "Pattern", "Unpack", "Wanted"]
 
 if TYPE_CHECKING or sys.version_info >= (3, 11):
     from typing import Unpack
@@ -129,6 +131,44 @@ class Criteria:
             text = f"{headers}\n{message.text or message.html}"
             assert not isinstance(self.matching, str)  # compiled when it was made
             yield self.matching.search(text) is not None
+
+
+class Found:
+    """The messages among entries; what can't be read doesn't hide the rest."""
+
+    def __init__(self, criteria: Criteria, *, strict: bool = False) -> None:
+        """*strict* raises StoreError in the end if there was something, but no message."""
+        self._criteria = criteria
+        self._strict = strict
+        self.first_bad = ""
+        """Where the first entry that can't be read stands, and why it can't; or empty."""
+
+    def messages(self, entries: Iterable[Entry]) -> Iterator[StoredMessage]:
+        """Yield the messages that meet the criteria."""
+        for mail in self.contents(entries):
+            if self._criteria.allow(mail):
+                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
+                del mail  # a generator that waits holds one message, not two
+                if self._criteria.match(message):
+                    yield message
+                del message
+
+    def contents(self, entries: Iterable[Entry]) -> Iterator[Mail]:
+        """Yield what can be read."""
+        any_good = False
+        for entry in entries:
+            try:
+                mail = entry.read()
+            except GoneError:
+                continue
+            except FormatError as error:
+                self.first_bad = self.first_bad or f"{entry.place}: {error}"
+                continue
+            any_good = True
+            yield mail
+            del mail
+        if self._strict and self.first_bad and not any_good:
+            raise StoreError(self.first_bad)
 
 
 def _source(value: object) -> str:

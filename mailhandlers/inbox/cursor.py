@@ -12,10 +12,8 @@ from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore
 from ..stores.held import HeldFile
 from ..stores.store import Entry, NothingYet, Seen, Store
-from .criteria import Criteria
-from .found import Found
-from .waiting import Wait
-from .watch import Watch
+from .criteria import Criteria, Found
+from .waiting import Wait, Watch
 
 
 class EntryCursor:

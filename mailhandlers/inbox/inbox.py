@@ -6,16 +6,16 @@ The format of a store is found from its path. Every call looks again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from ..message.message import StoredMessage
 from ..stores.find import find
-from .criteria import Criteria, Unpack, Wanted
-from .expectations import Expected, ExpectedNone
-from .follow import Follow
-from .found import Found
-from .search import Search
-from .waiting import wait, wait_in_loop
+from ..stores.store import Seen
+from .criteria import Criteria, Found, Unpack, Wanted
+from .cursor import Cursor
+from .expecting import Expected, ExpectedNone
+from .misses import NoMessageError, no_message
+from .waiting import Wait, Watch, wait, wait_in_loop
 
 
 def read_latest(
@@ -161,3 +161,64 @@ class Inbox:
         A subclass that knows more about the server tells it here, as MailCatcher does.
         """
         return ""
+
+
+class Follow(Iterator[StoredMessage], AsyncIterator[StoredMessage]):
+    """Each message once, in order of arrival: for ``for`` and for ``async for``.
+
+    It ends when none came for *timeout* seconds; None goes on for ever.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        criteria: Criteria,
+        *,
+        timeout: float | None,
+        from_start: bool,
+    ) -> None:
+        self._cursor = Cursor(path, criteria, from_start=from_start)
+        self._timeout = timeout
+
+    def __next__(self) -> StoredMessage:
+        message = wait(self._cursor.wait(self._timeout))
+        if message is None:
+            raise StopIteration
+        return message
+
+    async def __anext__(self) -> StoredMessage:
+        message = await wait_in_loop(self._cursor.wait(self._timeout))
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+
+class Search:
+    """The search for the newest message of a store that meets the criteria."""
+
+    def __init__(self, path: str | os.PathLike[str], criteria: Criteria) -> None:
+        self.path = os.path.abspath(path)
+        self._criteria = criteria
+        self._watch = Watch(self.path)
+        self._seen: Seen = None
+        self._is_first = True
+
+    def wait(self, timeout: float) -> Wait[StoredMessage]:
+        """Return a wait for the message."""
+        return Wait(self._look, self._watch, timeout)
+
+    def _look(self) -> StoredMessage | None:
+        store = find(self.path, self._criteria.to)
+        self._watch.follow(store.folders)
+        if self._is_first:
+            # Before the look: what comes meanwhile is new to the next.
+            self._is_first, self._seen = False, store.now()
+            found = Found(self._criteria, strict=True)
+            return next(found.messages(store.newest_first()), None)
+        entries, self._seen = store.since(self._seen)
+        return next(Found(self._criteria).messages(reversed([*entries])), None)
+
+    def miss(self, timeout: float, explanation: str) -> NoMessageError:
+        """Return the error that tells why there is no message."""
+        entries = find(self.path).newest_first()
+        return no_message(self.path, self._criteria, timeout, entries, explanation)

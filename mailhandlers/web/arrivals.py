@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from ..inbox.criteria import Criteria
+from ..inbox.criteria import Criteria, Found
 from ..inbox.cursor import EntryCursor
-from ..inbox.found import Found
 from ..inbox.waiting import Wait, wait_in_loop
 from ..mail import Mail
 from ..stores.store import Entry, StoreError

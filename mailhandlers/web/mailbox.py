@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 
 from ..formats import FormatError
 from ..inbox.criteria import Criteria
-from ..inbox.search import no_message
+from ..inbox.misses import no_message
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.find import find

@@ -38,7 +38,8 @@ from test_envelope import EXAMPLE
 import mailhandlers
 from mailhandlers import Inbox, NoMessageError, StoreError, read_latest, read_messages
 from mailhandlers.formats import eml, mbox
-from mailhandlers.inbox import search, watch
+from mailhandlers.inbox import inbox as inbox_module
+from mailhandlers.inbox import waiting
 from mailhandlers.mail import Mail
 from mailhandlers.stores.store import Store
 
@@ -79,18 +80,18 @@ def inbox(store: Path) -> Inbox:
 @pytest.fixture
 def while_waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Do something once, when a reader has looked and waits before it looks again."""
-    pause = watch.Watch.pause
+    pause = waiting.Watch.pause
 
     def arrange(action: Callable[[], object]) -> None:
         # The third time: the second look is for the folders that the first one found.
         pending: list[Callable[[], object]] = [action, int, int]
 
-        def act(self: watch.Watch, cost: float) -> float:
+        def act(self: waiting.Watch, cost: float) -> float:
             if pending:
                 pending.pop()()
             return pause(self, cost)
 
-        monkeypatch.setattr(watch.Watch, "pause", act)
+        monkeypatch.setattr(waiting.Watch, "pause", act)
 
     return arrange
 
@@ -254,7 +255,7 @@ def test_mail_in_the_very_tick_of_the_last_is_seen(
     post: Post,
     while_waiting: Callable[[Callable[[], object]], None],
 ) -> None:
-    monkeypatch.setattr(watch, "_TICK", 10**12)
+    monkeypatch.setattr(waiting, "_TICK", 10**12)
     post("old")
     before = {path: path.stat() for path in [store, *store.rglob("*")]}
 
@@ -436,14 +437,14 @@ def test_waiting_looks_only_where_something_changed(
     for path in [store, *store.rglob("*")]:
         os.utime(path, (10**9, 10**9))
     looks = []
-    find: Callable[..., Store] = search.__dict__["find"]
+    find: Callable[..., Store] = inbox_module.__dict__["find"]
 
     def counting(*args: Any) -> Store:
         looks.append(args)
         return find(*args)
 
-    monkeypatch.setattr(search, "find", counting)
-    monkeypatch.setattr(watch.Watch, "pause", lambda *_: 0)
+    monkeypatch.setattr(inbox_module, "find", counting)
+    monkeypatch.setattr(waiting.Watch, "pause", lambda *_: 0)
     with pytest.raises(NoMessageError):
         inbox.latest(timeout=0.05, to="nobody@example.com")
     assert len(looks) <= 3  # the first, one for its folders, one for the error

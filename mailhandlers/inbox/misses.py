@@ -1,4 +1,4 @@
-"""The search for the latest message, and what is said where none is found."""
+"""What is said where no message is found."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import os
 from collections.abc import Iterable
 
 from ..message.message import StoredMessage
-from ..stores.find import find
-from ..stores.store import Entry, Seen
-from .criteria import Criteria
-from .found import Found, line_of
-from .waiting import Wait, loop_is_running
-from .watch import Watch
+from ..stores.store import Entry
+from .criteria import Criteria, Found
+from .waiting import loop_is_running
 
 _MOST_MISSES = 5
 _RECENT = 50
+_LONGEST_SHOWN = 200
 
 
 class NoMessageError(LookupError):
@@ -25,37 +23,6 @@ class NoMessageError(LookupError):
     The text says which store was read, with which criteria and for how long, and which other
     messages came closest. If there was a MailCatcher, it says who connected to it, too.
     """
-
-
-class Search:
-    """The search for the newest message of a store that meets the criteria."""
-
-    def __init__(self, path: str | os.PathLike[str], criteria: Criteria) -> None:
-        self.path = os.path.abspath(path)
-        self._criteria = criteria
-        self._watch = Watch(self.path)
-        self._seen: Seen = None
-        self._is_first = True
-
-    def wait(self, timeout: float) -> Wait[StoredMessage]:
-        """Return a wait for the message."""
-        return Wait(self._look, self._watch, timeout)
-
-    def _look(self) -> StoredMessage | None:
-        store = find(self.path, self._criteria.to)
-        self._watch.follow(store.folders)
-        if self._is_first:
-            # Before the look: what comes meanwhile is new to the next.
-            self._is_first, self._seen = False, store.now()
-            found = Found(self._criteria, strict=True)
-            return next(found.messages(store.newest_first()), None)
-        entries, self._seen = store.since(self._seen)
-        return next(Found(self._criteria).messages(reversed([*entries])), None)
-
-    def miss(self, timeout: float, explanation: str) -> NoMessageError:
-        """Return the error that tells why there is no message."""
-        entries = find(self.path).newest_first()
-        return no_message(self.path, self._criteria, timeout, entries, explanation)
 
 
 def no_message(
@@ -101,3 +68,15 @@ def no_message(
             "on it: write 'async with inbox.expect(...)', or 'await inbox.alatest(...)'."
         )
     return NoMessageError(text)
+
+
+def line_of(message: StoredMessage) -> str:
+    """Return what tells *message* from others, in one printable line."""
+    to = ", ".join(message.envelope.rcpt_tos)
+    if not to.isprintable():
+        to = ascii(to)[1:-1]
+    return f"to {_cut(to)}: {_cut(str(message['Subject'] or ''))!r}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -14,8 +14,7 @@ from ..stores.find import find
 from ..stores.store import Seen
 from .criteria import Criteria
 from .cursor import Cursor
-from .found import line_of
-from .search import no_message
+from .misses import line_of, no_message
 from .waiting import loop_is_running, wait, wait_in_loop
 
 _E = TypeVar("_E", bound="_Expectation")
