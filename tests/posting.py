@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pytest
 from aiosmtpd.smtp import SMTP
-from support import (
-    HOST,
-    KINDS,
-    Client,
-    Kind,
-    json_line,
-    stuffed,
-)
+from support import HOST, KINDS, Client, Kind, json_line, stuffed
 from test_envelope import EXAMPLE
 
 import mailhandlers

@@ -13,7 +13,7 @@ from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.store import Entry, GoneError, StoreError
 
-__all__ = ["Criteria", "Found", "Pattern", "Unpack", "Wanted"]
+__all__ = ["Criteria", "Mails", "Pattern", "Unpack", "Wanted"]
 
 if TYPE_CHECKING or sys.version_info >= (3, 11):
     from typing import Unpack
@@ -95,6 +95,16 @@ class Criteria:
             self.where is None or bool(self.where(message))
         )
 
+    def among(self, mails: Iterable[Mail]) -> Iterator[StoredMessage]:
+        """Yield the messages among *mails* that meet all criteria."""
+        for mail in mails:
+            if self.allow(mail):
+                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
+                del mail  # a generator that waits holds one message, not two
+                if self.match(message):
+                    yield message
+                del message
+
     def count(self, message: StoredMessage) -> int:
         """Return how many criteria a near miss meets.
 
@@ -133,30 +143,19 @@ class Criteria:
             yield self.matching.search(text) is not None
 
 
-class Found:
-    """The messages among entries; what can't be read doesn't hide the rest."""
+class Mails:
+    """The mail that can be read of some entries; what can't be read hides no other."""
 
-    def __init__(self, criteria: Criteria, *, strict: bool = False) -> None:
+    def __init__(self, entries: Iterable[Entry], *, strict: bool = False) -> None:
         """*strict* raises StoreError in the end if there was something, but no message."""
-        self._criteria = criteria
+        self._entries = entries
         self._strict = strict
         self.first_bad = ""
         """Where the first entry that can't be read stands, and why it can't; or empty."""
 
-    def messages(self, entries: Iterable[Entry]) -> Iterator[StoredMessage]:
-        """Yield the messages that meet the criteria."""
-        for mail in self.contents(entries):
-            if self._criteria.allow(mail):
-                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
-                del mail  # a generator that waits holds one message, not two
-                if self._criteria.match(message):
-                    yield message
-                del message
-
-    def contents(self, entries: Iterable[Entry]) -> Iterator[Mail]:
-        """Yield what can be read."""
+    def __iter__(self) -> Iterator[Mail]:
         any_good = False
-        for entry in entries:
+        for entry in self._entries:
             try:
                 mail = entry.read()
             except GoneError:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar
 
 from ..message.message import StoredMessage
-from ..stores.find import find
-from ..stores.store import Seen
+from ..stores.store import Entry
 from .criteria import Criteria
-from .cursor import Cursor
-from .misses import line_of, no_message
-from .waiting import loop_is_running, wait, wait_in_loop
+from .cursor import Cursor, EntryCursor
+from .misses import NoMessageError, line_of, no_message
+from .waiting import Steps, loop_is_running, until_found, wait, wait_in_loop
 
 _E = TypeVar("_E", bound="_Expectation")
 
@@ -24,22 +24,17 @@ class _Expectation:
     """Mail that arrives after the ``with`` line, and until some time after its block."""
 
     _was_entered = False
+    _cursor: Cursor
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        seconds: float,
-        criteria: Criteria,
-        explain: Callable[[], str],
+        self, path: str | os.PathLike[str], seconds: float, criteria: Criteria
     ) -> None:
-        self._explain = explain
-        self._path = path
+        self._path = os.path.abspath(path)
         self._seconds = seconds
         self._criteria = criteria
-        self._before: Seen = None
-        self._cursor: Cursor | None = None
 
     def __enter__(self: _E) -> _E:
+        self._was_entered = True
         self._begin()
         return self
 
@@ -50,11 +45,12 @@ class _Expectation:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self._finish()
+            wait(self._finish())
 
     async def __aenter__(self: _E) -> _E:
         import asyncio
 
+        self._was_entered = True
         await asyncio.to_thread(self._begin)
         return self
 
@@ -65,27 +61,16 @@ class _Expectation:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            await self._finish_in_loop()
+            await wait_in_loop(self._finish())
 
     def __del__(self) -> None:
         if not self._was_entered:
             warnings.warn("expect() and expect_none() need a 'with'", stacklevel=2)
 
     def _begin(self) -> None:
-        self._was_entered = True
-        self._before = find(self._path).now()
         self._cursor = Cursor(self._path, self._criteria)
 
-    @property
-    def _begun(self) -> Cursor:
-        if self._cursor is None:
-            raise RuntimeError("expect() needs a 'with', or it can't tell what is new")
-        return self._cursor
-
-    def _finish(self) -> None:
-        raise NotImplementedError
-
-    async def _finish_in_loop(self) -> None:
+    def _finish(self) -> Steps[None]:
         raise NotImplementedError
 
 
@@ -97,12 +82,14 @@ class Expected(_Expectation):
         path: str | os.PathLike[str],
         seconds: float,
         criteria: Criteria,
-        explain: Callable[[], str],
         count: int,
+        explain: Callable[[], str],
     ) -> None:
-        super().__init__(path, seconds, criteria, explain)
+        super().__init__(path, seconds, criteria)
         self._count = count
+        self._explain = explain
         self._messages: list[StoredMessage] = []
+        self._arrived: list[Entry] = []
 
     @property
     def message(self) -> StoredMessage:
@@ -110,8 +97,7 @@ class Expected(_Expectation):
 
         Raises NoMessageError.
         """
-        self._collect(1)
-        return self._messages[0]
+        return wait(self._collect(1))[0]
 
     @property
     def messages(self) -> list[StoredMessage]:
@@ -119,36 +105,40 @@ class Expected(_Expectation):
 
         Asking within the block waits for them there. Raises NoMessageError.
         """
-        self._collect(self._count)
-        return list(self._messages)
+        return list(wait(self._collect(self._count)))
 
-    def _finish(self) -> None:
-        self._collect(self._count)
+    def _begin(self) -> None:
+        # Whatever arrives, to tell what came instead.
+        self._all = EntryCursor(self._path)
+        super()._begin()
 
-    def _collect(self, count: int) -> None:
-        deadline = time.monotonic() + self._seconds
-        while len(self._messages) < count:
-            self._note(wait(self._begun.wait(deadline - time.monotonic())))
+    def _finish(self) -> Steps[None]:
+        yield from self._collect(self._count)
 
-    async def _finish_in_loop(self) -> None:
-        deadline = time.monotonic() + self._seconds
-        while len(self._messages) < self._count:
-            waiting = self._begun.wait(deadline - time.monotonic())
-            message = await wait_in_loop(waiting)
-            self._note(message)
+    def _collect(self, count: int) -> Steps[list[StoredMessage]]:
+        if not self._was_entered:
+            raise RuntimeError("expect() needs a 'with', or it can't tell what is new")
+        look = partial(self._look, count)
+        messages = yield from until_found(look, self._cursor.watch, self._seconds)
+        if messages is None:
+            raise (yield self._miss)
+        return messages
 
-    def _note(self, message: StoredMessage | None) -> None:
-        if message is None:
-            arrived, _ = find(self._path).since(self._before)
-            raise no_message(
-                os.path.abspath(self._path),
-                self._criteria,
-                self._seconds,
-                reversed([*arrived]),
-                self._explain(),
-                only_new=True,
-            )
-        self._messages.append(message)
+    def _look(self, count: int) -> list[StoredMessage] | None:
+        missing = count - len(self._messages)
+        self._messages += islice(iter(self._cursor.next, None), max(missing, 0))
+        return self._messages if len(self._messages) >= count else None
+
+    def _miss(self) -> NoMessageError:
+        self._arrived += self._all.new()
+        return no_message(
+            self._path,
+            self._criteria,
+            self._seconds,
+            reversed(self._arrived),
+            self._explain(),
+            only_new=True,
+        )
 
 
 class ExpectedNone(_Expectation):
@@ -163,15 +153,7 @@ class ExpectedNone(_Expectation):
             )
         return super().__enter__()
 
-    def _finish(self) -> None:
-        self._judge(wait(self._begun.wait(self._seconds)))
-
-    async def _finish_in_loop(self) -> None:
-        waiting = self._begun.wait(self._seconds)
-        message = await wait_in_loop(waiting)
-        self._judge(message)
-
-    @staticmethod
-    def _judge(message: StoredMessage | None) -> None:
+    def _finish(self) -> Steps[None]:
+        message = yield from self._cursor.until_next(self._seconds)
         if message is not None:
             raise AssertionError(f"a message came where none was expected: {line_of(message)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..message.message import StoredMessage
 from ..stores.store import Entry
-from .criteria import Criteria, Found
+from .criteria import Criteria, Mails
 from .waiting import loop_is_running
 
 _MOST_MISSES = 5
@@ -39,12 +39,11 @@ def no_message(
     *newest_first* are the entries that were not the message; *only_new* tells that no
     others counted; *explanation* is what else is known, or empty.
     """
-    found = Found(Criteria())
+    mails = Mails(newest_first)
+    recent = itertools.islice(Criteria().among(mails), _RECENT)
     others = (
         (criteria.count(message), -number, line_of(message))
-        for number, message in enumerate(
-            found.messages(itertools.islice(newest_first, _RECENT))
-        )
+        for number, message in enumerate(recent)
     )
     misses = [line for _, _, line in heapq.nlargest(_MOST_MISSES, others)]
     text = f"no {'new ' if only_new else ''}message in {path}"
@@ -58,8 +57,8 @@ def no_message(
         text += "; nothing is there yet"
     else:
         text += "; no other came" if only_new else "; it is empty"
-    if found.first_bad:
-        text += f"\nand no message at all: {found.first_bad}"
+    if mails.first_bad:
+        text += f"\nand no message at all: {mails.first_bad}"
     if explanation:
         text += f"\n{explanation}"
     if timeout and loop_is_running():

@@ -1,7 +1,8 @@
-"""Waiting for mail: one wait that never sleeps, and the two drivers that do.
+"""Waiting for mail, written once for threads and for event loops.
 
-A wait is told to look, and tells how long to pause before the next look. Who drives it
-sleeps: a thread as :func:`wait`, an event loop's task as :func:`wait_in_loop`.
+What waits is a generator that never sleeps. It yields how many seconds to pause, or a function
+to call, which takes as long as reading a store, and whose result it is sent. Who drives it does
+as it is told: :func:`wait` in a thread, :func:`wait_in_loop` in a task of an event loop.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 _PAUSE = 0.002
 _STEADY_PAUSE = 0.012
@@ -20,10 +21,12 @@ _POLL_SHARE = 0.004  # of a core, for polling many folders
 # Two messages within one tick of a file system's clock leave one trace.
 _TICK = 100_000_000
 
-Status = tuple[int, int, int, int]
-
+Status: TypeAlias = tuple[int, int, int, int]
 
 _T = TypeVar("_T")
+
+Steps: TypeAlias = Generator[float | Callable[[], object], Any, _T]
+"""What to do until there is a result, which it returns."""
 
 
 class Watch:
@@ -66,68 +69,60 @@ class Watch:
         return abs(now - newest) < _TICK or abs(now - self._newest) < _TICK
 
 
-class Wait(Generic[_T]):
-    """A wait for what *look* returns, until that is not None, or *timeout* seconds passed.
+def until_found(
+    look: Callable[[], _T | None], watch: Watch, timeout: float | None
+) -> Steps[_T | None]:
+    """Look until *look* returns something else than None, or *timeout* seconds passed.
 
-    None for *timeout* waits for ever. Nothing is looked at unless *watch* saw a change.
+    None for *timeout* waits for ever. After the first look, there is none unless *watch* saw
+    a change.
     """
 
-    def __init__(
-        self, look: Callable[[], _T | None], watch: Watch, timeout: float | None
-    ) -> None:
-        self._look = look
-        self._watch = watch
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._is_first = True
-        self._cost = 0.0
-        self.result: _T | None = None
-        """What was found, or None."""
-
-    def has_news(self) -> bool:
-        """Tell whether a look may find anything: this takes microseconds."""
-        is_first, self._is_first = self._is_first, False
-        return self._watch.changed() or is_first
-
-    def look(self) -> None:
-        """Look: this takes as long as reading what is new."""
+    def timed() -> tuple[_T | None, float]:
         started = time.monotonic()
-        self.result = self._look()
-        self._cost = time.monotonic() - started
+        return look(), time.monotonic() - started
 
-    def pause(self) -> float | None:
-        """Return how many seconds to pause before the next look, or None at the end."""
-        if self.result is not None:
-            return None
-        left = float("inf") if self._deadline is None else self._deadline - time.monotonic()
-        if left <= 0:
-            return None
-        cost, self._cost = self._cost, 0.0
-        return min(self._watch.pause(cost), left)
-
-
-def wait(waiting: Wait[_T]) -> _T | None:
-    """Return what *waiting* finds, or None; this thread sleeps meanwhile."""
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
+    is_first = True
     while True:
-        if waiting.has_news():
-            waiting.look()
-        pause = waiting.pause()
-        if pause is None:
-            return waiting.result
-        time.sleep(pause)
+        found, cost = None, 0.0
+        if watch.changed() or is_first:
+            found, cost = yield timed
+        is_first = False
+        left = deadline - time.monotonic()
+        if found is not None or left <= 0:
+            return found
+        yield min(watch.pause(cost), left)
 
 
-async def wait_in_loop(waiting: Wait[_T]) -> _T | None:
-    """Return what *waiting* finds, or None; the event loop runs on meanwhile."""
+def wait(steps: Steps[_T]) -> _T:
+    """Take the *steps*, and return their result; this thread sleeps meanwhile."""
+    result: object = None
+    while True:
+        try:
+            step = steps.send(result)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if callable(step):
+            result = step()
+        else:
+            time.sleep(step)
+
+
+async def wait_in_loop(steps: Steps[_T]) -> _T:
+    """Take the *steps*, and return their result; the event loop runs on meanwhile."""
     import asyncio  # who reads without a loop needs none
 
+    result: object = None
     while True:
-        if waiting.has_news():
-            # A long list or a large message would hold the loop up.
-            await asyncio.to_thread(waiting.look)
-        pause = waiting.pause()
-        if pause is None:
-            return waiting.result
-        await asyncio.sleep(pause)
+        try:
+            step = steps.send(result)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if callable(step):  # a long list or a large message would hold the loop up
+            result = await asyncio.to_thread(step)
+        else:
+            await asyncio.sleep(step)
 
 
 def loop_is_running() -> bool:

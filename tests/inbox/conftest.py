@@ -6,13 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from posting import (
-    Post,
-)
-from support import (
-    Kind,
-    controlled,
-)
+from posting import Post
+from support import Kind, controlled
 
 import mailhandlers
 from mailhandlers import Inbox

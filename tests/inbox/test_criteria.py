@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from posting import (
-    Post,
-    subjects,
-)
-from support import (
-    Kind,
-)
+from posting import Post, subjects
+from support import Kind
 
 from mailhandlers import Inbox
 

@@ -8,20 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from posting import (
-    Post,
-    keep_all,
-    send,
-    send_in_loop,
-    serving,
-    subjects,
-)
-from support import (
-    JSON_LINES,
-    MBOX,
-    PATIENCE,
-    Kind,
-)
+from posting import Post, keep_all, send, send_in_loop, serving, subjects
+from support import JSON_LINES, MBOX, PATIENCE, Kind
 
 from mailhandlers import Inbox
 

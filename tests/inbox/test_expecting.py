@@ -13,23 +13,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from posting import (
-    Post,
-    growing,
-    keep_all,
-    send,
-    send_in_loop,
-    serving,
-    subjects,
-    written,
-)
-from support import (
-    JSON_LINES,
-    KINDS,
-    MBOX,
-    PATIENCE,
-    Kind,
-)
+from posting import Post, growing, keep_all, send, send_in_loop, serving, subjects, written
+from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind
 
 from mailhandlers import Inbox
 from mailhandlers.formats import eml

@@ -15,12 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from posting import (
-    Post,
-    growing,
-    subjects,
-    written,
-)
+from posting import Post, growing, subjects, written
 from support import (
     HELLO,
     HOST,

@@ -6,14 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from posting import (
-    Post,
-    keep_all,
-    send,
-)
-from support import (
-    Kind,
-)
+from posting import Post, keep_all, send
+from support import Kind
 
 from mailhandlers import Inbox, NoMessageError, read_latest
 
