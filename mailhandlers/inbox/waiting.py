@@ -74,8 +74,8 @@ def until_found(
 ) -> Steps[_T | None]:
     """Look until *look* returns something else than None, or *timeout* seconds passed.
 
-    None for *timeout* waits for ever. After the first look, there is none unless *watch* saw
-    a change.
+    None for *timeout* waits for ever. Between the first look and the last, which are always
+    made, there is none unless *watch* saw a change.
     """
 
     def timed() -> tuple[_T | None, float]:
@@ -86,13 +86,14 @@ def until_found(
     is_first = True
     while True:
         found, cost = None, 0.0
-        if watch.changed() or is_first:
+        # Many folders are polled seldom: what came since is found by the last look.
+        is_last = time.monotonic() >= deadline
+        if watch.changed() or is_first or is_last:
             found, cost = yield timed
-        is_first = False
-        left = deadline - time.monotonic()
-        if found is not None or left <= 0:
+        if found is not None or is_last:
             return found
-        yield min(watch.pause(cost), left)
+        is_first = False
+        yield max(0, min(watch.pause(cost), deadline - time.monotonic()))
 
 
 def wait(steps: Steps[_T]) -> _T:

@@ -77,7 +77,39 @@ def test_waiting_looks_only_where_something_changed(
     monkeypatch.setattr(waiting.Watch, "pause", lambda *_: 0)
     with pytest.raises(NoMessageError):
         inbox.latest(timeout=0.05, to="nobody@example.com")
-    assert len(looks) <= 2  # the first, and one for its folders
+    assert len(looks) <= 3  # the first, one for its folders, and the last
+
+
+class Blind(waiting.Watch):
+    """A watch that sees nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def changed(self) -> bool:
+        return False
+
+    def pause(self, cost: float) -> float:
+        return 0.001
+
+
+def test_the_last_look_is_for_what_no_watch_saw() -> None:
+    seen = iter([None, "found"])
+    assert waiting.wait(waiting.until_found(lambda: next(seen), Blind(), 0.01)) == "found"
+
+
+def test_a_wait_without_end_looks_once_unless_something_changed() -> None:
+    steps = waiting.until_found(lambda: None, Blind(), None)
+    look = next(steps)
+    assert callable(look)
+    assert steps.send(look()) == 0.001
+    assert [next(steps) for _ in range(100)] == [0.001] * 100
+
+
+def test_no_time_to_wait_is_one_look() -> None:
+    looks: list[None] = []
+    assert waiting.wait(waiting.until_found(lambda: looks.append(None), Blind(), 0)) is None
+    assert len(looks) == 1
 
 
 def test_a_wait_is_cancelled_at_once(tmp_path: Path) -> None:
