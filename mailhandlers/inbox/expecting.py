@@ -11,11 +11,16 @@ from types import TracebackType
 from typing import TypeVar
 
 from ..message.message import StoredMessage
+from ..stores.find import find
+from ..stores.one_mail import MailFileStore
 from ..stores.store import Entry
 from .criteria import Criteria
 from .cursor import Cursor, EntryCursor
 from .misses import NoMessageError, line_of, no_message
 from .waiting import Steps, loop_is_running, until_found, wait, wait_in_loop
+
+# How many seconds to wait for one message more than are expected exactly.
+_ONE_MORE = 0.5
 
 _E = TypeVar("_E", bound="_Expectation")
 
@@ -23,7 +28,9 @@ _E = TypeVar("_E", bound="_Expectation")
 class _Expectation:
     """Mail that arrives after the ``with`` line, and until some time after its block."""
 
-    _was_entered = False
+    _is_forgotten = False
+    _silence = ""
+    """The call for which it matters that nothing comes; empty where it doesn't."""
     _cursor: Cursor
 
     def __init__(
@@ -32,9 +39,15 @@ class _Expectation:
         self._path = os.path.abspath(path)
         self._seconds = seconds
         self._criteria = criteria
+        self._is_forgotten = True
 
     def __enter__(self: _E) -> _E:
-        self._was_entered = True
+        self._is_forgotten = False
+        if self._silence and loop_is_running():
+            raise RuntimeError(
+                f"{self._silence} would stop the event loop of this thread, where nothing can "
+                f"be sent meanwhile: write 'async with inbox.{self._silence}'"
+            )
         self._begin()
         return self
 
@@ -50,7 +63,7 @@ class _Expectation:
     async def __aenter__(self: _E) -> _E:
         import asyncio
 
-        self._was_entered = True
+        self._is_forgotten = False
         await asyncio.to_thread(self._begin)
         return self
 
@@ -64,7 +77,7 @@ class _Expectation:
             await wait_in_loop(self._finish())
 
     def __del__(self) -> None:
-        if not self._was_entered:
+        if self._is_forgotten:
             warnings.warn("expect() and expect_none() need a 'with'", stacklevel=2)
 
     def _begin(self) -> None:
@@ -83,10 +96,18 @@ class Expected(_Expectation):
         seconds: float,
         criteria: Criteria,
         count: int,
+        exactly: int | None,
         explain: Callable[[], str],
     ) -> None:
+        for name, number in (("count", count), ("exactly", exactly)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{name} is how many messages are to come, not {number!r}")
+        if exactly is not None:
+            if count != 1:
+                raise ValueError("count= is for 'at least', exactly= for 'no more': give one")
+            self._silence = f"expect(exactly={exactly})"
         super().__init__(path, seconds, criteria)
-        self._count = count
+        self._count = exactly or count
         self._explain = explain
         self._messages: list[StoredMessage] = []
         self._arrived: list[Entry] = []
@@ -114,14 +135,27 @@ class Expected(_Expectation):
 
     def _finish(self) -> Steps[None]:
         yield from self._collect(self._count)
+        if not self._silence:
+            return
+        if isinstance((yield partial(find, self._path)), MailFileStore):
+            raise ValueError(
+                f"{self._path} keeps the latest message alone, so how many came can't be told: "
+                "exactly= is for other stores"
+            )
+        message = yield from self._cursor.until_next(_ONE_MORE)
+        if message is not None:
+            expected = "one was" if self._count == 1 else f"{self._count} were"
+            raise AssertionError(
+                f"another message came where exactly {expected} expected: {line_of(message)}"
+            )
 
     def _collect(self, count: int) -> Steps[list[StoredMessage]]:
-        if not self._was_entered:
+        if self._is_forgotten:
             raise RuntimeError("expect() needs a 'with', or it can't tell what is new")
         look = partial(self._look, count)
         messages = yield from until_found(look, self._cursor.watch, self._seconds)
         if messages is None:
-            raise (yield self._miss)
+            raise (yield partial(self._miss, count))
         return messages
 
     def _look(self, count: int) -> list[StoredMessage] | None:
@@ -129,7 +163,7 @@ class Expected(_Expectation):
         self._messages += islice(iter(self._cursor.next, None), max(missing, 0))
         return self._messages if len(self._messages) >= count else None
 
-    def _miss(self) -> NoMessageError:
+    def _miss(self, count: int) -> NoMessageError:
         self._arrived += self._all.new()
         return no_message(
             self._path,
@@ -138,20 +172,15 @@ class Expected(_Expectation):
             reversed(self._arrived),
             self._explain(),
             only_new=True,
+            came=self._messages,
+            count=count,
         )
 
 
 class ExpectedNone(_Expectation):
     """The context of :meth:`.inbox.Inbox.expect_none`."""
 
-    def __enter__(self: _E) -> _E:
-        if loop_is_running():
-            self._was_entered = True
-            raise RuntimeError(
-                "expect_none() would stop the event loop of this thread, where nothing can "
-                "be sent meanwhile: write 'async with inbox.expect_none(...)'"
-            )
-        return super().__enter__()
+    _silence = "expect_none()"
 
     def _finish(self) -> Steps[None]:
         message = yield from self._cursor.until_next(self._seconds)

@@ -118,20 +118,30 @@ class Inbox:
         return Follow(self.path, Criteria.of(criteria), timeout=timeout, from_start=from_start)
 
     def expect(
-        self, *, timeout: float = 30, count: int = 1, **criteria: Unpack[Wanted]
+        self,
+        *,
+        timeout: float = 30,
+        count: int = 1,
+        exactly: int | None = None,
+        **criteria: Unpack[Wanted],
     ) -> Expected:
         """Return a context for ``with`` or ``async with``, in which mail is to arrive.
 
         Only messages that arrive after the ``with`` line count. The end of the block waits
         until there are *count* of them, up to *timeout* seconds from there, and raises
-        NoMessageError if there are fewer. ``expected.message`` is the first of them and
-        ``expected.messages`` the list of *count*; both may be used in the block, too, where
-        they wait.
+        NoMessageError if there are fewer. More may come. ``expected.message`` is the first of
+        them and ``expected.messages`` the list of *count*; both may be used in the block, too,
+        where they wait.
+
+        With *exactly* instead of *count*, no more may come: as soon as the block has ended and
+        so many are there, it waits for another half second, and raises AssertionError if one
+        more came. A MailFile, which keeps the latest message alone, can't tell: that raises
+        ValueError.
 
         In asyncio write ``async with``: a ``with`` stops the event loop while it waits, and so
-        the program that is to send the mail.
+        the program that is to send the mail. With *exactly* it raises RuntimeError there.
         """
-        return Expected(self.path, timeout, Criteria.of(criteria), count, self.explain)
+        return Expected(self.path, timeout, Criteria.of(criteria), count, exactly, self.explain)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context for ``with`` or ``async with``, in which no mail may arrive.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..message.message import StoredMessage
 from ..stores.store import Entry
@@ -33,20 +33,27 @@ def no_message(
     explanation: str,
     *,
     only_new: bool = False,
+    came: Sequence[StoredMessage] = (),
+    count: int = 1,
 ) -> NoMessageError:
     """Return the error for somebody who has only its text.
 
-    *newest_first* are the entries that were not the message; *only_new* tells that no
-    others counted; *explanation* is what else is known, or empty.
+    *newest_first* are the entries among which it was not; *only_new* tells that no others
+    counted; *came* is what did come, of *count* that were asked for; *explanation* is what
+    else is known, or empty.
     """
+    envelopes = [message.envelope for message in came]
     mails = Mails(newest_first)
     recent = itertools.islice(Criteria().among(mails), _RECENT)
     others = (
         (criteria.count(message), -number, line_of(message))
         for number, message in enumerate(recent)
+        if message.envelope not in envelopes
     )
     misses = [line for _, _, line in heapq.nlargest(_MOST_MISSES, others)]
-    text = f"no {'new ' if only_new else ''}message in {path}"
+    new = "new " if only_new else ""
+    text = f"only {len(came)} of {count} {new}messages" if came else f"no {new}message"
+    text += f" in {path}"
     if str(criteria):
         text += f" with {criteria}"
     if timeout:

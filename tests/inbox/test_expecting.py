@@ -14,9 +14,10 @@ from pathlib import Path
 import anyio
 import pytest
 from posting import Post, growing, keep_all, send, send_in_loop, serving, subjects, written
-from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind
+from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, controlled
 
-from mailhandlers import Inbox
+import mailhandlers
+from mailhandlers import Inbox, NoMessageError
 from mailhandlers.formats import eml
 
 
@@ -211,6 +212,101 @@ def test_several_messages_are_expected_together(store: Path, port: int) -> None:
         send(port, "other", to="carol@example.com")
     assert subjects(expected.messages) == ["0", "1", "2"]
     assert expected.message["Subject"] == "0"
+
+
+@keep_all
+def test_exactly_so_many_messages_are_expected(inbox: Inbox, post: Post) -> None:
+    post("before")
+    with inbox.expect(exactly=2, timeout=PATIENCE, to="bob@example.com") as expected:
+        post("0")
+        post("other", to="carol@example.com")
+        post("1")
+    assert subjects(expected.messages) == ["0", "1"]
+
+
+@keep_all
+@pytest.mark.parametrize(("exactly", "expected"), [(1, "one was"), (2, "2 were")])
+def test_one_more_than_exactly_so_many_is_told(
+    inbox: Inbox, post: Post, exactly: int, expected: str
+) -> None:
+    told = f"another message came where exactly {expected} expected: to bob@example.com: 'more'"
+    with (
+        pytest.raises(AssertionError, match=told),
+        inbox.expect(exactly=exactly, timeout=PATIENCE),
+    ):
+        for subject in ["right"] * exactly + ["more", "not said"]:
+            post(subject)
+
+
+@keep_all
+def test_one_more_may_come_after_the_block(
+    inbox: Inbox, post: Post, while_waiting: Callable[[Callable[[], object]], None]
+) -> None:
+    while_waiting(lambda: post("late"))
+    with (
+        pytest.raises(AssertionError, match=r"exactly one was expected: .*'late'"),
+        inbox.expect(exactly=1, timeout=PATIENCE) as expected,
+    ):
+        post("right")
+    assert subjects(expected.messages) == ["right"]
+
+
+@keep_all
+def test_fewer_than_exactly_so_many_are_told(inbox: Inbox, post: Post) -> None:
+    with (
+        pytest.raises(NoMessageError, match=r"only 1 of 2 new messages in .*; no other came"),
+        inbox.expect(exactly=2, timeout=0.01),
+    ):
+        post("right")
+
+
+def test_what_keeps_one_message_can_not_tell_how_many_came(tmp_path: Path) -> None:
+    handler = mailhandlers.MailFile(tmp_path / "latest.mail", sync=False)
+    inbox = Inbox(handler.path)
+    with (
+        controlled(handler) as controller,
+        pytest.raises(ValueError, match="keeps the latest message alone"),
+        inbox.expect(exactly=1),
+    ):
+        Post(controller.port)()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_of_messages_is_one(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "none")
+    for number in (0, -1, True, 1.5, "2"):
+        for name in ("count", "exactly"):
+            with pytest.raises(ValueError, match=f"{name} is how many .*, not {number!r}"):
+                inbox.expect(**{name: number})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="give one"):
+        inbox.expect(count=2, exactly=2)
+    gc.collect()  # what could not be made warns of no forgotten 'with'
+
+
+def test_one_more_may_come_while_the_same_loop_waits(tmp_path: Path) -> None:
+    store = tmp_path / "mail.mbox"
+
+    async def come(subject: str) -> None:
+        with store.open("ab") as file:
+            file.write(written(MBOX, subject))
+
+    async def main() -> None:
+        inbox = Inbox(store)
+        async with inbox.expect(exactly=1, timeout=PATIENCE) as expected:
+            await come("right")
+        assert subjects(expected.messages) == ["right"]
+        with pytest.raises(AssertionError, match=r"exactly one was expected: .*'more'"):
+            async with inbox.expect(exactly=1, timeout=PATIENCE):
+                await come("right")
+                coming = asyncio.create_task(come("more"))
+        await coming
+        with (
+            pytest.raises(RuntimeError, match=r"write 'async with inbox.expect\(exactly=1"),
+            inbox.expect(exactly=1),
+        ):
+            pass
+
+    asyncio.run(main())
 
 
 def test_mail_that_the_same_loop_carries_is_expected(tmp_path: Path) -> None:

@@ -58,10 +58,15 @@ def test_the_error_survives_what_a_function_can_not_take(inbox: Inbox, post: Pos
 @keep_all
 def test_too_few_messages_are_told(store: Path, port: int) -> None:
     with (
-        pytest.raises(NoMessageError, match="the nearest misses"),
-        Inbox(store).expect(count=2, timeout=0.05),
+        pytest.raises(NoMessageError) as told,
+        Inbox(store).expect(count=2, timeout=0.05, subject="wanted"),
     ):
-        send(port, "only one")
+        send(port, "wanted")
+        send(port, "other")
+    assert str(told.value) == (
+        f"only 1 of 2 new messages in {store} with subject='wanted', in 0.05 s; "
+        "the nearest misses:\n  to bob@example.com: 'other'"
+    )
 
 
 def test_a_blocking_wait_under_a_running_loop_is_told(tmp_path: Path) -> None:
@@ -76,6 +81,13 @@ def test_a_blocking_wait_under_a_running_loop_is_told(tmp_path: Path) -> None:
             pass
         with pytest.raises(NoMessageError, match=r"stood still.*alatest"):
             inbox.latest(timeout=0.01)
+        with pytest.raises(NoMessageError) as told:
+            await inbox.alatest(timeout=0.01)
+        assert "loop" not in str(told.value)
+        with pytest.raises(NoMessageError) as told:
+            async with inbox.expect(timeout=0.01):
+                pass
+        assert "loop" not in str(told.value)
 
     asyncio.run(main())
     with pytest.raises(NoMessageError) as told:
