@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from ..inbox.found import line_of
 from ..inbox.inbox import Inbox
+from ..inbox.misses import line_of
 from . import arguments
 from .commands import parser_of
 from .outcome import INTERRUPTED

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from .. import handlers
 from ..disk import files
 from ..formats.folder_names import folder_name
-from ..inbox.criteria import Criteria
-from ..inbox.found import Found
+from ..inbox.criteria import Mails
 from ..mail import Mail
 from ..stores.find import find
 from ..stores.folders import FolderStore
@@ -42,7 +41,7 @@ class Target:
     def _look(self, path: str) -> None:
         by_recipient = isinstance(self._handler, handlers.PerRecipientDir)
         store = find(path)
-        for mail in Found(Criteria()).contents(store.newest_first()):
+        for mail in Mails(store.newest_first()):
             if isinstance(store, FolderStore) and store.is_maildir == by_recipient:
                 what = "a Maildir" if store.is_maildir else "no Maildir, and holds mail"
                 raise ValueError(f"{path} is {what}: choose another")
