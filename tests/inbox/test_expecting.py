@@ -17,7 +17,7 @@ from posting import Post, growing, keep_all, send, send_in_loop, serving, subjec
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, controlled
 
 import mailhandlers
-from mailhandlers import Inbox, NoMessageError
+from mailhandlers import Inbox, NoMessageError, StoreError
 from mailhandlers.formats import eml
 
 
@@ -265,7 +265,7 @@ def test_what_keeps_one_message_can_not_tell_how_many_came(tmp_path: Path) -> No
     inbox = Inbox(handler.path)
     with (
         controlled(handler) as controller,
-        pytest.raises(ValueError, match="keeps the latest message alone"),
+        pytest.raises(StoreError, match="keeps the latest message alone"),
         inbox.expect(exactly=1),
     ):
         Post(controller.port)()
