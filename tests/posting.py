@@ -83,9 +83,3 @@ async def send_in_loop(port: int, subject: str, to: str = "bob@example.com") -> 
     assert await reader.readline() == b"250 OK\r\n"
     writer.close()
     await writer.wait_closed()
-
-
-def send(port: int, subject: str, to: str = "bob@example.com") -> None:
-    content = f"Subject: {subject}\r\n\r\nHi!\r\n".encode()
-    with Client(port) as client:
-        assert client.send(content, to=[to]) == "250 OK"

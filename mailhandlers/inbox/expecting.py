@@ -13,7 +13,7 @@ from typing import TypeVar
 from ..message.message import StoredMessage
 from ..stores.find import find
 from ..stores.one_mail import MailFileStore
-from ..stores.store import Entry
+from ..stores.store import Entry, StoreError
 from .criteria import Criteria
 from .cursor import Cursor, EntryCursor
 from .misses import NoMessageError, line_of, no_message
@@ -138,7 +138,7 @@ class Expected(_Expectation):
         if not self._silence:
             return
         if isinstance((yield partial(find, self._path)), MailFileStore):
-            raise ValueError(
+            raise StoreError(
                 f"{self._path} keeps the latest message alone, so how many came can't be told: "
                 "exactly= is for other stores"
             )

@@ -136,7 +136,7 @@ class Inbox:
         With *exactly* instead of *count*, no more may come: as soon as the block has ended and
         so many are there, it waits for another half second, and raises AssertionError if one
         more came. A MailFile, which keeps the latest message alone, can't tell: that raises
-        ValueError.
+        StoreError.
 
         In asyncio write ``async with``: a ``with`` stops the event loop while it waits, and so
         the program that is to send the mail. With *exactly* it raises RuntimeError there.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -45,12 +44,12 @@ def no_message(
     envelopes = [message.envelope for message in came]
     mails = Mails(newest_first)
     recent = itertools.islice(Criteria().among(mails), _RECENT)
-    others = (
+    others = [
         (criteria.count(message), -number, line_of(message))
         for number, message in enumerate(recent)
         if message.envelope not in envelopes
-    )
-    misses = [line for _, _, line in heapq.nlargest(_MOST_MISSES, others)]
+    ]
+    misses = [line for _, _, line in sorted(others, reverse=True)[:_MOST_MISSES]]
     new = "new " if only_new else ""
     text = f"only {len(came)} of {count} {new}messages" if came else f"no {new}message"
     text += f" in {path}"

@@ -15,13 +15,6 @@ from mailhandlers.inbox import waiting
 
 
 @pytest.fixture
-def port(kind: Kind, store: Path) -> Iterator[int]:
-    handler = getattr(mailhandlers, kind.handler)(store, sync=False)
-    with controlled(handler) as controller:
-        yield controller.port
-
-
-@pytest.fixture
 def post(kind: Kind, store: Path) -> Iterator[Post]:
     handler = getattr(mailhandlers, kind.handler)(store, sync=False)
     with controlled(handler) as controller:

@@ -3,66 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from posting import Post, keep_all, send, send_in_loop, serving, subjects
+from posting import Post, keep_all, send_in_loop, serving, subjects
 from support import JSON_LINES, MBOX, PATIENCE, Kind
 
 from mailhandlers import Inbox
 
 
 @keep_all
-def test_each_message_is_followed_once_in_order(store: Path, port: int) -> None:
-    send(port, "before")
-    followed = Inbox(store).follow(timeout=PATIENCE)
+def test_each_message_is_followed_once_in_order(inbox: Inbox, post: Post) -> None:
+    post("before")
+    followed = inbox.follow(timeout=PATIENCE)
     for number in range(3):
-        send(port, f"a{number}")
+        post(f"a{number}")
     assert subjects(next(followed) for _ in range(2)) == ["a0", "a1"]
-    send(port, "b")
+    post("b")
     assert subjects(next(followed) for _ in range(2)) == ["a2", "b"]
-    assert subjects(Inbox(store).follow(timeout=0)) == []
-    assert subjects(Inbox(store).follow(timeout=0, from_start=True)) == [
+    assert subjects(inbox.follow(timeout=0)) == []
+    assert subjects(inbox.follow(timeout=0, from_start=True)) == [
         *("before", "a0", "a1", "a2", "b")
     ]
 
 
-def test_following_begins_before_there_is_a_store(store: Path, port: int) -> None:
-    followed = Inbox(store).follow(timeout=PATIENCE, to="bob@example.com")
-    send(port, "other", to="carol@example.com")
-    send(port, "first")
+def test_following_begins_before_there_is_a_store(inbox: Inbox, post: Post) -> None:
+    followed = inbox.follow(timeout=PATIENCE, to="bob@example.com")
+    post("other", to="carol@example.com")
+    post("first")
     assert next(followed)["Subject"] == "first"
 
 
 @keep_all
-def test_following_goes_on_in_a_store_made_anew(kind: Kind, store: Path, port: int) -> None:
-    send(port, "old")
-    followed = Inbox(store).follow(timeout=PATIENCE)
-    send(port, "one")
+def test_following_goes_on_in_a_store_made_anew(
+    kind: Kind, store: Path, inbox: Inbox, post: Post
+) -> None:
+    post("old")
+    followed = inbox.follow(timeout=PATIENCE)
+    post("one")
     assert next(followed)["Subject"] == "one"
     store.rename(f"{store}.1")
-    send(port, "two")
+    post("two")
     assert next(followed)["Subject"] == "two"
-    Inbox(store).clear()
-    send(port, "three")
+    inbox.clear()
+    post("three")
     assert next(followed)["Subject"] == "three"
 
 
 @keep_all
-def test_followed_and_cleared_under_load_loses_nothing(store: Path, port: int) -> None:
-
-    def send_all() -> None:
-        for number in range(60):
-            send(port, str(number))
-
-    followed = Inbox(store).follow(timeout=PATIENCE)
-    sender = threading.Thread(target=send_all)
-    sender.start()
-    found = subjects(next(followed) for _ in range(60))
-    sender.join()
-    assert found == [str(number) for number in range(60)]
+def test_nothing_is_lost_under_load(inbox: Inbox, post: Post) -> None:
+    numbers = [str(number) for number in range(60)]
+    followed = inbox.follow(timeout=PATIENCE)
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.map(post, numbers)
+        assert subjects(next(followed) for _ in numbers) == numbers
+        assert len(list(sent)) == len(numbers)
 
 
 @pytest.mark.parametrize("kind", [MBOX, JSON_LINES], ids=lambda kind: kind.handler)

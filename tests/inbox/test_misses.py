@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from posting import Post, keep_all, send
+from posting import Post, keep_all
 from support import Kind
 
 from mailhandlers import Inbox, NoMessageError, read_latest
@@ -56,13 +56,13 @@ def test_the_error_survives_what_a_function_can_not_take(inbox: Inbox, post: Pos
 
 
 @keep_all
-def test_too_few_messages_are_told(store: Path, port: int) -> None:
+def test_too_few_messages_are_told(store: Path, inbox: Inbox, post: Post) -> None:
     with (
         pytest.raises(NoMessageError) as told,
-        Inbox(store).expect(count=2, timeout=0.05, subject="wanted"),
+        inbox.expect(count=2, timeout=0.05, subject="wanted"),
     ):
-        send(port, "wanted")
-        send(port, "other")
+        post("wanted")
+        post("other")
     assert str(told.value) == (
         f"only 1 of 2 new messages in {store} with subject='wanted', in 0.05 s; "
         "the nearest misses:\n  to bob@example.com: 'other'"

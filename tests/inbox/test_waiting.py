@@ -11,7 +11,7 @@ import pytest
 from posting import Post
 from support import PATIENCE
 
-from mailhandlers import Inbox, NoMessageError
+from mailhandlers import Inbox, NoMessageError, StoredMessage
 from mailhandlers.inbox import waiting
 from mailhandlers.inbox.cursor import EntryCursor
 from mailhandlers.stores.store import Entry
@@ -28,6 +28,18 @@ def test_latest_waits(
     post("other")
     while_waiting(lambda: post("wanted"))
     assert inbox.latest(timeout=PATIENCE, subject="wanted")["Subject"] == "wanted"
+
+
+def test_what_comes_during_the_first_look_is_found(inbox: Inbox, post: Post) -> None:
+    pending = ["wanted"]
+
+    def where(message: StoredMessage) -> bool:
+        if pending:
+            post(pending.pop())
+        return str(message["Subject"]) == "wanted"
+
+    post("old")
+    assert inbox.latest(timeout=PATIENCE, where=where)["Subject"] == "wanted"
 
 
 def test_latest_waits_for_a_recipient_of_whom_nobody_heard(
