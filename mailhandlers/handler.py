@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
+from .block import printable
 from .disk import files
-from .formats.eml import printable
 from .mail import Mail
 from .message.message import StoredMessage
 from .smtp.facts import envelope_of

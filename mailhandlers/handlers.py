@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import options
+from . import block, options
 from .disk import descriptors, files, leftovers
 from .disk.pointers import Pointer
-from .formats import eml, json_lines, mbox
+from .formats import json_lines, mbox
 from .formats.folder_names import folder_name
 from .handler import Handler
-from .identity import Identity
-from .mail import Mail
+from .mail import Identity, Mail
 from .stores import appending, checks
 from .stores.retention import Place
 
@@ -57,7 +56,7 @@ class MailFile(Handler):
         (latest,) = mails
         # A name of its own, also for a message that is stored again under its identity.
         temporary = f"{os.path.dirname(self.path)}/.{Identity.now().id}.tmp"
-        self._disk.replace(self.path, temporary, eml.encode(latest))
+        self._disk.replace(self.path, temporary, block.encode(latest))
 
 
 class MaildirSink(Handler):
@@ -94,7 +93,7 @@ class MaildirSink(Handler):
                 # Not its own name: a copy that was killed left that, and comes again.
                 f"{self.path}/tmp/{Identity.now().id}",
                 [f"{self.path}/new/{mail.envelope.id}"],
-                eml.encode(mail),
+                block.encode(mail),
             )
             for mail in mails
         ]
@@ -223,7 +222,7 @@ class PerRecipientDir(Handler):
             # Made up here, where a reader that waits for anybody's mail has one folder to poll.
             temporary = f"{self.path}/.{Identity.now().id}.tmp"
             names = [f"{folder}/{name}" for folder in folders]
-            new_files.append(files.NewFile(temporary, names, eml.encode(mail)))
+            new_files.append(files.NewFile(temporary, names, block.encode(mail)))
         pointers = [
             Pointer(
                 f"{folder}/.latest.{mail.envelope.id}",

@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import suppress
 
-from ..identity import is_id
+from ..mail import is_id
 
 # https://cr.yp.to/proto/maildir.html: a file in tmp that nobody touched for 36 hours.
 _OLD = 36 * 60 * 60

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..identity import is_id
+from ..mail import is_id
 from . import locks
 from .links import make_link
 from .undo import Undo

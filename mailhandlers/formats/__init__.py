@@ -12,10 +12,6 @@ HEAD = 1 << 16
 """How many octets of a file are looked at, to tell what it is."""
 
 
-class FormatError(ValueError):
-    """These bytes are no whole message in this format."""
-
-
 class Mended(NamedTuple):
     """What to do about the last entry of a file before the next is appended."""
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..block import FormatError, mail_of
 from ..mail import Envelope, Mail
-from . import HEAD, FormatError, Mended
-from .original import mail_of
+from . import HEAD, Mended
 
 # Characters that act on a terminal, or split a line for somebody.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 from datetime import timezone
 
+from ..block import (
+    BLOCK_NAMES,
+    FormatError,
+    has_block,
+    header_block,
+    is_short,
+    mail_of,
+    split_block,
+    to_lf,
+)
 from ..mail import Mail
-from . import FormatError, Mended
-from .eml import BLOCK_NAMES, block, has_block, split_block
+from . import Mended
 from .folder_names import percent_encoded
-from .lf import to_lf
-from .original import is_short, mail_of
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
@@ -41,7 +48,7 @@ def encode(mail: Mail) -> list[bytes]:
     whole = content.endswith(b"\n") or not content
     return [
         f"From {sender} {date}\n".encode(),
-        block(envelope),
+        header_block(envelope),
         quote_from(to_lf(content) if whole else content),
         b"\n" if whole else b"\n\n",
     ]

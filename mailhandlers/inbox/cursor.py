@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import chain
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..message.message import StoredMessage
 from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.store import Entry, GoneError, StoreError

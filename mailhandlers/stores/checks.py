@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from .. import block
 from ..disk import locks
 from ..disk.links import open_own
-from ..formats import HEAD, eml
+from ..formats import HEAD
 from . import appending
 
 _LOCK = ".lock"
@@ -27,7 +28,7 @@ def mail_file(path: str) -> None:
     _check_file(
         path,
         "a message of this handler's",
-        lambda head, _: not head or eml.is_mail_file(head),
+        lambda head, _: not head or block.is_mail_file(head),
         may_have_names=True,
     )
 

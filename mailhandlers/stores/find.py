@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-from ..formats import HEAD, FormatError, eml
+from .. import block
+from ..block import FormatError
+from ..formats import HEAD
 from . import other_programs
 from .folders import find_folder
 from .growing import GrowingStore
@@ -63,7 +65,7 @@ def _store_of(
         return MboxStore(path, held)
     if head.startswith(b"{"):
         return JsonLinesStore(path, held)
-    if eml.has_block(head) or other_programs.is_mail(head):
+    if block.has_block(head) or other_programs.is_mail(head):
         return MailFileStore(path, status, head)
     # Other lines may stand above the first of ours, and the other's mark within a message.
     marks = {head.find(mark): kind for mark, kind in _MARKS.items() if mark in head}

@@ -27,7 +27,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..formats.growing import backwards, begins, ends
 from ..mail import Mail
 from .held import HeldFile

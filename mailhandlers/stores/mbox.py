@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ..block import FormatError
 from ..disk import locks
-from ..formats import FormatError, mbox
+from ..formats import mbox
 from ..mail import Mail
 from . import other_programs
 from .growing import GrowingStore

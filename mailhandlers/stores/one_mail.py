@@ -8,7 +8,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from ..formats import HEAD, FormatError, eml
+from .. import block
+from ..block import FormatError
+from ..formats import HEAD
 from ..mail import Mail
 from . import other_programs
 from .store import Entry, GoneError, Seen, Store, open_regular
@@ -52,7 +54,7 @@ def read_mail(path: str, *, in_maildir: bool = False) -> Mail:
     except FileNotFoundError:
         raise GoneError(path) from None
     with contextlib.suppress(FormatError):
-        return eml.decode(data)
+        return block.decode(data)
     head = data[:HEAD]
     if b"\0" in head if in_maildir else not other_programs.is_mail(head):
         raise FormatError("no message begins like this")

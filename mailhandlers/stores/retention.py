@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..disk.links import folder_status
 from ..disk.pointers import remove_target
-from ..identity import go_on_after, is_id
+from ..mail import go_on_after, is_id
 
 _log = logging.getLogger("mailhandlers")
 

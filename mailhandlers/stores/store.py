@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..mail import Mail
 
 

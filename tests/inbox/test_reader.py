@@ -36,8 +36,8 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Inbox, NoMessageError, StoreError, read_latest, read_messages
-from mailhandlers.formats import eml, mbox
+from mailhandlers import Inbox, NoMessageError, StoreError, block, read_latest, read_messages
+from mailhandlers.formats import mbox
 from mailhandlers.inbox import search, watch
 from mailhandlers.mail import Mail
 from mailhandlers.stores.store import Store
@@ -278,7 +278,7 @@ def test_another_message_may_get_inode_size_and_time_of_the_old(
     status = store.stat()
     form = store.read_bytes()
     with inbox.expect(timeout=PATIENCE) as expected:
-        identity = eml.decode(form).envelope.id
+        identity = block.decode(form).envelope.id
         store.write_bytes(form.replace(identity.encode(), identity[::-1].encode()))
         os.utime(store, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert expected.message.envelope

@@ -18,9 +18,9 @@ from shell import raw_mail
 from support import KIND, PATIENCE, Kind, Server, state_of, wait_until, writer_of
 
 from mailhandlers import Inbox, JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
-from mailhandlers import identity as identities
+from mailhandlers import mail as identities
 from mailhandlers.handler import Handler
-from mailhandlers.identity import Identity
+from mailhandlers.mail import Identity
 from mailhandlers.stores import retention
 from mailhandlers.stores.retention import Keep, Place, Retention, too_old
 
