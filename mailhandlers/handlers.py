@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from . import block, options
-from .disk import descriptors, files, leftovers
-from .disk.pointers import Pointer
+from .disk import files
+from .disk.links import Pointer
 from .formats import json_lines, mbox
 from .formats.folder_names import folder_name
 from .handler import Handler
@@ -40,7 +40,7 @@ class MailFile(Handler):
     def _prepare(self) -> None:
         files.check_writable(os.path.dirname(self.path))
         self._disk.make_file(self.path)
-        leftovers.sweep(os.path.dirname(self.path))
+        files.sweep(os.path.dirname(self.path))
 
     def _empty(self) -> None:
         files.remove([self.path])
@@ -79,7 +79,7 @@ class MaildirSink(Handler):
 
     def _prepare(self) -> None:
         self._disk.make_folders(self._folders)
-        leftovers.sweep(f"{self.path}/tmp")
+        files.sweep(f"{self.path}/tmp")
 
     def _empty(self) -> None:
         files.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
@@ -171,7 +171,7 @@ class JsonLines(Handler):
         # One by one, as they are written: a long line needs no memory of its own.
         lines = (piece for mail in mails for piece in _json_line(mail))
         if self.is_output:
-            descriptors.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
+            files.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:
             self._file.append(lines)
 
@@ -199,7 +199,7 @@ class PerRecipientDir(Handler):
 
     def _prepare(self) -> None:
         self._disk.make_folders([self.path])
-        leftovers.sweep(self.path)
+        files.sweep(self.path)
 
     def _empty(self) -> None:
         with suppress(FileNotFoundError):

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from .links import make_link
-
 try:
     import fcntl
 except ImportError:  # Windows can import the package, for its reader
@@ -175,10 +173,11 @@ def _make_dotlock(owner: str, path: str) -> None:
 
 def _make_link_or_file(owner: str, path: str) -> None:
     try:
-        make_link(owner, path)
+        os.symlink(owner, path)
     except OSError as error:
         if error.errno not in _NO_SYMLINKS:
-            raise
+            # Python names the owner first, which is no file.
+            raise OSError(error.errno, error.strerror, path) from None
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(fd, owner.encode())

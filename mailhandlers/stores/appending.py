@@ -15,11 +15,9 @@ from functools import partial
 from typing import NamedTuple
 
 from ..disk import locks
-from ..disk.descriptors import write_all
-from ..disk.files import Disk
+from ..disk.files import Disk, Undo, write_all
 from ..disk.flushing import fsync
 from ..disk.links import open_own
-from ..disk.undo import Undo
 from ..formats import HEAD, Mended, json_lines, mbox
 from ..formats.growing import backwards
 

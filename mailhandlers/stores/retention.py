@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..disk.links import folder_status
-from ..disk.pointers import remove_target
+from ..disk.links import folder_status, remove_target
 from ..mail import go_on_after, is_id
 
 _log = logging.getLogger("mailhandlers")

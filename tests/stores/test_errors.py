@@ -35,7 +35,7 @@ from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import handler as handlers
-from mailhandlers.disk.undo import Undo
+from mailhandlers.disk.files import Undo
 from mailhandlers.mail import Mail
 
 REPLIES = {
