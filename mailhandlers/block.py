@@ -260,5 +260,11 @@ def _unmarked(stored: bytes) -> Iterator[bytes]:
         yield b"\n" + body
 
 
+def without_marks(stored: bytes) -> bytes:
+    """Return *stored* without the headers of mail clients, and without line ends around."""
+    head, _, body = stored.partition(b"\n\n")
+    return (_CLIENT_HEADERS.sub(b"", head + b"\n") + b"\n" + body).strip(b"\n")
+
+
 def _chopped(data: bytes, newlines: int) -> bytes:
     return data[:-newlines] if newlines and data.endswith(b"\n" * newlines) else data

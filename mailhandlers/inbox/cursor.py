@@ -9,8 +9,7 @@ from itertools import chain
 from ..block import FormatError
 from ..message.message import StoredMessage
 from ..stores.find import find, find_held
-from ..stores.growing import GrowingStore
-from ..stores.held import HeldFile
+from ..stores.growing import GrowingStore, HeldFile
 from ..stores.store import Entry, NothingYet, Seen, Store
 from .criteria import Criteria
 from .found import Found
@@ -38,7 +37,7 @@ class EntryCursor:
         self._recipient = recipient
         self.watch = Watch(self._path)
         """Tells whether there may be something new."""
-        self._seen: Seen = None
+        self._seen: Seen | None = None
         self._held = self._hold()
         if not from_start:
             self._seen = self._store().now()
@@ -53,7 +52,6 @@ class EntryCursor:
                 rest, self._seen = store.since(self._seen)
                 if after is None:  # what is being appended to it now is for the next call
                     return rest
-                self._seen = None
             self._held = after
         store = self._store()
         self.watch.follow(store.folders)

@@ -37,7 +37,7 @@ class _Expectation:
         self._path = path
         self._seconds = seconds
         self._criteria = criteria
-        self._before: Seen = None
+        self._before: Seen | None = None
         self._cursor: Cursor | None = None
 
     def __enter__(self: _E) -> _E:

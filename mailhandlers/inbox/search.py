@@ -34,7 +34,7 @@ class Search:
         self.path = os.path.abspath(path)
         self._criteria = criteria
         self._watch = Watch(self.path)
-        self._seen: Seen = None
+        self._seen: Seen | None = None
         self._is_first = True
 
     def wait(self, timeout: float) -> Wait[StoredMessage]:

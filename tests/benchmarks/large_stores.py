@@ -15,8 +15,8 @@ import servers
 
 import mailhandlers
 from mailhandlers import Envelope, StoredMessage, block, read_latest
-from mailhandlers.formats import json_lines, mbox
 from mailhandlers.mail import Mail
+from mailhandlers.stores import json_lines, mbox
 
 _CONTENT = b"Subject: A benchmark\r\n\r\n" + 8 * (72 * b"x" + b"\r\n")
 _NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -18,9 +18,9 @@ from strategies import anything, contents, mails
 from support import json_line
 
 from mailhandlers import block
-from mailhandlers.formats import mbox
-from mailhandlers.formats.folder_names import folder_name
 from mailhandlers.mail import Mail
+from mailhandlers.stores import mbox
+from mailhandlers.stores.people import folder_name
 
 PAGE = Path(__file__).parents[2] / "docs/reference/formats.rst"
 

@@ -37,9 +37,9 @@ from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import Inbox, NoMessageError, StoreError, block, read_latest, read_messages
-from mailhandlers.formats import mbox
 from mailhandlers.inbox import search, watch
 from mailhandlers.mail import Mail
+from mailhandlers.stores import mbox
 from mailhandlers.stores.store import Store
 
 GROWING = [kind for kind in KINDS if kind.handler in ("MboxSink", "JsonLines")]

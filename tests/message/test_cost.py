@@ -27,9 +27,8 @@ import pytest
 
 from mailhandlers import StoredMessage, block
 from mailhandlers.block import FormatError
-from mailhandlers.formats import json_lines, mbox
 from mailhandlers.mail import Envelope, Mail
-from mailhandlers.stores import other_programs
+from mailhandlers.stores import foreign, json_lines, mbox
 
 try:
     from mailhandlers.web import framed, listing, pages, record
@@ -546,9 +545,9 @@ STORE_DOORS: dict[str, Callable[[bytes], object]] = {
     "JSON Lines": json_lines.decode,
     "is it JSON Lines": json_lines.is_json_lines,
     "mend JSON Lines": json_lines.mend,
-    "is it mail": other_programs.is_mail,
-    "another program's": lambda data: other_programs.envelope(data, "a", 0),
-    "another program's date": lambda data: other_programs.mbox_date(data.partition(b"\n")[0]),
+    "is it mail": foreign.is_mail,
+    "another program's": lambda data: foreign.envelope(data, "a", 0),
+    "another program's date": lambda data: foreign.mbox_date(data.partition(b"\n")[0]),
 }
 
 

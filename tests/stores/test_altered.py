@@ -33,9 +33,9 @@ from mailhandlers import (
     read_latest,
     read_messages,
 )
-from mailhandlers.formats import mbox
 from mailhandlers.mail import Mail
 from mailhandlers.message.headers import PARSER_FAULTS
+from mailhandlers.stores import mbox
 
 __all__ = ["shared_folder"]
 

@@ -21,11 +21,12 @@ from test_envelope import EXAMPLE
 from mailhandlers import Envelope, block
 from mailhandlers.block import FormatError
 from mailhandlers.disk.files import Disk
-from mailhandlers.formats import json_lines, mbox
-from mailhandlers.formats.folder_names import folder_name
-from mailhandlers.formats.growing import backwards
 from mailhandlers.mail import Mail
-from mailhandlers.stores.appending import JSON_LINES, MBOX, Format, GrowingFile
+from mailhandlers.stores import json_lines, mbox
+from mailhandlers.stores.growing import GrowingStore, backwards
+from mailhandlers.stores.json_lines import JsonLinesStore
+from mailhandlers.stores.mbox import MboxStore
+from mailhandlers.stores.people import folder_name
 
 FOREIGN = b"From eva Sat Nov 21 08:48:00 2026\nSubject: not ours\n\nFrom\nhere\n\n"
 
@@ -231,7 +232,7 @@ def test_other_lines_are_format_errors(line: bytes) -> None:
 LONG = b"Subject: long\r\n\r\n" + 99_999 * b"x"
 
 
-def mended(data: bytes, form: Format, begun: int | None = None) -> bytes:
+def mended(data: bytes, form: type[GrowingStore], begun: int | None = None) -> bytes:
     """Return what is left of a file that holds *data*, after a writer mended its end.
 
     *begun* is where a writer began to append that was killed.
@@ -239,9 +240,9 @@ def mended(data: bytes, form: Format, begun: int | None = None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "store")
         path.write_bytes(data)
-        if begun is not None and form is MBOX:
+        if begun is not None and form is MboxStore:
             Path(f"{path}.lock").symlink_to(f"mailhandlers.1.{path.stat().st_ino}.{begun}")
-        GrowingFile(str(path), Disk(sync=False), form).prepare()
+        form(str(path), Disk(sync=False)).prepare()
         assert not os.path.lexists(f"{path}.lock")
         left = path.read_bytes()
         aside = Path(f"{path}.torn")
@@ -254,7 +255,9 @@ def mended(data: bytes, form: Format, begun: int | None = None) -> bytes:
 QUICK = [Phase.explicit, Phase.reuse, Phase.generate]  # to shrink what fails takes minutes
 
 
-def check_every_prefix(before: bytes, last: bytes, form: Format, closing: range) -> None:
+def check_every_prefix(
+    before: bytes, last: bytes, form: type[GrowingStore], closing: range
+) -> None:
     """Cut *last* behind *before* anywhere: what was whole stays, what was torn goes.
 
     *closing* says how many octets at the end of *last* are no part of its message.
@@ -279,7 +282,7 @@ def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     before = foreign + b"".join(map(mbox_entry, whole))
-    check_every_prefix(before, mbox_entry(torn), MBOX, range(3))
+    check_every_prefix(before, mbox_entry(torn), MboxStore, range(3))
 
 
 @settings(max_examples=5, phases=QUICK)
@@ -288,21 +291,21 @@ def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     before = foreign + b"".join(map(json_line, whole))
-    check_every_prefix(before, json_line(torn), JSON_LINES, range(2))
+    check_every_prefix(before, json_line(torn), JsonLinesStore, range(2))
 
 
 @pytest.mark.parametrize(
     ("file", "form", "back", "mark"),
     [
-        (MBOX, mbox_entry, mbox.decode, b"From "),
-        (JSON_LINES, json_line, json_lines.decode, b""),
+        (MboxStore, mbox_entry, mbox.decode, b"From "),
+        (JsonLinesStore, json_line, json_lines.decode, b""),
     ],
     ids=["mbox", "json lines"],
 )
 @settings(max_examples=25)
 @given(st.lists(wire_mails, min_size=1, max_size=3), wire_mails, st.data())
 def test_what_follows_a_torn_entry_reads_as_it_was_sent(
-    file: Format,
+    file: type[GrowingStore],
     form: Callable[[Mail], bytes],
     back: Callable[[bytes], Mail],
     mark: bytes,
@@ -320,11 +323,11 @@ def test_what_follows_a_torn_entry_reads_as_it_was_sent(
 
 @pytest.mark.parametrize("foreign", [FOREIGN, FOREIGN[:-1], FOREIGN[:-2], FOREIGN[:-6]])
 def test_mail_of_another_program_is_kept_and_closed(foreign: bytes) -> None:
-    assert mended(foreign, MBOX) == foreign.rstrip(b"\n") + b"\n\n"
+    assert mended(foreign, MboxStore) == foreign.rstrip(b"\n") + b"\n\n"
 
 
 def test_a_line_of_another_program_is_kept_and_closed() -> None:
-    assert mended(b'{"a": 1}\n{"b": ', JSON_LINES) == b'{"a": 1}\n{"b": \n'
+    assert mended(b'{"a": 1}\n{"b": ', JsonLinesStore) == b'{"a": 1}\n{"b": \n'
 
 
 # Entries from the end
