@@ -1,6 +1,6 @@
 """What the five handlers share: the command line, the hooks of aiosmtpd, the queue.
 
-A handler says what to write and where; :mod:`mailhandlers.writing` knows how and when.
+A handler names a store, which knows where and how; :mod:`mailhandlers.writing` knows when.
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ import functools
 import logging
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import ABC
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
+from .block import printable
 from .disk import files
-from .formats.eml import printable
 from .mail import Mail
 from .message.message import StoredMessage
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
-from .stores.retention import Keep, Place, Retention
+from .stores.folder import FolderStore, Keep
+from .stores.maildir import MaildirStore
+from .stores.store import Effort, Store
 from .writing.commit import GroupCommit
-from .writing.store import Store
+from .writing.store import Store as Written
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -37,7 +39,6 @@ _log = logging.getLogger("mailhandlers")
 _H = TypeVar("_H", bound="Handler")
 
 _FAILED = "451 4.3.0 Local error in processing, try again later"  # storing has its own
-_MOST_CLASHES = 10
 _HEADERS = 1 << 16
 
 
@@ -50,9 +51,7 @@ class Handler(ABC):
     ``path`` (str) is the absolute path of the store.
     """
 
-    _is_folder: ClassVar[bool] = False
-    _needs_no_lock: ClassVar[bool] = False
-    _instead_of_keep: ClassVar[str] = ""
+    _store_class: ClassVar[type[Store]]
 
     @options.as_keywords(options.Options)
     def __init__(self, path: str | os.PathLike[str], **keywords: Any) -> None:
@@ -62,22 +61,18 @@ class Handler(ABC):
         """
         chosen = options.check(**keywords)
         self.path = os.path.abspath(path)
-        self._check_path()
-        self._retention: Retention | None = None
-        if chosen.keep is not None:
-            if not self._is_folder:
-                raise ValueError(f"keep= is for folders: {self._instead_of_keep}")
-            self._retention = Retention(self.path, Keep.of(chosen.keep), self._places)
-        self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
+        self._store = self._make_store(chosen)
+        self._store.check()
+        is_quick = isinstance(self._store, MaildirStore) and not chosen.sync
         self._commits = GroupCommit(
-            Store(
+            Written(
                 self.path,
-                self._write,
-                self._empty,
-                self._tidy_up,
-                self._disk.rest,
-                self._is_long,
-                is_quick=self._needs_no_lock and not chosen.sync and not chosen.keep,
+                lambda mails: self._store.add(mails),
+                self._store.clear,
+                self._store.tidy_up,
+                self._store.rest,
+                lambda mail: self._store.effort(mail) is Effort.LONG,
+                is_quick=is_quick and chosen.keep is None,
             )
         )
         self._options = chosen
@@ -190,8 +185,6 @@ class Handler(ABC):
         after two seconds without a message.
         """
         self._commits.close()
-        if self._retention is not None:
-            self._retention.close()
 
     async def before_listening(self) -> None:
         """Make the store, and start the processes beside the server. The command calls this.
@@ -199,9 +192,7 @@ class Handler(ABC):
         It does so as the user that the server runs as, before the port is open. Raises OSError
         if the store can't be written.
         """
-        self._prepare()
-        if self._retention is not None:
-            self._retention.sweep()
+        self._store.prepare()
         if self._page is not None:
             self._page.fork()
         if sys.platform == "linux":  # macOS's libraries don't survive a fork
@@ -219,68 +210,13 @@ class Handler(ABC):
             text = f"listening at {where}, keeping mail in {self.path} ({type(self).__name__})"
             terminal.say(lambda: _stamped(text))
 
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Make the store, empty, where there is none; raises OSError where none can be."""
-
-    @abstractmethod
-    def _empty(self) -> None:
-        """Remove all messages, keeping the folders; raises OSError."""
-
-    def _is_long(self, mail: Mail) -> bool:
-        """Tell whether *mail* takes so long to write that no other shall wait for it.
-
-        For a store in which two threads may write at the same time.
-        """
-        return False
-
-    def _places(self) -> Iterable[Place]:
-        """Return where messages are kept, which may be too many for ``keep=``."""
-        raise NotImplementedError  # by a handler of a file, which takes no keep=
-
-    def _tidy_up(self) -> None:
-        """Do what no reply need wait for; raises nothing."""
-        self._disk.free_replaced()
-        if self._retention is not None:
-            self._retention.tidy_up()
-
-    @abstractmethod
-    def _write(self, mails: Sequence[Mail]) -> None:
-        """Store all *mails* or none; raises OSError."""
-
-    def _check_path(self) -> None:
-        """Raise ValueError where :attr:`path` can't be a store of this kind."""
-        path, parent = self.path, os.path.dirname(self.path)
-        if not os.path.isdir(parent):
-            raise ValueError(f"there is no folder {parent}: create it first")
-        if self._is_folder:
-            if os.path.lexists(path) and not os.path.isdir(path):
-                raise ValueError(
-                    f"{path} is no folder, and this handler keeps one: choose another"
-                )
-        elif os.path.isdir(path):
-            raise ValueError(f"{path} is a folder: name a file in it, or another path")
-        elif os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError(f"{path} is no regular file: choose another path")
-        else:
-            self._check_file()
-
-    def _check_file(self) -> None:
-        """Raise ValueError where the file at :attr:`path` holds something else."""
-        raise NotImplementedError  # by a handler of a folder, which is not asked
-
-    def _make_unique(
-        self, add: Callable[[Sequence[Mail]], None], mails: Sequence[Mail]
-    ) -> None:
-        """Call *add*, with new identities as long as one of them is taken."""
-        if self._retention is not None and self._retention.begin():
-            mails = [mail.renamed() for mail in mails]
-        for _ in range(_MOST_CLASHES):
-            try:
-                return add(mails)
-            except FileExistsError:
-                mails = [mail.renamed() for mail in mails]
-        return add(mails)
+    def _make_store(self, chosen: options.Options) -> Store:
+        disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
+        if chosen.keep is None:
+            return self._store_class(self.path, disk)
+        if not issubclass(self._store_class, FolderStore):
+            raise ValueError(f"keep= is for folders: {self._store_class.instead_of_keep}")
+        return self._store_class(self.path, disk, Keep.of(chosen.keep))
 
 
 @functools.cache

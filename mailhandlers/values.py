@@ -14,7 +14,7 @@ from typing import Any
 
 from .smtp.replies import Reply
 from .smtp.users import read_users
-from .stores.retention import Keep
+from .stores.folder import Keep
 
 _SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
 

@@ -22,10 +22,8 @@ import pytest
 from support import PATIENCE, wait_until
 
 import mailhandlers
-from mailhandlers import MailCatcher
-from mailhandlers.formats import eml
-from mailhandlers.identity import Identity
-from mailhandlers.mail import UNKNOWN, Mail
+from mailhandlers import MailCatcher, block
+from mailhandlers.mail import UNKNOWN, Identity, Mail
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # With `re`, and the text of the message, the pattern takes longer than anybody lives.
@@ -75,7 +73,7 @@ def store_directly(
         rcpt_tos=list(to),
         size=len(content),
     )
-    data = b"".join(eml.encode(Mail(envelope, content).sealed()))
+    data = b"".join(block.encode(Mail(envelope, content).sealed()))
     (folder / "tmp" / identity.id).write_bytes(data)
     (folder / "tmp" / identity.id).rename(folder / "new" / identity.id)
     return identity.id

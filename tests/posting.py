@@ -15,8 +15,8 @@ from support import HOST, KINDS, Client, Kind, json_line, stuffed
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers.formats import mbox
 from mailhandlers.mail import Mail
+from mailhandlers.stores import mbox
 
 GROWING = [kind for kind in KINDS if kind.handler in ("MboxSink", "JsonLines")]
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from support import PATIENCE
 
 import mailhandlers
-from mailhandlers.identity import Identity
-from mailhandlers.mail import Envelope, Mail
+from mailhandlers.mail import Envelope, Identity, Mail
 
 COMMAND = [sys.executable, "-m", "mailhandlers"]
 

@@ -24,8 +24,8 @@ from aiosmtpd.controller import Controller
 
 import mailhandlers
 from mailhandlers import StoredMessage, read_messages
-from mailhandlers.formats import json_lines
 from mailhandlers.mail import Mail
+from mailhandlers.stores import json_lines
 
 _T = TypeVar("_T")
 HOST = "127.0.0.1"

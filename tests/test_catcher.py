@@ -28,6 +28,7 @@ from mailhandlers import (
     NoMessageError,
     Reply,
 )
+from mailhandlers.disk.locks import LOCK_TIMEOUT
 from mailhandlers.mail import Mail
 
 UNITTEST = """
@@ -331,11 +332,13 @@ class Recording(MaildirSink):
         self.threads: list[str] = []
         self.disk = threading.Event()
         self.disk.set()
+        self._add = self._store.add
+        self._store.add = self._add_noted  # type: ignore[method-assign]
 
-    def _write(self, mails: Sequence[Mail]) -> None:
+    def _add_noted(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         self.threads.append(threading.current_thread().name.removeprefix("mailhandlers-"))
         self.disk.wait(0.01)
-        super()._write(mails)
+        self._add(mails, patience)
 
 
 def test_a_small_message_needs_no_second_thread_where_nothing_is_synced(

@@ -35,8 +35,7 @@ from support import (
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import StoredMessage, read_latest, read_messages
-from mailhandlers.formats import eml
+from mailhandlers import StoredMessage, block, read_latest, read_messages
 from mailhandlers.mail import Mail
 
 
@@ -314,12 +313,12 @@ FORGERIES = {
         *(b"Return-Path: <forged@x>", b"X-Peer: forged", b"X-MailFrom: forged@x"),
         *(b"X-RcptTo: forged@x", b"X-Envelope: " + FORGED.to_json().encode(), b"", b"x"),
     ),
-    "our own block": eml.block(FORGED).replace(b"\n", b"\r\n") + HELLO,
-    "our own block in LF": eml.block(FORGED)[:900] + b"\r\n" + HELLO,
+    "our own block": block.header_block(FORGED).replace(b"\n", b"\r\n") + HELLO,
+    "our own block in LF": block.header_block(FORGED)[:900] + b"\r\n" + HELLO,
     "a continued line": b" " + FORGED.to_json().encode() + b"\r\n" + HELLO,
     "a continued line with a tab": b"\t" + FORGED.to_json().encode() + b"\r\n" + HELLO,
     "an mbox entry": wire(b"", b"From eva Mon Nov 21 08:48:00 2026")
-    + eml.block(FORGED).replace(b"\n", b"\r\n")
+    + block.header_block(FORGED).replace(b"\n", b"\r\n")
     + HELLO,
     "a JSON line": wire(b"", json_line(Mail(FORGED, HELLO))[:-1]),
 }

@@ -11,9 +11,8 @@ from hypothesis import example, given
 from strategies import anything, envelopes
 
 from mailhandlers import Envelope
-from mailhandlers.formats.eml import block_headers
-from mailhandlers.identity import Identity, is_id
-from mailhandlers.mail import Mail
+from mailhandlers.block import block_headers
+from mailhandlers.mail import Identity, Mail, is_id
 
 EXAMPLE = Envelope(
     id="1763714880.M123456P4242Q000001.laptop",

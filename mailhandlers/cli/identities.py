@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from ..identity import EPOCH, Identity
-from ..mail import Mail
+from ..mail import EPOCH, Identity, Mail
 
 # A unique name as Maildirs have it, without flags, and short enough to add to.
 _NAME = re.compile(

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from .. import handlers
 from ..disk import files
-from ..formats.folder_names import folder_name
 from ..inbox.criteria import Mails
 from ..mail import Mail
 from ..stores.find import find
-from ..stores.folders import FolderStore
+from ..stores.folder import FolderStore
+from ..stores.maildir import MaildirStore
+from ..stores.people import folder_name
 
 
 class Target:
@@ -42,8 +43,9 @@ class Target:
         by_recipient = isinstance(self._handler, handlers.PerRecipientDir)
         store = find(path)
         for mail in Mails(store.newest_first()):
-            if isinstance(store, FolderStore) and store.is_maildir == by_recipient:
-                what = "a Maildir" if store.is_maildir else "no Maildir, and holds mail"
+            is_maildir = isinstance(store, MaildirStore)
+            if isinstance(store, FolderStore) and is_maildir == by_recipient:
+                what = "a Maildir" if is_maildir else "no Maildir, and holds mail"
                 raise ValueError(f"{path} is {what}: choose another")
             half = _half(path, mail) if by_recipient else []
             if half:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..formats import json_lines
 from ..mail import Mail
 from ..message.html_text import Page
 from ..message.message import StoredMessage
 from ..message.sizes import human_size
+from ..stores import json_lines
 from .terminal import Output, fitted, visible, visible_line
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")

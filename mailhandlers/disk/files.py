@@ -10,25 +10,50 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .descriptors import close_all, write_all
+from ..mail import is_id
 from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
-from .links import folder_status, open_own
-from .pointers import Pointer, point
-from .undo import Undo
+from .links import Pointer, folder_status, open_own, point
+from .locks import LOCK_TIMEOUT, deadline
 
 _log = logging.getLogger("mailhandlers")
 
 Pieces = Sequence[bytes]
 
+_MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
+_MOST_OCTETS = 1 << 20
 _MOST_OPEN = 100  # files at once, of the 1,024 that a process often may have
 # Where one file can't have a further name: FAT and some network file systems, mostly.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
+# https://cr.yp.to/proto/maildir.html: a file in tmp that nobody touched for 36 hours.
+_OLD = 36 * 60 * 60
+
 _O_PATH = getattr(os, "O_PATH", 0)  # Linux: keeps a file, whoever may read it
+
+
+class Undo:
+    """What to take back, the last step first, where a ``with`` block ends with an error."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def add(self, step: Callable[..., object], *args: Any) -> None:
+        """Call *step* with *args* where the block fails."""
+        self._steps.append((step, args))
+
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(self, error_type: object, *_: object) -> None:
+        for step, args in reversed(self._steps) if error_type else ():
+            # What may be taken back is; the error that led here counts more.
+            with suppress(OSError, MemoryError):
+                step(*args)
 
 
 class NewFile(NamedTuple):
@@ -101,12 +126,14 @@ class Disk:
         folders: Iterable[str],
         files: Sequence[NewFile],
         pointers: Iterable[Pointer] = (),
+        patience: float = LOCK_TIMEOUT,
     ) -> None:
         """Add all *files*, and make *pointers* point to them, or change nothing.
 
         Missing *folders* are made, parents first. Raises FileExistsError where a name
-        is taken.
+        is taken, and LockTimeoutError where a pointer is locked for *patience* seconds.
         """
+        until = deadline(patience)
         changed: dict[str, bool] = {}  # folders: in which order they are synced is the same
         new = []
         with Undo() as undo:
@@ -124,7 +151,7 @@ class Disk:
                 self._rename(file, last, undo)
                 changed |= {os.path.dirname(name): True for name in file.names}
             for pointer in pointers:
-                point(pointer, undo)
+                point(pointer, undo.add, until)
             self.sync_folders([*changed])
         for folder in new:
             with suppress(OSError):  # else it is looked at again
@@ -258,6 +285,42 @@ class Disk:
                     close_all(fds)
 
 
+def write_all(fd: int, pieces: Iterable[bytes]) -> None:
+    """Write all *pieces*; a nearly full disk takes a part without an error."""
+    for portion in _portions(pieces):
+        done = os.writev(fd, portion)
+        if done < sum(map(len, portion)):
+            whole = memoryview(b"".join(portion))
+            while done < len(whole):
+                done += os.write(fd, whole[done:])
+
+
+def _portions(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield *pieces* by as many as one call writes.
+
+    What is formed only when it is to be written is in memory for as long, and in a cache.
+    """
+    portion: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        portion.append(piece)
+        size += len(piece)
+        if size >= _MOST_OCTETS or len(portion) == _MOST_PIECES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def close_all(fds: list[int]) -> None:
+    """Close all *fds*, also where one fails, as a full disk of another machine makes it."""
+    if fds:
+        try:
+            os.close(fds.pop())
+        finally:
+            close_all(fds)
+
+
 def check_writable(folder: str) -> None:
     """Raise OSError where this process can't make files in *folder*."""
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -282,6 +345,23 @@ def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
             folder_status(folder)
             names = os.listdir(folder)
             remove(f"{folder}/{name}" for name in names if _is_shown(name, suffix))
+
+
+def sweep(folder: str) -> None:
+    """Remove the temporary files in *folder* that have names of ours and are old.
+
+    They are a Maildir's in ``tmp``, and hidden ones elsewhere. One that can't be removed
+    stays: it is in nobody's way.
+    """
+    is_tmp = os.path.basename(folder) == "tmp"
+    before = time.time() - _OLD
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            name = entry.name if is_tmp else entry.name.removeprefix(".").partition(".tmp")[0]
+            if is_id(name) and is_tmp is not entry.name.startswith("."):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
 
 
 def _is_shown(name: str, suffix: str) -> bool:

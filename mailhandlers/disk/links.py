@@ -1,4 +1,4 @@
-"""Links: followed where the server's user or root made them, and nobody else's.
+"""Links: followed where the server's user or root made them, and pointers to the latest.
 
 In a folder that others may write, they could lead the mail into any file of the server's
 user, or into a folder of their own. Postfix and Dovecot have the same rule. It looks at the
@@ -10,6 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..mail import is_id
+from . import locks
 
 _MOST_LINKS = 40  # as Linux has it
 # What open(2) says with O_NOFOLLOW to a link: Linux and macOS, FreeBSD, NetBSD.
@@ -78,3 +84,87 @@ def make_link(target: str, path: str) -> None:
     except OSError as error:
         # Python names the target first, which is no file that anybody could look for.
         raise OSError(error.errno, error.strerror, path) from None
+
+
+class Pointer(NamedTuple):
+    """A symbolic link to put in place, atomically; names sort, the greatest stays."""
+
+    temporary: str
+    link: str
+    target: str
+
+
+def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
+    """Put *pointer* in place, unless a later message has it.
+
+    Raises OSError, and LockTimeoutError where another process changes it *until* then.
+
+    *undo* is given each step that takes a part of that back, as :meth:`.files.Undo.add` is.
+    """
+    # Two processes may point at once: the lock makes the later message win.
+    folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        locks.wait_for(lambda: locks.try_flock(folder), pointer.link, until)
+        before = _target(pointer.link)
+        if before is None and os.path.lexists(pointer.link):
+            # Somebody's file, such as a copy of a message: kept, under another name.
+            aside = f"{pointer.link}.{pointer.target.removesuffix('.eml')}"
+            os.rename(pointer.link, aside)
+            undo(os.rename, aside, pointer.link)
+        if before is not None and _is_later(before, pointer):
+            return
+        make_link(pointer.target, pointer.temporary)
+        undo(os.unlink, pointer.temporary)
+        os.replace(pointer.temporary, pointer.link)
+        undo(_point_back, pointer, before)
+    finally:
+        os.close(folder)
+
+
+def remove_target(path: str, link: str) -> bool:
+    """Remove the file *path*, and before it the *link* that points to it, if that does.
+
+    Returns False, and removes nothing, while another process changes the link. Raises
+    OSError.
+    """
+    name = os.path.basename(path)
+    if link and _target(link) == name:
+        folder = os.open(os.path.dirname(link), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if not locks.try_flock(folder):
+                return False
+            if _target(link) == name:  # else a later message has it by now
+                os.unlink(link)
+        finally:
+            os.close(folder)
+    os.unlink(path)
+    return True
+
+
+def _is_later(target: str, pointer: Pointer) -> bool:
+    # A link that isn't ours may lead anywhere, and sort behind all that comes.
+    named = os.path.join(os.path.dirname(pointer.link), target)
+    return target >= pointer.target and is_id(target) and os.path.exists(named)
+
+
+def _target(link: str) -> str | None:
+    """Return where *link* leads; None where there is no link."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is no link
+            raise
+        return None
+
+
+def _point_back(pointer: Pointer, before: str | None) -> None:
+    if before is not None:
+        with suppress(OSError):
+            make_link(before, pointer.temporary)
+            os.replace(pointer.temporary, pointer.link)
+            return
+    # A disk that can't put the link back may still remove it: a link to nothing would stand
+    # for a message that was refused. The next message makes it anew.
+    os.unlink(pointer.link)

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from .links import make_link
-
 try:
     import fcntl
 except ImportError:  # Windows can import the package, for its reader
@@ -38,9 +36,9 @@ class LockTimeoutError(OSError):
     """Another program held the lock for all of :data:`LOCK_TIMEOUT`."""
 
 
-def deadline() -> float:
-    """Return the moment until which a lock is waited for."""
-    return time.monotonic() + LOCK_TIMEOUT
+def deadline(patience: float = LOCK_TIMEOUT) -> float:
+    """Return the moment until which a lock is waited for, for *patience* seconds."""
+    return time.monotonic() + patience
 
 
 class FileLock:
@@ -49,14 +47,9 @@ class FileLock:
     def wait_to_make(self, path: str, until: float) -> None:
         """Wait until the file *path*, which isn't there, may be made."""
 
-    def acquire(self, fd: int, path: str, until: float) -> int | None:
-        """Lock the file *path*, open as *fd*. Raises LockTimeoutError.
-
-        Returns how long the file was when the last who had this lock began to append, if it
-        ended without giving the lock back; None where all did, or where that isn't known.
-        """
+    def acquire(self, fd: int, path: str, until: float) -> None:
+        """Lock the file *path*, open as *fd*. Raises LockTimeoutError."""
         wait_for(lambda: try_flock(fd), path, until)
-        return None
 
     def release(self, fd: int, path: str) -> None:
         """Give the lock back, and close *fd*."""
@@ -68,26 +61,25 @@ class MboxLock(FileLock):
     """The locks that mutt, Dovecot and :mod:`mailbox` honour: fcntl's and the dotlock.
 
     The dotlock is a symbolic link, or a file where there can be none, that tells whose it
-    is: the process, the inode of the mbox, and its length before the append. A server that
-    was killed leaves it, and mail clients wait for it until the next message, or the next
-    start of a server, takes it away. Whoever takes it away knows by it what was unfinished.
+    is: the process, the inode of the mbox, and its length before the append
+    (:func:`length_before`). A server that was killed leaves it, and mail clients wait for it
+    until the next message, or the next start of a server, takes it over: with that length, by
+    which one knows what was unfinished.
     """
 
     def __init__(self) -> None:
         self._mine = ""
-        self._begun: int | None = None
 
     def wait_to_make(self, path: str, until: float) -> None:
         """Wait for the dotlock of another program: it may be about to make the file."""
         lock = f"{path}.lock"
         wait_for(lambda: not os.path.lexists(lock) or _OURS.match(_owner(lock)), path, until)
 
-    def acquire(self, fd: int, path: str, until: float) -> int | None:
+    def acquire(self, fd: int, path: str, until: float) -> None:
         """Have both locks of the file *path*, open as *fd*, as :class:`FileLock` has one."""
         wait_for(
             lambda: _fcntl_lock(fd) and self._have_dotlock(fd, f"{path}.lock"), path, until
         )
-        return self._begun
 
     def release(self, fd: int, path: str) -> None:
         """Give both back, and close *fd*. Raises nothing."""
@@ -104,12 +96,12 @@ class MboxLock(FileLock):
 
     def _have_dotlock(self, fd: int, path: str) -> bool:
         status = os.fstat(fd)
-        self._begun = None
+        length = status.st_size
         if _is_abandoned(path, status):
-            self._begun = begun(path, status)
+            before = length_before(path, status)
+            length = length if before is None else min(before, length)
             with suppress(FileNotFoundError):
                 os.unlink(path)
-        length = status.st_size if self._begun is None else min(self._begun, status.st_size)
         self._mine = f"mailhandlers.{os.getpid()}.{status.st_ino}.{length}"
         try:
             _make_dotlock(self._mine, path)
@@ -121,7 +113,7 @@ class MboxLock(FileLock):
         return True
 
 
-def begun(dotlock: str, status: os.stat_result) -> int | None:
+def length_before(dotlock: str, status: os.stat_result) -> int | None:
     """Return how long the mbox of this *status* was before an append that hasn't ended.
 
     None where no *dotlock* of ours is there, or where it is of another file.
@@ -139,14 +131,15 @@ def begun(dotlock: str, status: os.stat_result) -> int | None:
 def is_changing(fd: int, dotlock: str) -> bool:
     """Tell whether somebody has a lock of the mbox open as *fd*, and may change all of it.
 
-    Our servers only append, and tell behind which octet (:func:`begun`). Mail clients write
-    the file anew in place. A lock counts for :data:`_LONGEST_STILL` after the last change.
+    Our servers only append, and tell behind which octet (:func:`length_before`). Mail clients
+    write the file anew in place. A lock counts for :data:`_LONGEST_STILL` after the last
+    change.
     """
     status = os.fstat(fd)
     if abs(time.time() - status.st_mtime) > _LONGEST_STILL:
         return False
     is_locked = os.path.lexists(dotlock) or _is_fcntl_locked(fd)
-    return is_locked and begun(dotlock, status) is None
+    return is_locked and length_before(dotlock, status) is None
 
 
 def _is_abandoned(dotlock: str, status: os.stat_result) -> bool:
@@ -175,10 +168,11 @@ def _make_dotlock(owner: str, path: str) -> None:
 
 def _make_link_or_file(owner: str, path: str) -> None:
     try:
-        make_link(owner, path)
+        os.symlink(owner, path)
     except OSError as error:
         if error.errno not in _NO_SYMLINKS:
-            raise
+            # Python names the owner first, which is no file.
+            raise OSError(error.errno, error.strerror, path) from None
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(fd, owner.encode())
@@ -210,9 +204,8 @@ def _owner(dotlock: str) -> str:
     return ""
 
 
-def wait_for(attempt: Callable[[], object], path: str, until: float | None = None) -> None:
-    """Call *attempt* until it has the lock, for :data:`LOCK_TIMEOUT` at most."""
-    until = deadline() if until is None else until
+def wait_for(attempt: Callable[[], object], path: str, until: float) -> None:
+    """Call *attempt* until it has the lock, up to the moment *until*."""
     pause = 0.0005
     while not attempt():
         check(until, path, "another program holds the lock")
@@ -222,7 +215,7 @@ def wait_for(attempt: Callable[[], object], path: str, until: float | None = Non
 
 def check(until: float, path: str, why: str) -> None:
     """Raise LockTimeoutError where the moment *until* is over."""
-    if time.monotonic() > until:
+    if time.monotonic() >= until:
         message = f"{why}, for {LOCK_TIMEOUT:.0f} s"
         raise LockTimeoutError(errno.EAGAIN, message, path)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.store import Entry, GoneError, StoreError

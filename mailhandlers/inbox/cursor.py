@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from itertools import chain
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..message.message import StoredMessage
 from ..stores.find import find, find_held
-from ..stores.growing import GrowingStore
-from ..stores.held import HeldFile
+from ..stores.growing import GrowingStore, HeldFile
 from ..stores.store import Entry, NothingYet, Seen, Store
 from .criteria import Criteria, Mails
 from .waiting import Steps, Watch, until_found
@@ -36,7 +35,7 @@ class EntryCursor:
         self._recipient = recipient
         self.watch = Watch(self._path)
         """Tells whether there may be something new."""
-        self._seen: Seen = None
+        self._seen: Seen | None = None
         self._held = self._hold()
         if not from_start:
             self._seen = self._store().now()
@@ -51,7 +50,6 @@ class EntryCursor:
                 rest, self._seen = store.since(self._seen)
                 if after is None:  # what is being appended to it now is for the next call
                     return rest
-                self._seen = None
             self._held = after
         store = self._store()
         self.watch.follow(store.folders)

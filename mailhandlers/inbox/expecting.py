@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..message.message import StoredMessage
 from ..stores.find import find
-from ..stores.one_mail import MailFileStore
+from ..stores.latest import LatestStore
 from ..stores.store import Entry, StoreError
 from .criteria import Criteria
 from .cursor import Cursor, EntryCursor
@@ -137,7 +137,7 @@ class Expected(_Expectation):
         yield from self._collect(self._count)
         if not self._silence:
             return
-        if isinstance((yield partial(find, self._path)), MailFileStore):
+        if isinstance((yield partial(find, self._path)), LatestStore):
             raise StoreError(
                 f"{self._path} keeps the latest message alone, so how many came can't be told: "
                 "exactly= is for other stores"

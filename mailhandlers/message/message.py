@@ -9,8 +9,7 @@ from email.policy import EmailPolicy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..formats.eml import block_headers, fold
-from ..formats.lf import lines_in_lf
+from ..block import block_headers, fold, lines_in_lf
 from ..mail import UNKNOWN, Envelope
 from . import charsets, content, headers
 from .addresses import addresses_in

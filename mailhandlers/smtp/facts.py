@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..identity import Identity
-from ..mail import Envelope
+from ..mail import Envelope, Identity
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session

@@ -1,19 +1,20 @@
-"""Which kind of store is at a path: found from what is there."""
+"""Which store is at a path: found from what is there."""
 
 from __future__ import annotations
 
 import os
 import stat
 
-from ..formats import HEAD, FormatError, eml
-from . import other_programs
-from .folders import find_folder
-from .growing import GrowingStore
-from .held import HeldFile
+from ..block import FormatError, has_block
+from . import foreign
+from .folder import listed
+from .growing import GrowingStore, HeldFile
 from .json_lines import JsonLinesStore
+from .latest import LatestStore
+from .maildir import MaildirStore
 from .mbox import MboxStore
-from .one_mail import MailFileStore
-from .store import NothingYet, Store, StoreError, open_regular
+from .people import PeopleStore, folder_name
+from .store import HEAD, NothingYet, Store, StoreError, open_regular
 
 _MARKS: dict[bytes, type[GrowingStore]] = {
     b'\n{"id": "': JsonLinesStore,
@@ -31,17 +32,16 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            return find_folder(path, recipient)
+            return _find_folder(path, recipient)
         if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path} is no regular file and no folder")
         with open_regular(path) as file:
-            status = os.fstat(file.fileno())
             head = file.read(HEAD)
     except (FileNotFoundError, NotADirectoryError):
         return NothingYet(path)
     except FormatError as error:
         raise StoreError(f"{path}: {error}") from None
-    return _store_of(path, status, head)
+    return _store_of(path, head)
 
 
 def find_held(held: HeldFile) -> Store:
@@ -51,22 +51,50 @@ def find_held(held: HeldFile) -> Store:
     """
     with held.open() as file:
         head = os.pread(file.fileno(), HEAD, 0)
-        return _store_of(held.path, os.fstat(file.fileno()), head, held)
+        return _store_of(held.path, head, held)
 
 
-def _store_of(
-    path: str, status: os.stat_result, head: bytes, held: HeldFile | None = None
-) -> Store:
+def _store_of(path: str, head: bytes, held: HeldFile | None = None) -> Store:
     if not head:
         return NothingYet(path)
     if head.startswith(b"From ") or b"From ".startswith(head):
-        return MboxStore(path, held)
+        return MboxStore(path, held=held)
     if head.startswith(b"{"):
-        return JsonLinesStore(path, held)
-    if eml.has_block(head) or other_programs.is_mail(head):
-        return MailFileStore(path, status, head)
+        return JsonLinesStore(path, held=held)
+    if has_block(head) or foreign.is_mail(head):
+        return LatestStore(path)
     # Other lines may stand above the first of ours, and the other's mark within a message.
     marks = {head.find(mark): kind for mark, kind in _MARKS.items() if mark in head}
     if marks:
-        return marks[min(marks)](path, held)
+        return marks[min(marks)](path, held=held)
     raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")
+
+
+def _find_folder(path: str, recipient: str | None) -> Store:
+    """Return the store that the folder *path* is; raises StoreError where it is none."""
+    folders: list[str] = []
+    others: list[str] = []
+    for entry in os.scandir(path):
+        if entry.name[0] != ".":
+            (folders if entry.is_dir() else others).append(entry.path)
+    if any(name.endswith(".eml") for name in others):
+        return PeopleStore(path, folders=[path])
+    # A recipient may be called "new": the latest.eml in some folder tells.
+    if not any(os.path.lexists(f"{folder}/latest.eml") for folder in folders):
+        if f"{path}/new" in folders or f"{path}/cur" in folders:
+            return MaildirStore(path)
+        _check_people(path, others, folders)
+    if recipient is not None:
+        folders = [f"{path}/{folder_name(recipient)}"]
+    return PeopleStore(path, folders=folders)
+
+
+def _check_people(path: str, others: list[str], folders: list[str]) -> None:
+    """Raise StoreError for a folder of something else; one without any mail is a store."""
+    for folder in folders:
+        names = [name for name in listed(folder) if name[0] != "."]
+        if any(name.endswith(".eml") for name in names):
+            return
+        others += [f"{folder}/{name}" for name in names]
+    if others:
+        raise StoreError(f"{path} holds something else than mail, such as {min(others)}")

@@ -1,6 +1,10 @@
-"""A file that grows at its end, read from there.
+"""What the stores have in common that are one file, which grows at its end.
 
-A reader takes no lock, so the file may change while it is read. What counts as an entry:
+It is appended to under a lock, whole entries or nothing. What a crash may leave is the
+beginning of an append, which the next one takes away, and a stale lock.
+
+It is read from its end, without a lock, so it may change while it is read. What counts as an
+entry:
 
 - One that is as it was received, by the size and the checksum in its envelope, counts
   whenever it is seen.
@@ -8,7 +12,7 @@ A reader takes no lock, so the file may change while it is read. What counts as 
   found a second time, from where an entry begins to where it ends, after all who had a lock
   of the file gave it back. Else it isn't there yet.
 - What our server appends, or was appending when it was killed, isn't there unless it is
-  whole: the server's dotlock tells where that append began.
+  whole. Where that append began, :meth:`GrowingStore.append_start` may tell.
 
 A lock counts as long as the file goes on to change, and for :data:`LONGEST_WAIT` in one look:
 a lock that somebody left behind hides no message.
@@ -17,27 +21,81 @@ a lock that somebody left behind hides no message.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
+import logging
 import os
 import random
 import time
 from abc import abstractmethod
 from array import array
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO, ClassVar, NamedTuple
+from weakref import finalize
 
-from ..formats import FormatError
-from ..formats.growing import backwards, begins, ends
-from ..mail import Mail
-from .held import HeldFile
-from .store import Entry, GoneError, Seen, Store, open_regular
+from ..block import FormatError, without_marks
+from ..disk import locks
+from ..disk.files import Disk, Undo, write_all
+from ..disk.flushing import fsync
+from ..disk.links import open_own
+from ..mail import Mail, is_id, sha256
+from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
+
+_log = logging.getLogger("mailhandlers")
 
 LONGEST_WAIT = 2.0
 """How many seconds one look waits for other programs that change the file, at most."""
 
+_TORN = ".torn"  # no shorter than what else stands beside, a dotlock
 _ANCHOR = 1 << 12
+_BLOCK = 1 << 12
 _MOST_REWRITES = 10  # of the file, in one look
+
+
+class HeldFile:
+    """The file that is at *path* now, open as long as this object lives.
+
+    What was appended before it was renamed can still be read. Raises OSError, and FormatError
+    where it is no regular file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = open_regular(path)
+        finalize(self, self._file.close)
+
+    def is_in_place(self) -> bool:
+        """Tell whether the file is still at its path."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def open(self) -> BinaryIO:
+        """Return the file, opened once more."""
+        return open(os.dup(self._file.fileno()), "rb", buffering=0)
+
+
+class Mended(NamedTuple):
+    """What to do about the last entry of a file before the next is appended."""
+
+    keep: int
+    """How many of its octets stay."""
+    closing: bytes = b""
+    """What ends it, if it stays."""
+    is_sure: bool = True
+    """Whether what doesn't stay is surely the rest of an append that never was finished."""
+
+
+class _End(NamedTuple):
+    """A file, and where it ends or is to end."""
+
+    device: int
+    inode: int
+    size: int
 
 
 class _Span(NamedTuple):
@@ -48,49 +106,229 @@ class _Span(NamedTuple):
     end: int
 
 
-class _Seen(NamedTuple):
-    """The last entry that was seen: where it begins, and its first octets."""
+@dataclass(frozen=True)
+class _Last(Seen):
+    """The last entry that was seen: where it begins, its first octets, and its name.
+
+    By its name it is found again where a mail client wrote the file anew, or another file.
+    """
 
     device: int
     inode: int
     start: int
     head: bytes
+    name: str
 
 
 class GrowingStore(Store):
-    """A file that grows at its end, read from there."""
+    """A file that grows at its end."""
 
-    entry_start: bytes
+    instead_of_keep: ClassVar[str] = "rename this file now and then, as logrotate does"
+    what: ClassVar[str]
+    """What the file is, for people."""
+    entry_start: ClassVar[bytes]
+    """What begins an entry, at the beginning of a line."""
+    longest_wait: float = LONGEST_WAIT
 
-    def __init__(self, path: str, held: HeldFile | None = None) -> None:
+    def __init__(
+        self, path: str, disk: Disk | None = None, *, held: HeldFile | None = None
+    ) -> None:
         """Read the file at *path*, or the one that is *held* and was there."""
-        super().__init__(path)
+        super().__init__(path, disk)
         self._held = held
-        self._patience = LONGEST_WAIT
+        self._lock = self.make_lock()
+        self._patience = self.longest_wait
         self._is_rewritten = False  # since the spans were found that are read now
+        self._whole: _End | None = None  # where it is known to be whole
+        # Where what was refused begins, as long as it can't be taken back.
+        self._refused: _End | None = None
+
+    # What there is to know of a format.
+
+    @abstractmethod
+    def encode(self, mails: Iterable[Mail]) -> Iterable[bytes]:
+        """Return the entries that stand for *mails*, in pieces."""
 
     @abstractmethod
     def parse(self, data: bytes, status: os.stat_result) -> Mail:
-        """Return what an entry of these octets holds. Raises FormatError.
+        """Return what an entry of these octets holds. Raises FormatError and GoneError.
 
         *status* is that of the file.
         """
 
     @abstractmethod
+    def is_one(self, head: bytes) -> bool:
+        """Tell whether a file that begins with *head* is of this format."""
+
+    @abstractmethod
     def is_torn(self, data: bytes, before: int | None) -> bool:
         """Tell whether *data*, the last entry, is the rest of an append that nobody finished.
 
-        *before* is how much of it an append of ours found there that is unfinished; None
-        where there is no such append, or nothing tells.
+        *before* is how much of it stood there when an append of ours began that hasn't ended;
+        None where there is no such append, or nothing tells.
         """
 
-    def begun(self, status: os.stat_result) -> int | None:
-        """Return how long the file was before an append of ours that hasn't ended, or None."""
+    @abstractmethod
+    def mend(self, data: bytes, before: int | None) -> Mended:
+        """Return what to do about *data*, the last entry; *before* as in :meth:`is_torn`."""
+
+    def make_lock(self) -> locks.FileLock:
+        """Return the lock under which the file changes."""
+        return locks.FileLock()
+
+    def append_start(self, status: os.stat_result) -> int | None:
+        """Return where in a file of this *status* an append of ours began that hasn't ended.
+
+        None where there is no such append, or where nothing tells.
+        """
         return None
 
     def is_changing(self, fd: int) -> bool:
         """Tell whether another program has a lock of the file, open as *fd*, and changes it."""
         return False
+
+    # Writing.
+
+    def check(self) -> None:
+        check_file(self.path, self.what, self._may_become_one, beside=_TORN)
+
+    def _may_become_one(self, head: bytes, status: os.stat_result) -> bool:
+        # A power cut may leave the length of the first append and not its octets.
+        is_empty = len(head) < HEAD and not head.strip(b"\0")
+        return is_empty or self.append_start(status) == 0 or self.is_one(head)
+
+    def prepare(self) -> None:
+        fd, created = self._open_locked(locks.deadline())
+        try:
+            self._mend_end(fd)
+            self._disk.sync_name(self.path, os.fstat(fd), is_new=created)
+        finally:
+            self._lock.release(fd, self.path)
+
+    def add(self, mails: Iterable[Mail], patience: float = locks.LOCK_TIMEOUT) -> None:
+        pieces = self.encode(mails)
+        fd, created = self._open_locked(locks.deadline(patience))
+        try:
+            if not patience and _end(fd) != self._whole:
+                # Another program's last entry may be a gibibyte, which takes long to mend.
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), self.path)
+            start = self._mend_end(fd)
+            status = os.fstat(fd)
+            with Undo() as undo:
+                undo.add(self._cut, fd, start)
+                if created and not start:  # else somebody made it in the same moment
+                    undo.add(os.unlink, self.path)
+                write_all(fd, pieces)
+                if self._disk.sync:
+                    fsync(fd)
+                else:  # a network disk says at a close what it had no room for
+                    os.close(os.dup(fd))
+                self._disk.sync_name(self.path, status, is_new=created)
+            self._whole = None
+            with suppress(OSError):  # it is stored: no error refuses it any more
+                self._whole = _end(fd)
+        finally:
+            self._lock.release(fd, self.path)
+
+    def clear(self) -> None:
+        if os.path.exists(self.path):
+            fd, _ = self._open_locked(locks.deadline())
+            try:
+                os.ftruncate(fd, 0)
+            finally:
+                self._lock.release(fd, self.path)
+
+    def _mend_end(self, fd: int) -> int:
+        """Cut off, set aside or close what is at the end; return where to append."""
+        end = _end(fd)
+        if end == self._whole:
+            return end.size
+        if (refused := self._refused) and refused[:2] == end[:2]:
+            if refused.size < end.size:
+                self._cut(fd, refused.size)
+            self._refused = None
+        status = os.fstat(fd)
+        size = status.st_size
+        began = self.append_start(status)
+        if not self._may_become_one(os.pread(fd, HEAD, 0), status):
+            message = f"it holds something else than {self.what}"
+            raise OSError(errno.EEXIST, message, self.path)
+        for start, stop in backwards(functools.partial(_read, fd), size, self.entry_start):
+            entry = _read(fd, start, stop)
+            mended = self.mend(entry, None if began is None else began - start)
+            if not mended.is_sure:
+                self._set_aside(entry)
+            if start + mended.keep < size:
+                os.ftruncate(fd, start + mended.keep)
+            if mended.keep or not start:
+                write_all(fd, [mended.closing])
+                return start + mended.keep + len(mended.closing)
+        return 0
+
+    def _set_aside(self, entry: bytes) -> None:
+        """Keep *entry* in a file beside, since nobody knows for sure what it is."""
+        aside = self.path + _TORN
+        fd = open_own(aside, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self._disk.mode)
+        try:
+            self._disk.permit(fd)
+            write_all(fd, [entry])
+            if self._disk.sync:
+                fsync(fd)
+                self._disk.sync_name(aside, os.fstat(fd))
+        finally:
+            os.close(fd)
+        _log.warning(
+            "%s: the last entry is not whole; its %d octets are in %s now",
+            *(self.path, len(entry), aside),
+        )
+
+    def _cut(self, fd: int, size: int) -> None:
+        """Take back what stands behind *size*; where that fails, the next append does it."""
+        end = _end(fd)
+        self._refused = end._replace(size=size)
+        try:
+            os.ftruncate(fd, size)
+        except OSError:
+            # Where each change is a copy, as on btrfs, a part of a block can't be cut off
+            # at a quota before whole blocks are given back.
+            os.ftruncate(fd, min(end.size, -(-size // _BLOCK) * _BLOCK))
+            os.ftruncate(fd, size)
+        self._refused = None
+
+    def _open_locked(self, until: float) -> tuple[int, bool]:
+        """Open the file and lock it; return it, and whether it had to be made."""
+        path = self.path
+        flags = os.O_RDWR | os.O_APPEND
+        while True:
+            created = False
+            try:
+                fd = open_own(path, flags)
+            except FileNotFoundError:
+                self._lock.wait_to_make(path, until)
+                fd = open_own(path, flags | os.O_CREAT, self._disk.mode)
+                created = True
+            try:
+                if created:
+                    self._disk.permit(fd)
+                self._lock.acquire(fd, path, until)
+            except BaseException as error:
+                # We have its first lock, and so nobody else has appended to it, unless the
+                # error is that we didn't get one.
+                if created and not isinstance(error, locks.LockTimeoutError):
+                    os.unlink(path)
+                os.close(fd)
+                raise
+            is_there = False
+            try:
+                is_there = _is_at(fd, path)
+            finally:
+                if not is_there:  # an error, or deleted or rotated while we waited
+                    self._lock.release(fd, path)
+            if is_there:
+                return fd, created
+            locks.check(until, path, "another file is there each time")
+
+    # Reading.
 
     def newest_first(self) -> Iterator[Entry]:
         return map(self._entry, self._steady(self._spans))
@@ -102,23 +340,23 @@ class GrowingStore(Store):
         # Of 100,000 messages, a search takes 0.3 s, and reading all of them 4 s.
         with contextlib.suppress(GoneError), self._open() as file:
             for span in self._spans():
-                if octets in os.pread(file.fileno(), span.end - span.start, span.start):
+                if octets in _read(file.fileno(), span.start, span.end):
                     yield self._entry(span)
 
-    def now(self) -> Seen:
+    def now(self) -> Seen | None:
         for span in self._steady(self._spans):
-            if (seen := self._seen_if_whole(span)) is not None:
+            if (seen := self._last_if_whole(span)) is not None:
                 return seen
         return None
 
-    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
-        known = seen if isinstance(seen, _Seen) and self._holds(seen) else None
+    def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
+        known = self._found_again(seen) if isinstance(seen, _Last) else None
         self._is_rewritten = False
         status, starts = self._starts(known)
         end = status.st_size if status else 0
         # Only the last entry may be not whole yet.
         while status and starts and not self._is_rewritten:
-            last = self._seen_if_whole(_Span(status, starts[0], end))
+            last = self._last_if_whole(_Span(status, starts[0], end))
             if last is not None:
                 return map(self._entry, self._in_order(status, starts, end)), last
             end = starts.pop(0)
@@ -137,7 +375,7 @@ class GrowingStore(Store):
             else:
                 return
 
-    def _starts(self, seen: _Seen | None = None) -> tuple[os.stat_result | None, array[int]]:
+    def _starts(self, seen: _Last | None = None) -> tuple[os.stat_result | None, array[int]]:
         """Return where the entries behind the one that was *seen* begin, the last first."""
         starts = array("q")  # all that is kept of a large file
         status = None
@@ -157,34 +395,38 @@ class GrowingStore(Store):
             start = starts.pop()
             yield _Span(status, start, starts[-1] if starts else end or status.st_size)
 
-    def _seen_if_whole(self, span: _Span) -> _Seen | None:
+    def _last_if_whole(self, span: _Span) -> _Last | None:
+        name = ""
         try:
             with contextlib.suppress(FormatError):  # whole, but no message
-                self._read(span)
+                name = _name(self._read(span))
             head = self._octets(span.start, min(span.end, span.start + _ANCHOR))
         except GoneError:
             return None
-        return _Seen(span.status.st_dev, span.status.st_ino, span.start, head)
+        return _Last(span.status.st_dev, span.status.st_ino, span.start, head, name)
 
-    def _holds(self, seen: _Seen) -> bool:
-        """Tell whether *seen* is still there: the file may be emptied and grow again."""
-        try:
-            with self._open() as file:
-                status = os.fstat(file.fileno())
-                head = os.pread(file.fileno(), len(seen.head), seen.start)
-        except GoneError:
-            return False
-        return (status.st_dev, status.st_ino, head) == (seen.device, seen.inode, seen.head)
+    def _found_again(self, seen: _Last) -> _Last | None:
+        """Return where the entry is that was *seen*, or the one before it; None is nowhere.
+
+        The file may be emptied and grow again; a mail client writes all of it anew, to mark
+        a message or to remove some.
+        """
+        with suppress(GoneError), self._open() as file:
+            status = os.fstat(file.fileno())
+            head = os.pread(file.fileno(), len(seen.head), seen.start)
+            if (status.st_dev, status.st_ino, head) == (seen.device, seen.inode, seen.head):
+                return seen
+        for span in self._steady(self._spans):
+            last = self._last_if_whole(span)
+            if last is not None and last.name and _is_before(last.name, seen.name):
+                return last
+        return None
 
     def _spans(self) -> Iterator[_Span]:
         """Yield where the entries are, the last first."""
         with contextlib.suppress(GoneError), self._open() as file:
-            fd = file.fileno()
-            status = os.fstat(fd)
-
-            def read(start: int, end: int) -> bytes:
-                return os.pread(fd, end - start, start)
-
+            read = functools.partial(_read, file.fileno())
+            status = os.fstat(file.fileno())
             for start, end in backwards(read, status.st_size, self.entry_start):
                 yield _Span(status, start, end)
 
@@ -200,25 +442,25 @@ class GrowingStore(Store):
         try:
             mail = self.parse(data, span.status)
         except FormatError:
-            self._check(data, span)
+            self._check_again(data, span)
             raise
         if mail.is_altered or mail.envelope.sha256 is None:
-            self._check(data, span)
+            self._check_again(data, span)
         return mail
 
-    def _check(self, data: bytes, span: _Span) -> None:
+    def _check_again(self, data: bytes, span: _Span) -> None:
         """Raise GoneError unless *data*, which isn't as received, is an entry all the same."""
         mark = self.entry_start
         with self._open() as file:
             now = os.fstat(file.fileno())
             # This is asked before the octets are read again: an append that was under way when
             # they were read first has either not ended by now, or has changed them.
-            begun = self.begun(now)
+            began = self.append_start(now)
             start = max(0, span.start - 1)
             again = os.pread(file.fileno(), span.end - start + max(1, len(mark)), start)
         before, again = again[: span.start - start], again[span.start - start :]
         rest = again[len(data) :]
-        earlier = None if begun is None else begun - span.start
+        earlier = None if began is None else began - span.start
         is_unfinished = not rest or (earlier is not None and earlier <= 0)
         if is_unfinished and self.is_torn(data, earlier):
             raise GoneError(self.path)
@@ -226,8 +468,8 @@ class GrowingStore(Store):
             os.path.samestat(now, span.status)
             and len(data) == span.end - span.start
             and again.startswith(data)
-            and begins(before, data, mark)
-            and ends(data, rest, mark)
+            and _begins(before, data, mark)
+            and _ends(data, rest, mark)
         ):
             self._is_rewritten = True
             raise GoneError(self.path)
@@ -248,4 +490,77 @@ class GrowingStore(Store):
 
     def _octets(self, start: int, end: int) -> bytes:
         with self._open() as file:
-            return os.pread(file.fileno(), end - start, start)
+            return _read(file.fileno(), start, end)
+
+
+def backwards(
+    read: Callable[[int, int], bytes], size: int, mark: bytes
+) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of each entry of a file of *size* octets, last first.
+
+    An entry begins with *mark* at the beginning of a line. ``read(start, end)`` returns
+    octets of the file; it is asked for blocks from the end, so that the last entry of
+    a large file costs no more than that of a small one.
+    """
+    needle = b"\n" + mark
+    end = high = size
+    block = 1 << 16
+    while high > 0:
+        low = max(0, high - block)
+        data = read(low, min(size, high + len(mark)))
+        at = data.rfind(needle)
+        while at >= 0:
+            start = low + at + 1
+            if start < end:
+                yield start, end
+                end = start
+            at = data.rfind(needle, 0, at + len(mark))
+        high = low
+        block = min(block * 2, 1 << 20)
+    if end > 0:
+        yield 0, end
+
+
+def _begins(before: bytes, data: bytes, mark: bytes) -> bool:
+    """Tell whether one entry begins where *data* does, and none within it.
+
+    *before* is the octet before it, or empty at the beginning of the file, where anything may
+    stand above the first entry.
+    """
+    is_first = not before or (before == b"\n" and data.startswith(mark))
+    return is_first and data.find(b"\n" + mark, 0, len(data) - 1) < 0
+
+
+def _ends(data: bytes, rest: bytes, mark: bytes) -> bool:
+    """Tell whether an entry ends where *data* does: *rest* are the octets behind, if any."""
+    # The next append may have begun: of its mark, only a part may be there.
+    is_marked = rest.startswith(mark) or mark.startswith(rest)
+    return not rest or (data.endswith(b"\n") and is_marked)
+
+
+def _name(mail: Mail) -> str:
+    """Return what tells *mail* from others, whatever a mail client notes in its headers."""
+    if mail.envelope.protocol:
+        return mail.envelope.id
+    return sha256(without_marks(mail.content))
+
+
+def _is_before(name: str, seen: str) -> bool:
+    """Tell whether a message was there when another was *seen*, by the names of both."""
+    return name == seen or (is_id(name) and is_id(seen) and name < seen)
+
+
+def _end(fd: int) -> _End:
+    status = os.fstat(fd)
+    return _End(status.st_dev, status.st_ino, status.st_size)
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    return os.pread(fd, end - start, start)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -1,4 +1,4 @@
-"""What every kind of store offers to those who read it.
+"""What every store offers: to those who write it, and to those who read it.
 
 Reading changes nothing and takes no lock. What is only half there is left out.
 """
@@ -8,11 +8,20 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from typing import BinaryIO, ClassVar, NamedTuple
 
-from ..formats import FormatError
+from ..block import FormatError
+from ..disk.files import Disk
+from ..disk.links import open_own
+from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Mail
+
+HEAD = 1 << 16
+"""How many octets of a file are looked at, to tell what it is."""
+
+_SMALL = 1 << 16
 
 
 class StoreError(ValueError):
@@ -26,10 +35,21 @@ class GoneError(LookupError):
     """The entry was removed, or isn't whole yet: to a reader it isn't there."""
 
 
+class Effort(Enum):
+    """How much it takes to write a message, which decides who does."""
+
+    SMALL = auto()
+    """An event loop may write it, as long as the disk is quick."""
+    LARGE = auto()
+    """The thread writes it, in its turn."""
+    LONG = auto()
+    """A thread of its own writes it, while others are written, where two may write at once."""
+
+
 class Entry(NamedTuple):
     """One message in a store, read only when asked for."""
 
-    key: Any
+    key: object
     """What tells it from the others of this store."""
     place: str
     """Where it stands, for people."""
@@ -37,12 +57,117 @@ class Entry(NamedTuple):
     """Return what it holds; raises GoneError, or FormatError for what is no message."""
 
 
-Seen = Any
-"""What a store holds at some moment, for :meth:`Store.since`; None is nothing."""
+class Seen:
+    """What was in a store at some moment, for :meth:`Store.since`: each store has its own."""
+
+
+class Store(ABC):
+    """The messages at a path."""
+
+    instead_of_keep: ClassVar[str] = ""
+    """What to do where ``keep=`` isn't taken; empty where it is."""
+
+    def __init__(self, path: str, disk: Disk | None = None) -> None:
+        """*disk* says how it is written; who only reads needs none."""
+        self.path = path
+        self._disk = disk or Disk()
+
+    # Writing. One method at a time runs, in the writer, but for the messages that are LONG.
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise ValueError, in a sentence for the user, where something else is at the path.
+
+        Nothing is written to a file that holds something else.
+        """
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the store where there is none, and mend what a crash left. Raises OSError."""
+
+    @abstractmethod
+    def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        """Store all *mails* or none. Raises OSError.
+
+        It is :exc:`.locks.LockTimeoutError` where a lock isn't had in *patience* seconds. With
+        0, whatever may take long is an error at once.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove all messages, also under a running server. Raises OSError."""
+
+    def effort(self, mail: Mail) -> Effort:
+        """Tell how much it takes to write *mail*."""
+        return Effort.SMALL if len(mail.content) <= _SMALL else Effort.LARGE
+
+    def tidy_up(self) -> None:
+        """Do what no reply need wait for; raises nothing."""
+        self._disk.free_replaced()
+
+    def rest(self) -> None:
+        """Give up what is kept for the next message: none comes for a while. Raises nothing."""
+        self._disk.rest()
+
+    # Reading.
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders below the path in which messages arrive."""
+        return []
+
+    @abstractmethod
+    def newest_first(self) -> Iterator[Entry]:
+        """Yield the entries, the latest by arrival first."""
+
+    def oldest_first(self) -> Iterator[Entry]:
+        """Yield the entries in order of arrival."""
+        yield from reversed(list(self.newest_first()))
+
+    def holding(self, octets: bytes) -> Iterator[Entry]:
+        """Yield the entries that may hold *octets*, the latest first."""
+        return self.newest_first()
+
+    @abstractmethod
+    def now(self) -> Seen | None:
+        """Return what is there now, which is then not new to :meth:`since`; None is nothing."""
+
+    @abstractmethod
+    def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
+        """Return the entries that arrived since, the first first, and what is there now.
+
+        An entry that is not whole yet is for a later call. What another kind of store
+        saw counts as None: the store was replaced.
+        """
+
+
+class NothingYet(Store):
+    """A store that no message has made yet, or that somebody removed: nobody knows which."""
+
+    def check(self) -> None:
+        pass
+
+    def prepare(self) -> None:
+        pass
+
+    def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        pass
+
+    def newest_first(self) -> Iterator[Entry]:
+        return iter(())
+
+    def now(self) -> Seen | None:
+        return None
+
+    def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
+        return iter(()), None
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open the file *path*; never wait for somebody at the other end of a FIFO.
+    """Open the file *path* to read it; never wait for somebody at the other end of a FIFO.
 
     Raises OSError, and FormatError where it is no regular file.
     """
@@ -54,55 +179,51 @@ def open_regular(path: str) -> BinaryIO:
     return open(fd, "rb", buffering=0)
 
 
-class Store(ABC):
-    """One look at a store: a new look is a new object."""
-
-    folders: list[str] = []  # noqa: RUF012 - none of its own is the default
-    """The folders below the path in which messages arrive."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    @abstractmethod
-    def newest_first(self) -> Iterator[Entry]:
-        """Yield the entries, the latest by arrival first."""
-
-    @abstractmethod
-    def now(self) -> Seen:
-        """Return what is there now, which is then not new to :meth:`since`."""
-
-    @abstractmethod
-    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
-        """Return the entries that arrived since, the first first, and what is there now.
-
-        An entry that is not whole yet is for a later call. What another kind of store
-        saw counts as None: the store was replaced.
-        """
-
-    @abstractmethod
-    def clear(self) -> None:
-        """Remove all messages, also under a running server."""
-
-    def holding(self, octets: bytes) -> Iterator[Entry]:
-        """Yield the entries that may hold *octets*, the latest first."""
-        return self.newest_first()
-
-    def oldest_first(self) -> Iterator[Entry]:
-        """Yield the entries in order of arrival."""
-        yield from reversed(list(self.newest_first()))
+def check_parent(path: str) -> None:
+    """Raise ValueError where the folder that is to hold *path* is missing."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        raise ValueError(f"there is no folder {parent}: create it first")
 
 
-class NothingYet(Store):
-    """A store that no message has made yet, or that somebody removed."""
+def check_file(
+    path: str,
+    what: str,
+    is_one: Callable[[bytes, os.stat_result], bool],
+    *,
+    beside: str = "",
+    may_have_names: bool = False,
+) -> None:
+    """Raise ValueError where *path* can't be the file of a store, which holds *what*.
 
-    def newest_first(self) -> Iterator[Entry]:
-        return iter(())
+    *is_one* is given the beginning and the status of the file that is there. A second file
+    has the same name with what *beside* says behind it.
+    """
+    check_parent(path)
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: name a file in it, or another path")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is no regular file: choose another path")
+    longest = _longest_name(os.path.dirname(path)) - len(beside)
+    if len(os.fsencode(os.path.basename(path))) > longest:
+        raise ValueError(f"the name of {path} is too long: take one of {longest} octets")
+    try:
+        fd = open_own(path, os.O_RDONLY, may_have_names=may_have_names)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ValueError(f"{path} can't be a store: {error.strerror}") from None
+    try:
+        if not is_one(os.read(fd, HEAD), os.fstat(fd)):
+            raise ValueError(
+                f"{path} holds something else than {what}, and stays as it is: choose another"
+            )
+    finally:
+        os.close(fd)
 
-    def now(self) -> Seen:
-        return None
 
-    def since(self, seen: Seen) -> tuple[Iterator[Entry], Seen]:
-        return iter(()), None
-
-    def clear(self) -> None:
-        pass
+def _longest_name(folder: str) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, and what doesn't know
+        return 255

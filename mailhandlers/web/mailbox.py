@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 
-from ..formats import FormatError
+from ..block import FormatError
 from ..inbox.criteria import Criteria
 from ..inbox.misses import no_message
 from ..mail import Mail

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..formats import json_lines
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..message.summary import summary
+from ..stores import json_lines
 
 
 class AttachmentRecord(BaseModel):

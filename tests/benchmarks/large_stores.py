@@ -14,9 +14,9 @@ from pathlib import Path
 import servers
 
 import mailhandlers
-from mailhandlers import Envelope, StoredMessage, read_latest
-from mailhandlers.formats import eml, json_lines, mbox
+from mailhandlers import Envelope, StoredMessage, block, read_latest
 from mailhandlers.mail import Mail
+from mailhandlers.stores import json_lines, mbox
 
 _CONTENT = b"Subject: A benchmark\r\n\r\n" + 8 * (72 * b"x" + b"\r\n")
 _NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -45,13 +45,13 @@ def _fill(folder: Path, count: int, suffix: str) -> None:
     for number in range(count):
         envelope = dataclasses.replace(_ENVELOPE, id=_name(number))
         file = folder / (_name(number) + suffix)
-        file.write_bytes(b"".join(eml.encode(Mail(envelope, _CONTENT))))
+        file.write_bytes(b"".join(block.encode(Mail(envelope, _CONTENT))))
 
 
 def make(name: str, path: Path, count: int) -> None:
     """Fill the store of the handler *name* with *count* messages."""
     if name == "MailFile":
-        path.write_bytes(b"".join(eml.encode(_MAIL)))
+        path.write_bytes(b"".join(block.encode(_MAIL)))
     elif name == "MaildirSink":
         for folder in ("tmp", "cur"):
             (path / folder).mkdir(parents=True)

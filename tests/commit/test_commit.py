@@ -13,6 +13,8 @@ from shell import raw_mail
 from support import HELLO, PATIENCE, wait_until
 
 from mailhandlers import Inbox, Mail, PerRecipientDir
+from mailhandlers.disk.locks import LOCK_TIMEOUT
+from mailhandlers.stores.store import Effort
 from mailhandlers.writing.commit import _Pace, _Queue
 from mailhandlers.writing.writers import Written
 
@@ -92,11 +94,13 @@ class Held(PerRecipientDir):
     def __init__(self, path: Path, **options: Any) -> None:
         super().__init__(path, **options)
         self.let_go = threading.Event()
+        self._add = self._store.add
+        self._store.add = self._add_late  # type: ignore[method-assign]
 
-    def _write(self, mails: Sequence[Mail]) -> None:
-        if self._is_long(mails[0]):
+    def _add_late(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        if self._store.effort(mails[0]) is Effort.LONG:
             assert self.let_go.wait(PATIENCE)
-        super()._write(mails)
+        self._add(mails, patience)
 
 
 MANY = raw_mail(HELLO, [f"{number}@example.com" for number in range(101)])

@@ -137,7 +137,8 @@ from support import HELLO
 async def main():
     flushing._SLOW_FLUSH = -1.0
     handler = MaildirSink(sys.argv[1])
-    handler._disk.sync_folders(["."] * 9)  # threads that a copy of this process would miss
+    # Threads that a copy of this process would miss.
+    handler._store._disk.sync_folders(["."] * 9)
     await handler.before_listening()
     print(await asyncio.gather(*(handler.store(raw_mail(HELLO)) for _ in range(3))))
 

@@ -48,12 +48,12 @@ def test_mail_is_not_appended_through_the_link_of_another_user(
     handler = made(kind, store)
     plant(store, victim, somebody)
     with pytest.raises(PermissionError, match="a link that another user made"):
-        handler._write(ONE)
+        handler._store.add(ONE)
     assert not victim.exists()
-    made(kind, victim)._write(ONE)
+    made(kind, victim)._store.add(ONE)
     before = victim.read_bytes()
     with pytest.raises(PermissionError, match="a link that another user made"):
-        handler._write(ONE)
+        handler._store.add(ONE)
     with pytest.raises(ValueError, match="a link that another user made"):
         made(kind, store)
     with pytest.raises(PermissionError, match="a link that another user made"):
@@ -69,7 +69,7 @@ def test_mail_is_appended_through_a_link_of_our_own(
     store.symlink_to("../first")
     (tmp_path / "first").symlink_to(tmp_path / "deep" / "second")
     for _ in range(2):  # where nothing is, and where something is
-        made(kind, store)._write(ONE)
+        made(kind, store)._store.add(ONE)
     assert store.is_symlink()
     assert len(Inbox(tmp_path / "deep" / "second")) == 2
 
@@ -77,11 +77,11 @@ def test_mail_is_appended_through_a_link_of_our_own(
 @growing
 def test_a_file_with_a_second_name_is_refused(kind: Kind, store: Path, tmp_path: Path) -> None:
     handler = made(kind, store)
-    handler._write(ONE)
+    handler._store.add(ONE)
     before = store.read_bytes()
     (tmp_path / "second").hardlink_to(store)
     with pytest.raises(OSError, match="a second name"):
-        handler._write(ONE)
+        handler._store.add(ONE)
     with pytest.raises(ValueError, match="a second name"):
         made(kind, store)
     assert store.read_bytes() == before
@@ -92,7 +92,7 @@ def test_a_link_to_itself_is_no_endless_way(kind: Kind, store: Path) -> None:
     handler = made(kind, store)
     store.symlink_to(store.name)
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
-        handler._write(ONE)
+        handler._store.add(ONE)
 
 
 @folders
@@ -110,7 +110,7 @@ def test_mail_is_not_delivered_into_a_folder_linked_by_another_user(
         link = store / ("new" if kind.handler == "MaildirSink" else "bob@example.com")
     plant(link, theirs, somebody)
     with pytest.raises(PermissionError, match="a link that another user made"):
-        handler._write(ONE)
+        handler._store.add(ONE)
     assert os.listdir(theirs) == ["precious.eml"]
     if inner:
         with pytest.raises(PermissionError, match="a link that another user made"):
@@ -118,7 +118,7 @@ def test_mail_is_not_delivered_into_a_folder_linked_by_another_user(
         assert os.listdir(theirs) == ["precious.eml"]
         link.unlink()
         link.symlink_to(theirs)
-        handler._write(ONE)
+        handler._store.add(ONE)
         assert len(os.listdir(theirs)) > 1
 
 
@@ -129,7 +129,7 @@ def test_a_file_called_latest_is_kept_and_makes_way(tmp_path: Path) -> None:
     folder = tmp_path / "people" / "bob@example.com"
     folder.mkdir(parents=True)
     (folder / "latest.eml").write_bytes(b"Subject: precious\n\n")
-    PerRecipientDir(tmp_path / "people")._write(ONE)
+    PerRecipientDir(tmp_path / "people")._store.add(ONE)
     assert read_latest(folder / "latest.eml").original_content == HELLO
     kept = [path for path in folder.iterdir() if path.name.startswith("latest.eml.")]
     assert [path.read_bytes() for path in kept] == [b"Subject: precious\n\n"]
@@ -141,7 +141,7 @@ def test_a_link_that_is_not_ours_moves(tmp_path: Path, target: str) -> None:
     folder = tmp_path / "people" / "bob@example.com"
     folder.mkdir(parents=True)
     (folder / "latest.eml").symlink_to(target)
-    PerRecipientDir(tmp_path / "people")._write(ONE)
+    PerRecipientDir(tmp_path / "people")._store.add(ONE)
     assert read_latest(folder / "latest.eml").original_content == HELLO
 
 
@@ -158,7 +158,7 @@ def test_a_file_called_latest_is_back_where_the_message_is_refused(
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="the end"):
-        PerRecipientDir(tmp_path / "people")._write(ONE)
+        PerRecipientDir(tmp_path / "people")._store.add(ONE)
     assert os.listdir(folder) == ["latest.eml"]
     assert (folder / "latest.eml").read_bytes() == b"precious"
 
@@ -166,7 +166,7 @@ def test_a_file_called_latest_is_back_where_the_message_is_refused(
 def test_a_reset_takes_messages_alone(tmp_path: Path) -> None:
     store = tmp_path / "people"
     handler = PerRecipientDir(store)
-    handler._write(ONE)
+    handler._store.add(ONE)
     (store / "photos").mkdir()
     (store / "photos" / "precious.jpg").touch()
     handler.reset()

@@ -17,9 +17,10 @@ from markup import sections
 from strategies import anything, contents, mails
 from support import json_line
 
-from mailhandlers.formats import eml, mbox
-from mailhandlers.formats.folder_names import folder_name
+from mailhandlers import block
 from mailhandlers.mail import Mail
+from mailhandlers.stores import mbox
+from mailhandlers.stores.people import folder_name
 
 PAGE = Path(__file__).parents[2] / "docs/reference/formats.rst"
 
@@ -53,7 +54,7 @@ def as_sent(some: list[Mail]) -> list[Any]:
 
 @given(mail=mails(contents))
 def test_a_mail_file(mail: Mail) -> None:
-    found = READER["mail_file"](b"".join(eml.encode(mail)))
+    found = READER["mail_file"](b"".join(block.encode(mail)))
     assert chosen([found]) == as_sent([mail])
 
 

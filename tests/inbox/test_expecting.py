@@ -18,8 +18,7 @@ from posting import Post, growing, keep_all, send_in_loop, serving, subjects, wr
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, controlled
 
 import mailhandlers
-from mailhandlers import Inbox, NoMessageError, StoreError
-from mailhandlers.formats import eml
+from mailhandlers import Inbox, NoMessageError, StoreError, block
 
 
 def test_only_new_mail_is_expected(inbox: Inbox, post: Post) -> None:
@@ -69,7 +68,7 @@ def test_another_message_may_get_inode_size_and_time_of_the_old(
     status = store.stat()
     form = store.read_bytes()
     with inbox.expect(timeout=PATIENCE) as expected:
-        identity = eml.decode(form).envelope.id
+        identity = block.decode(form).envelope.id
         store.write_bytes(form.replace(identity.encode(), identity[::-1].encode()))
         os.utime(store, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert expected.message.envelope

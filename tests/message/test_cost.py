@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mailhandlers import StoredMessage
-from mailhandlers.formats import FormatError, eml, json_lines, mbox
+from mailhandlers import StoredMessage, block
+from mailhandlers.block import FormatError
 from mailhandlers.mail import Envelope, Mail
-from mailhandlers.stores import other_programs
+from mailhandlers.stores import foreign, json_lines, mbox
 
 try:
     from mailhandlers.web import framed, listing, pages, record
@@ -152,7 +152,7 @@ DEEP = b"".join(
     b"Content-Type: multipart/mixed; boundary=%s\n\n--%s\n" % (name, name)
     for name in (b"b" * n for n in range(40, 0, -1))
 )
-BLOCK = eml.block(
+BLOCK = block.header_block(
     Envelope(
         id="a",
         received=datetime(2024, 1, 1, tzinfo=timezone.utc),
@@ -536,8 +536,8 @@ if pages is not None:
     }
 
 STORE_DOORS: dict[str, Callable[[bytes], object]] = {
-    "mail file": eml.decode,
-    "is it a mail file": eml.is_mail_file,
+    "mail file": block.decode,
+    "is it a mail file": block.is_mail_file,
     "mbox": mbox.decode,
     "is it an mbox": mbox.is_mbox,
     "is the mbox torn": lambda data: mbox.is_torn(data, None),
@@ -546,9 +546,9 @@ STORE_DOORS: dict[str, Callable[[bytes], object]] = {
     "JSON Lines": json_lines.decode,
     "is it JSON Lines": json_lines.is_json_lines,
     "mend JSON Lines": json_lines.mend,
-    "is it mail": other_programs.is_mail,
-    "another program's": lambda data: other_programs.envelope(data, "a", 0),
-    "another program's date": lambda data: other_programs.mbox_date(data.partition(b"\n")[0]),
+    "is it mail": foreign.is_mail,
+    "another program's": lambda data: foreign.envelope(data, "a", 0),
+    "another program's date": lambda data: foreign.mbox_date(data.partition(b"\n")[0]),
 }
 
 

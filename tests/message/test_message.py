@@ -19,7 +19,7 @@ from strategies import contents, envelopes
 from test_envelope import EXAMPLE
 
 from mailhandlers import Envelope, StoredMessage
-from mailhandlers.formats.eml import block
+from mailhandlers.block import header_block
 from mailhandlers.mail import UNKNOWN
 
 
@@ -478,7 +478,7 @@ def test_it_is_parsed_as_the_standard_library_parses_it(content: bytes) -> None:
 def test_as_bytes_gives_what_was_read(content: bytes) -> None:
     assert StoredMessage.parse(content).as_bytes() == content
     ours = StoredMessage.parse(content, EXAMPLE).as_bytes()
-    assert ours == block(EXAMPLE) + content
+    assert ours == header_block(EXAMPLE) + content
 
 
 def test_encoded_text_has_lf_as_all_text_has() -> None:

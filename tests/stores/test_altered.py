@@ -24,10 +24,18 @@ from support import PATIENCE, Client, Server, controlled, json_line, wait_until
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Envelope, Inbox, StoredMessage, StoreError, read_latest, read_messages
-from mailhandlers.formats import eml, mbox
+from mailhandlers import (
+    Envelope,
+    Inbox,
+    StoredMessage,
+    StoreError,
+    block,
+    read_latest,
+    read_messages,
+)
 from mailhandlers.mail import Mail
 from mailhandlers.message.headers import PARSER_FAULTS
+from mailhandlers.stores import mbox
 
 __all__ = ["shared_folder"]
 
@@ -289,9 +297,9 @@ def test_a_coincidence_of_length_is_no_whole_message() -> None:
     assert content.count(b"\n") == 39
     assert mbox.decode(entry.replace(b"Lines: 3\n", b"Lines: \n")) == mail
     stored = content.replace(b"\r\n", b"\n") + b"x" * 39
-    changed = b"".join(eml.encode(mail))[: -len(stored) + 39] + stored
-    assert len(eml.decode(changed).content) == mail.envelope.size
-    assert eml.decode(changed).is_altered
+    changed = b"".join(block.encode(mail))[: -len(stored) + 39] + stored
+    assert len(block.decode(changed).content) == mail.envelope.size
+    assert block.decode(changed).is_altered
 
 
 # What others make of our header block
@@ -305,13 +313,13 @@ def test_a_message_that_python_wrote_again_keeps_its_envelope(envelope: Envelope
     mail = Mail(envelope, EDITED).sealed()
     messages: list[Any] = [StoredMessage.parse(EDITED, mail.envelope)]
     for policy in (email.policy.compat32, email.policy.default):
-        messages.append(email.message_from_bytes(b"".join(eml.encode(mail)), policy=policy))
+        messages.append(email.message_from_bytes(b"".join(block.encode(mail)), policy=policy))
     for message in messages:
         try:
             again = message.as_bytes()
         except PARSER_FAULTS:  # Python can't write each header that it can read
             continue
-        assert eml.decode(again) == mail
+        assert block.decode(again) == mail
 
 
 def test_what_mailbox_adds_to_a_maildir_is_there_with_its_envelope(tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from test_envelope import EXAMPLE
 import mailhandlers
 from mailhandlers import Inbox, MaildirSink, MboxSink, read_messages
 from mailhandlers.disk import locks
-from mailhandlers.formats import mbox
 from mailhandlers.mail import Mail
-from mailhandlers.stores import appending
+from mailhandlers.stores import mbox
 
 ONE = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
 GROWING = [kind for kind in KINDS if kind.handler in ("MboxSink", "JsonLines")]
@@ -106,7 +105,7 @@ def test_what_another_program_began_is_gone_on_with(
 ) -> None:
     store = tmp_path / "store"
     store.write_bytes(octets)
-    getattr(mailhandlers, handler)(store)._write(ONE)
+    getattr(mailhandlers, handler)(store)._store.add(ONE)
     assert handler == "MailFile" or store.read_bytes().startswith(octets)
     assert contents(store)[-1] == HELLO
 
@@ -116,11 +115,11 @@ def test_what_another_program_began_is_gone_on_with(
 
 def test_nuls_behind_a_message_hide_it_not_and_go(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     whole = store.read_bytes()
     store.write_bytes(whole + bytes(2000))
     assert contents(store) == [HELLO]
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     assert store.read_bytes().startswith(whole + b"From ")
     # As version 1.0 went on.
     store.write_bytes(whole + bytes(2000) + b"\n\n" + whole)
@@ -129,24 +128,24 @@ def test_nuls_behind_a_message_hide_it_not_and_go(tmp_path: Path) -> None:
 
 @growing
 def test_nuls_at_the_end_of_what_was_written_are_no_message(kind: Kind, store: Path) -> None:
-    made(kind, store)._write(ONE)
+    made(kind, store)._store.add(ONE)
     whole = store.read_bytes()
     store.write_bytes(whole + whole[: len(whole) // 2] + bytes(2000))
     assert contents(store) == [HELLO]
-    made(kind, store)._write(ONE)
+    made(kind, store)._store.add(ONE)
     assert contents(store) == [HELLO, HELLO]
 
 
 def test_a_server_that_starts_takes_away_what_a_killed_one_left(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     whole = store.read_bytes()
     # A part of a message that ends as a whole one does, but for the lock.
     torn = whole[: whole.index(b"\n\n") + 2]
     store.write_bytes(whole + torn)
     os.symlink(f"mailhandlers.1.{store.stat().st_ino}.{len(whole)}", f"{store}.lock")
     assert contents(store) == [HELLO]
-    appending.mbox_file(str(store)).prepare()
+    MboxSink(store)._store.prepare()
     assert tree(tmp_path) == {"mail.mbox": whole}
 
 
@@ -154,10 +153,10 @@ def test_a_lock_that_is_left_takes_no_message_for_torn_that_was_there_before(
     tmp_path: Path,
 ) -> None:
     store = tmp_path / "mail.mbox"
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     store.write_bytes(store.read_bytes().replace(b"How are you?\n", b""))
     os.symlink(f"mailhandlers.1.{store.stat().st_ino}.{store.stat().st_size}", f"{store}.lock")
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     assert [message.is_altered for message in read_messages(store)] == [True, False]
 
 
@@ -181,13 +180,13 @@ def test_what_can_not_be_taken_back_at_a_quota_is_taken_back_by_the_next(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    handler._write(ONE)
+    handler._store.add(ONE)
     with (
         faults(monkeypatch, fsync=fail, ftruncate=fail),
         pytest.raises(OSError, match="quota"),
     ):
-        handler._write([ONE[0]._replace(content=b"refused\r\n")])
-    handler._write(ONE)
+        handler._store.add([ONE[0]._replace(content=b"refused\r\n")])
+    handler._store.add(ONE)
     assert contents(store) == [HELLO, HELLO]
 
 
@@ -196,7 +195,7 @@ def test_whole_blocks_go_where_a_part_of_one_can_not_be_cut_off(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    handler._write(ONE)
+    handler._store.add(ONE)
     whole = store.read_bytes()
     ftruncate, cut = os.ftruncate, []
 
@@ -211,7 +210,7 @@ def test_whole_blocks_go_where_a_part_of_one_can_not_be_cut_off(
         faults(monkeypatch, fsync=fail, ftruncate=as_btrfs_does),
         pytest.raises(OSError, match="quota"),
     ):
-        handler._write([large])
+        handler._store.add([large])
     assert cut == [len(whole), 4096, len(whole)]
     assert store.read_bytes() == whole
 
@@ -221,7 +220,7 @@ def test_an_error_behind_the_fsync_refuses_nothing_that_is_stored(
     kind: Kind, store: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = made(kind, store)
-    handler._write(ONE)
+    handler._store.add(ONE)
     original, fsync = getattr(os, call), os.fsync
     synced: list[int] = []
 
@@ -237,19 +236,18 @@ def test_an_error_behind_the_fsync_refuses_nothing_that_is_stored(
         return result
 
     with faults(monkeypatch, fsync=note, **{call: broken}):
-        handler._write([ONE[0].renamed()])
+        handler._store.add([ONE[0].renamed()])
     assert not synced or call == "fstat"
     assert contents(store) == ([HELLO, HELLO] if kind.keeps_all else [HELLO])
 
 
 def test_a_lock_timeout_leaves_no_empty_mbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.1)
     Path(tmp_path, "mail.mbox.lock").touch()
     before = tree(tmp_path)
     with pytest.raises(locks.LockTimeoutError):
-        MboxSink(tmp_path / "mail.mbox")._write(ONE)
+        MboxSink(tmp_path / "mail.mbox")._store.add(ONE, patience=0.1)
     assert tree(tmp_path) == before
 
 
@@ -265,14 +263,14 @@ def test_a_folder_that_can_not_be_fsynced_refuses_nothing(
         fsync(fd)
 
     with faults(monkeypatch, fsync=files_alone):
-        made(kind, store)._write(ONE)
+        made(kind, store)._store.add(ONE)
     assert contents(store) == [HELLO]
 
 
 def test_a_name_that_is_new_to_this_process_is_fsynced(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(kind, store)._write(ONE)  # by another, which may have been killed before its fsync
+    made(kind, store)._store.add(ONE)  # by another, which may have been killed before its fsync
     fsync = os.fsync
     folders: list[tuple[int, int]] = []
 
@@ -285,10 +283,10 @@ def test_a_name_that_is_new_to_this_process_is_fsynced(
     parent = store.parent.stat()
     handler = made(kind, store)
     with faults(monkeypatch, fsync=note):
-        handler._write([ONE[0].renamed()])
+        handler._store.add([ONE[0].renamed()])
         assert (parent.st_dev, parent.st_ino) in folders
         folders.clear()
-        handler._write([ONE[0].renamed()])
+        handler._store.add([ONE[0].renamed()])
     if kind.handler != "MailFile":  # whose every message is a new name
         assert (parent.st_dev, parent.st_ino) not in folders
 
@@ -312,7 +310,7 @@ def test_a_fifo_at_the_path_is_451(
 
 def test_a_fifo_in_a_maildir_hides_no_mail(tmp_path: Path) -> None:
     store = tmp_path / "inbox"
-    MaildirSink(store)._write(ONE)
+    MaildirSink(store)._store.add(ONE)
     os.mkfifo(store / "new" / "9999999999.fifo")
     assert contents(store) == [HELLO]
     assert len(Inbox(store)) == 1
@@ -322,12 +320,11 @@ def test_a_fifo_in_a_maildir_hides_no_mail(tmp_path: Path) -> None:
 def test_a_disk_that_shows_another_inode_each_time_is_no_endless_wait(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.1)
     handler = made(kind, store)
-    handler._write(ONE)
+    handler._store.add(ONE)
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
     with pytest.raises(locks.LockTimeoutError, match="another file is there each time"):
-        handler._write(ONE)
+        handler._store.add(ONE, patience=0.1)
 
 
 # Dotlocks
@@ -342,30 +339,26 @@ def test_where_there_are_no_links_the_dotlock_is_a_file(
 
     monkeypatch.setattr(os, "symlink", none)
     store = tmp_path / "mail.mbox"
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     lock, fd = locks.MboxLock(), os.open(store, os.O_RDWR)
-    assert lock.acquire(fd, str(store), locks.deadline()) is None
+    lock.acquire(fd, str(store), locks.deadline())
     assert Path(f"{store}.lock").is_file()
     os.close(fd)  # as a killed process does
-    assert locks.begun(f"{store}.lock", store.stat()) == store.stat().st_size
-    MboxSink(store)._write(ONE)
+    assert locks.length_before(f"{store}.lock", store.stat()) == store.stat().st_size
+    MboxSink(store)._store.add(ONE)
     assert os.listdir(tmp_path) == ["mail.mbox"]
     assert contents(store) == [HELLO, HELLO]
 
 
-def test_the_dotlock_of_one_that_writes_to_a_rotated_file_is_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dotlock_of_one_that_writes_to_a_rotated_file_is_its_own(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     ours, fd = locks.MboxLock(), os.open(store, os.O_RDWR)
     ours.acquire(fd, str(store), locks.deadline())
     store.rename(f"{store}.1")
     store.touch()
-    with monkeypatch.context() as patch:
-        patch.setattr(locks, "LOCK_TIMEOUT", 0.1)
-        with pytest.raises(locks.LockTimeoutError):
-            MboxSink(store)._write(ONE)
+    with pytest.raises(locks.LockTimeoutError):
+        MboxSink(store)._store.add(ONE, patience=0.1)
     another = os.readlink(f"{store}.lock").replace("mailhandlers.", "mailhandlers.1")
     os.unlink(f"{store}.lock")
     os.symlink(another, f"{store}.lock")
@@ -373,7 +366,7 @@ def test_the_dotlock_of_one_that_writes_to_a_rotated_file_is_its_own(
     assert os.readlink(f"{store}.lock") == another
     # Whoever had it is dead after a minute.
     os.utime(f"{store}.lock", (0, 0), follow_symlinks=False)
-    MboxSink(store)._write(ONE)
+    MboxSink(store)._store.add(ONE)
     assert contents(store) == [HELLO]
     assert not os.path.lexists(f"{store}.lock")
 
@@ -390,7 +383,7 @@ def test_any_name_that_is_accepted_can_be_written(tmp_path: Path) -> None:
         store = tmp_path / handler / name
         store.parent.mkdir()
         kind = getattr(mailhandlers, handler)
-        kind(store)._write(ONE)
+        kind(store)._store.add(ONE)
         assert contents(store) == [HELLO]
         with pytest.raises(ValueError, match=f"is too long: take one of {longest} octets"):
             kind(f"{store}x")
@@ -400,7 +393,7 @@ def test_any_name_that_is_accepted_can_be_written(tmp_path: Path) -> None:
 def test_permissions_are_those_of_the_mode_alone(kind: Kind, store: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        made(kind, store)._write(ONE)
+        made(kind, store)._store.add(ONE)
     finally:
         os.umask(before)
     for path in (store, *store.rglob("*")):
@@ -419,7 +412,7 @@ def test_a_message_is_stored_where_files_have_no_permissions(
     before = os.umask(0o277)
     try:
         with faults(monkeypatch, fchmod=none):
-            made(kind, store)._write(ONE)
+            made(kind, store)._store.add(ONE)
     finally:
         os.umask(before)
     assert os.listdir(store.parent)

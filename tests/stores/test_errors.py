@@ -35,7 +35,7 @@ from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import handler as handlers
-from mailhandlers.disk.undo import Undo
+from mailhandlers.disk.files import Undo
 from mailhandlers.mail import Mail
 
 REPLIES = {
@@ -183,7 +183,7 @@ def fail_at_one(
         for name, function in broken.items():
             patch.setattr(os, name, function)
         with pytest.raises(OSError, match="the end"):
-            handler._write(ONE)
+            handler._store.add(ONE)
 
 
 def broken_from(number: int, call: Callable[..., Any], error: int) -> Callable[..., Any]:
@@ -221,21 +221,21 @@ def test_what_fails_again_and_again_is_told_and_leaves_nothing_when_it_is_over(
             caplog.clear()
             mails = [Mail(example, b"%d\r\n" % n).renamed() for n in range(4)]
             handler = made(kind, store)
-            handler._write(mails[:1])
+            handler._store.add(mails[:1])
             stored = [mails[0].content]
             broken = broken_from(number, getattr(os, call), error)
             with monkeypatch.context() as patch:
                 patch.setattr(os, call, broken)
                 for mail in mails[1:3]:
                     with suppress(OSError):
-                        handler._write([mail])
+                        handler._store.add([mail])
                         stored.append(mail.content)
             left = [name for name in tree(store.parent) if LEFT.search(name)]
             assert len(left) <= 1, (call, number)
             assert all(name in caplog.text for name in left), (call, number)
             links = [path for path in store.rglob("*") if path.is_symlink()]
             assert all(path.exists() for path in links), (call, number)
-            handler._write(mails[3:])
+            handler._store.add(mails[3:])
             assert not any(map(LEFT.search, tree(store.parent))), (call, number)
             assert contents(store) == expected(kind, *stored, mails[3].content)
             shutil.rmtree(store.parent)
@@ -250,7 +250,7 @@ def test_what_a_killed_writer_left_is_not_in_the_way(
     handler = made(kind, store)
     # The dead don't tidy up.
     fail_at_one(handler, monkeypatch, fsync=fail, unlink=lambda path: None)
-    handler._write(ONE)  # as the server does, which doesn't know how far it came
+    handler._store.add(ONE)  # as the server does, which doesn't know how far it came
     assert contents(store) == [HELLO]
 
 
@@ -263,13 +263,13 @@ def test_what_another_server_began_stays_when_ours_fails(
 
     def too_late(path: str, flags: int, mode: int = 0) -> int:
         monkeypatch.setattr(os, "open", open_)
-        made(kind, store)._write(ONE)
+        made(kind, store)._store.add(ONE)
         monkeypatch.setattr(os, "fsync", fail)
         raise FileNotFoundError(errno.ENOENT, "a moment ago")
 
     monkeypatch.setattr(os, "open", too_late)
     with pytest.raises(OSError, match="the end"):
-        handler._write(ONE)
+        handler._store.add(ONE)
     assert contents(store) == [HELLO]
 
 
@@ -282,7 +282,7 @@ def test_no_lock_stays_where_the_file_cannot_be_looked_at(
     fail_at_one(handler, monkeypatch, stat=fail)
     assert len(os.listdir("/dev/fd")) == len(opened)
     assert not os.path.lexists(f"{store}.lock")
-    handler._write(ONE)
+    handler._store.add(ONE)
     assert contents(store) == [HELLO]
 
 
@@ -303,10 +303,10 @@ def test_no_descriptor_stays_open_where_one_cannot_be_closed(
     opened = os.listdir("/dev/fd")
     monkeypatch.setattr(os, "close", close_late)
     with pytest.raises(OSError, match="at the last moment"):
-        handler._write(mails)
+        handler._store.add(mails)
     assert len(os.listdir("/dev/fd")) == len(opened)
     assert contents(store) == []
-    handler._write(mails)
+    handler._store.add(mails)
     assert contents(store) == [HELLO] * 3
 
 
@@ -322,11 +322,11 @@ def test_what_was_replaced_is_let_go_though_its_close_fails(
 
     handler = mailhandlers.MailFile(store)
     opened = os.listdir("/dev/fd")
-    handler._write(ONE)
-    handler._write(ONE)
+    handler._store.add(ONE)
+    handler._store.add(ONE)
     with monkeypatch.context() as broken:
         broken.setattr(os, "close", close_late)
-        handler._disk.free_replaced()
+        handler._store.tidy_up()
     assert len(os.listdir("/dev/fd")) == len(opened)
 
 

@@ -18,19 +18,21 @@ from strategies import anything, contents, envelopes, mails, wire_mails
 from support import json_line
 from test_envelope import EXAMPLE
 
-from mailhandlers import Envelope
+from mailhandlers import Envelope, block
+from mailhandlers.block import FormatError
 from mailhandlers.disk.files import Disk
-from mailhandlers.formats import FormatError, eml, json_lines, lf, mbox
-from mailhandlers.formats.folder_names import folder_name
-from mailhandlers.formats.growing import backwards
 from mailhandlers.mail import Mail
-from mailhandlers.stores.appending import JSON_LINES, MBOX, Format, GrowingFile
+from mailhandlers.stores import json_lines, mbox
+from mailhandlers.stores.growing import GrowingStore, backwards
+from mailhandlers.stores.json_lines import JsonLinesStore
+from mailhandlers.stores.mbox import MboxStore
+from mailhandlers.stores.people import folder_name
 
 FOREIGN = b"From eva Sat Nov 21 08:48:00 2026\nSubject: not ours\n\nFrom\nhere\n\n"
 
 
 def mail_form(mail: Mail) -> bytes:
-    return b"".join(eml.encode(mail))
+    return b"".join(block.encode(mail))
 
 
 def mbox_entry(mail: Mail) -> bytes:
@@ -42,15 +44,15 @@ def mbox_entry(mail: Mail) -> bytes:
 
 @given(contents)
 def test_the_lf_form_gives_back_the_wire_form(wire: bytes) -> None:
-    kept = lf.to_lf(wire)
-    assert wire in (kept, lf.from_lf(kept))
+    kept = block.to_lf(wire)
+    assert wire in (kept, block.from_lf(kept))
 
 
 @given(contents)
 def test_lf_is_kept_only_where_it_is_reversible(wire: bytes) -> None:
     replaced = wire.replace(b"\r\n", b"\n")
     reversible = b"\r\n" not in replaced and replaced.replace(b"\n", b"\r\n") == wire
-    assert lf.to_lf(wire) == (replaced if reversible else wire)
+    assert block.to_lf(wire) == (replaced if reversible else wire)
 
 
 # Folding
@@ -62,8 +64,8 @@ def test_lf_is_kept_only_where_it_is_reversible(wire: bytes) -> None:
 @example(" " * 3000)
 def test_a_folded_header_unfolds_to_itself(value: str) -> None:
     header = f"X-RcptTo: {value}".encode()
-    folded = eml.fold(header)
-    assert eml.unfold(folded) == header
+    folded = block.fold(header)
+    assert block.unfold(folded) == header
     for line in folded.split(b"\n"):
         assert len(line) <= 998
         line.decode()
@@ -71,7 +73,7 @@ def test_a_folded_header_unfolds_to_itself(value: str) -> None:
 
 @given(envelopes())
 def test_the_block_is_five_headers_in_lines_that_rfc_5322_allows(envelope: Envelope) -> None:
-    lines = eml.block(envelope).split(b"\n")
+    lines = block.header_block(envelope).split(b"\n")
     assert all(len(line) <= 998 for line in lines)
     starts = [line.split(b":")[0] for line in lines[:-1] if line[:1] not in (b" ", b"\t")]
     assert starts == [b"Return-Path", b"X-Peer", b"X-MailFrom", b"X-RcptTo", b"X-Envelope"]
@@ -83,7 +85,7 @@ def test_the_block_is_five_headers_in_lines_that_rfc_5322_allows(envelope: Envel
 @given(mails())
 @example(Mail(replace(EXAMPLE, size=6), b" }\n\t}\n").sealed())
 def test_the_mail_form_gives_back_envelope_and_content(mail: Mail) -> None:
-    assert eml.decode(mail_form(mail)) == mail
+    assert block.decode(mail_form(mail)) == mail
 
 
 @settings(max_examples=10)
@@ -92,7 +94,7 @@ def test_a_part_of_the_mail_form_is_altered_or_refused(mail: Mail) -> None:
     whole = mail_form(mail)
     for end in range(len(whole)):
         with suppress(FormatError):
-            assert eml.decode(whole[:end]).is_altered
+            assert block.decode(whole[:end]).is_altered
 
 
 @given(wire_mails)
@@ -102,18 +104,18 @@ def test_version_1_0_had_no_checksum_and_its_messages_are_whole_by_their_length(
     old = mail._replace(envelope=replace(mail.envelope, sha256=None))
     line = f', "sha256": "{mail.envelope.sha256}"'.encode()
     form = mail_form(mail)
-    stored = eml.unfold(form[: -len(lf.to_lf(mail.content)) or None])
-    stored = stored.replace(line, b"") + lf.to_lf(mail.content)
+    stored = block.unfold(form[: -len(block.to_lf(mail.content)) or None])
+    stored = stored.replace(line, b"") + block.to_lf(mail.content)
     assert stored.count(b'"size": ') == form.count(b'"size": ')
-    assert eml.decode(stored) == old
-    assert eml.decode(stored + b"x" * (old.envelope.size + 9)).is_altered
+    assert block.decode(stored) == old
+    assert block.decode(stored + b"x" * (old.envelope.size + 9)).is_altered
 
 
 @given(envelopes(0), envelopes(0))
 def test_a_forged_block_is_content(ours: Envelope, forged: Envelope) -> None:
-    content = eml.block(forged) + b"\nbody\n"
+    content = block.header_block(forged) + b"\nbody\n"
     mail = Mail(replace(ours, size=len(content)), content).sealed()
-    assert eml.decode(mail_form(mail)) == mail
+    assert block.decode(mail_form(mail)) == mail
 
 
 # mbox
@@ -230,7 +232,7 @@ def test_other_lines_are_format_errors(line: bytes) -> None:
 LONG = b"Subject: long\r\n\r\n" + 99_999 * b"x"
 
 
-def mended(data: bytes, form: Format, begun: int | None = None) -> bytes:
+def mended(data: bytes, form: type[GrowingStore], begun: int | None = None) -> bytes:
     """Return what is left of a file that holds *data*, after a writer mended its end.
 
     *begun* is where a writer began to append that was killed.
@@ -238,9 +240,9 @@ def mended(data: bytes, form: Format, begun: int | None = None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "store")
         path.write_bytes(data)
-        if begun is not None and form is MBOX:
+        if begun is not None and form is MboxStore:
             Path(f"{path}.lock").symlink_to(f"mailhandlers.1.{path.stat().st_ino}.{begun}")
-        GrowingFile(str(path), Disk(sync=False), form).prepare()
+        form(str(path), Disk(sync=False)).prepare()
         assert not os.path.lexists(f"{path}.lock")
         left = path.read_bytes()
         aside = Path(f"{path}.torn")
@@ -253,7 +255,9 @@ def mended(data: bytes, form: Format, begun: int | None = None) -> bytes:
 QUICK = [Phase.explicit, Phase.reuse, Phase.generate]  # to shrink what fails takes minutes
 
 
-def check_every_prefix(before: bytes, last: bytes, form: Format, closing: range) -> None:
+def check_every_prefix(
+    before: bytes, last: bytes, form: type[GrowingStore], closing: range
+) -> None:
     """Cut *last* behind *before* anywhere: what was whole stays, what was torn goes.
 
     *closing* says how many octets at the end of *last* are no part of its message.
@@ -278,7 +282,7 @@ def test_an_mbox_cut_anywhere_mends_to_its_whole_entries(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     before = foreign + b"".join(map(mbox_entry, whole))
-    check_every_prefix(before, mbox_entry(torn), MBOX, range(3))
+    check_every_prefix(before, mbox_entry(torn), MboxStore, range(3))
 
 
 @settings(max_examples=5, phases=QUICK)
@@ -287,21 +291,21 @@ def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
     whole: list[Mail], torn: Mail, foreign: bytes
 ) -> None:
     before = foreign + b"".join(map(json_line, whole))
-    check_every_prefix(before, json_line(torn), JSON_LINES, range(2))
+    check_every_prefix(before, json_line(torn), JsonLinesStore, range(2))
 
 
 @pytest.mark.parametrize(
     ("file", "form", "back", "mark"),
     [
-        (MBOX, mbox_entry, mbox.decode, b"From "),
-        (JSON_LINES, json_line, json_lines.decode, b""),
+        (MboxStore, mbox_entry, mbox.decode, b"From "),
+        (JsonLinesStore, json_line, json_lines.decode, b""),
     ],
     ids=["mbox", "json lines"],
 )
 @settings(max_examples=25)
 @given(st.lists(wire_mails, min_size=1, max_size=3), wire_mails, st.data())
 def test_what_follows_a_torn_entry_reads_as_it_was_sent(
-    file: Format,
+    file: type[GrowingStore],
     form: Callable[[Mail], bytes],
     back: Callable[[bytes], Mail],
     mark: bytes,
@@ -319,11 +323,11 @@ def test_what_follows_a_torn_entry_reads_as_it_was_sent(
 
 @pytest.mark.parametrize("foreign", [FOREIGN, FOREIGN[:-1], FOREIGN[:-2], FOREIGN[:-6]])
 def test_mail_of_another_program_is_kept_and_closed(foreign: bytes) -> None:
-    assert mended(foreign, MBOX) == foreign.rstrip(b"\n") + b"\n\n"
+    assert mended(foreign, MboxStore) == foreign.rstrip(b"\n") + b"\n\n"
 
 
 def test_a_line_of_another_program_is_kept_and_closed() -> None:
-    assert mended(b'{"a": 1}\n{"b": ', JSON_LINES) == b'{"a": 1}\n{"b": \n'
+    assert mended(b'{"a": 1}\n{"b": ', JsonLinesStore) == b'{"a": 1}\n{"b": \n'
 
 
 # Entries from the end
@@ -453,4 +457,4 @@ def test_a_long_json_line_is_written_like_a_short_one() -> None:
 def test_an_envelope_nested_too_deep_is_none() -> None:
     names = b"Return-Path: a\nX-Peer: a\nX-MailFrom: a\nX-RcptTo: a\nX-Envelope: "
     with pytest.raises(FormatError):
-        eml.decode(names + b"[" * 100_000 + b"}\n")
+        block.decode(names + b"[" * 100_000 + b"}\n")

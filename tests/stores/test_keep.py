@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import signal
 import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from faulty import Disk
+from faulty import Disk as Faults
 from hypothesis import given
 from hypothesis import strategies as st
 from shell import raw_mail
-from support import KIND, PATIENCE, Kind, Server, state_of, wait_until, writer_of
+from support import KIND, PATIENCE, Kind, Server, wait_until
 
 from mailhandlers import Inbox, JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
-from mailhandlers import identity as identities
+from mailhandlers.disk.files import Disk
 from mailhandlers.handler import Handler
-from mailhandlers.identity import Identity
-from mailhandlers.stores import retention
-from mailhandlers.stores.retention import Keep, Place, Retention, too_old
+from mailhandlers.mail import Identity
+from mailhandlers.stores.folder import FolderStore, Keep
+from mailhandlers.stores.maildir import MaildirStore
+from mailhandlers.stores.people import PeopleStore
 
 DAY = 24 * 60 * 60
 MAILDIR, PEOPLE = KIND["MaildirSink"], KIND["PerRecipientDir"]
 HANDLERS: dict[str, Any] = {"MaildirSink": MaildirSink, "PerRecipientDir": PerRecipientDir}
+STORES: dict[str, type[FolderStore]] = {
+    "MaildirSink": MaildirStore,
+    "PerRecipientDir": PeopleStore,
+}
 EACH = pytest.mark.parametrize("kind", [MAILDIR, PEOPLE], ids=lambda kind: kind.handler)
-# Messages have a few seconds else, in which they neither go nor count.
-AT_ONCE = "from mailhandlers.stores import retention; retention._SETTLED_SECONDS = -1"
-SOON = "from mailhandlers.stores import retention; retention._SETTLED_SECONDS = 0.2"
 
 
 def content(number: int) -> bytes:
@@ -66,12 +70,6 @@ def count(store: Path, kind: Kind) -> int:
     return len(list(folder_of(store, kind).glob("[0-9]*")))
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the handlers of this process remove messages at once."""
-    monkeypatch.setattr(retention, "_SETTLED_SECONDS", -1.0)
-
-
 # What goes
 
 stamps = st.integers(0, 2_000_000_000)
@@ -81,20 +79,17 @@ def names_of(seconds: set[int]) -> dict[int, str]:
     return {second: Identity.at(second * 1_000_000, 1, 1, "laptop").id for second in seconds}
 
 
-@given(st.sets(stamps), st.integers(1, 20), stamps, st.sets(st.integers(-9, 9)))
-def test_the_newest_stay(past: set[int], most: int, now: int, around: set[int]) -> None:
-    seconds = past | {max(0, now + second) for second in around}
+@given(st.sets(stamps), st.integers(1, 20), stamps)
+def test_the_newest_stay(seconds: set[int], most: int, now: int) -> None:
     names = names_of(seconds)
-    gone = too_old(names.values(), Keep.of(most), now + 0.5)
-    # Those of this moment don't go, and no others go for them.
-    settled = sorted(seconds - {*range(now - 5, now + 1)})
-    assert gone == [names[second] for second in settled[:-most]]
+    gone = Keep.of(most).too_old(names.values(), now)
+    assert gone == [names[second] for second in sorted(seconds)[:-most]]
 
 
 @given(st.sets(stamps), st.integers(1, 99_999), stamps)
 def test_those_of_the_last_days_stay(seconds: set[int], days: int, now: int) -> None:
     names = names_of(seconds)
-    gone = too_old(names.values(), Keep.of(f"{days}d"), now)
+    gone = Keep.of(f"{days}d").too_old(names.values(), now)
     assert gone == [names[s] for s in sorted(seconds) if s < now - days * DAY]
 
 
@@ -129,10 +124,10 @@ def test_a_file_is_rotated_instead(
 
 
 @EACH
-def test_the_oldest_go_after_the_new_are_stored(kind: Kind, store: Path, disk: Disk) -> None:
+def test_the_oldest_go_after_the_new_are_stored(kind: Kind, store: Path, disk: Faults) -> None:
     put(store, kind, *range(1, 11))
     with (
-        disk.serving(kind, store, "keep=5", change=AT_ONCE) as server,
+        disk.serving(kind, store, "keep=5") as server,
         server.client() as client,
     ):
         assert subjects(store) == [5, 6, 7, 8, 9]
@@ -143,10 +138,10 @@ def test_the_oldest_go_after_the_new_are_stored(kind: Kind, store: Path, disk: D
 
 
 @EACH
-def test_none_goes_for_a_message_without_its_250(kind: Kind, store: Path, disk: Disk) -> None:
+def test_none_goes_for_a_message_without_its_250(kind: Kind, store: Path, disk: Faults) -> None:
     put(store, kind, 1, 2, 3)
     with (
-        disk.serving(kind, store, "keep=3", change=AT_ONCE) as server,
+        disk.serving(kind, store, "keep=3") as server,
         server.client() as client,
     ):
         with disk.stopped():
@@ -158,49 +153,13 @@ def test_none_goes_for_a_message_without_its_250(kind: Kind, store: Path, disk: 
 
 
 @EACH
-def test_none_goes_for_a_message_that_is_refused(kind: Kind, store: Path, disk: Disk) -> None:
+def test_none_goes_for_a_message_that_is_refused(kind: Kind, store: Path, disk: Faults) -> None:
     put(store, kind, 1, 2, 3)
-    with disk.serving(kind, store, "keep=3", change=AT_ONCE) as server:
+    with disk.serving(kind, store, "keep=3") as server:
         disk.fail("fsync", 2)  # the message's own name is there, and is taken back
         assert server.send(content(3)).startswith("451")
         assert disk.failed()
         assert subjects(store) == [0, 1, 2]
-
-
-@EACH
-def test_what_is_of_this_moment_goes_later_without_a_further_message(
-    kind: Kind, store: Path, disk: Disk
-) -> None:
-    with disk.serving(kind, store, "keep=2", change=SOON) as server:
-        with server.client() as client:
-            for number in range(5):
-                assert client.send(content(number)) == "250 OK"
-        wait_until(lambda: has(store, [3, 4]))
-
-
-@EACH
-def test_a_message_of_this_moment_neither_goes_nor_counts(
-    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(store, kind, 1, 2, 3)
-    handler = HANDLERS[kind.handler](store, keep=2, sync=False)
-    handler.store_all([raw_mail(content(number)) for number in range(3, 8)])
-    handler.close()
-    assert subjects(store) == [1, 2, 3, 4, 5, 6, 7]
-    monkeypatch.setattr(retention, "_SETTLED_SECONDS", -1.0)
-    handler._retention.sweep()
-    assert subjects(store) == [6, 7]
-
-
-@EACH
-def test_an_old_name_of_this_moment_stays_for_a_while(kind: Kind, store: Path) -> None:
-    # The clock of another server is behind, or somebody copies old mail.
-    (name, *_) = put(store, kind, 1, 2, 3)
-    os.utime(folder_of(store, kind) / name)
-    handler = HANDLERS[kind.handler](store, keep=1, sync=False)
-    handler._retention.sweep()
-    assert subjects(store) == [0, 2]
-    handler.close()
 
 
 @EACH
@@ -212,12 +171,31 @@ def test_a_restart_removes_what_is_too_old(kind: Kind, store: Path) -> None:
 
 
 @EACH
-def test_age_is_looked_at_while_mail_comes(kind: Kind, store: Path, disk: Disk) -> None:
-    change = AT_ONCE + "; retention._ROUNDS = 10_000_000"
-    with disk.serving(kind, store, "keep=7d", change=change) as server:
-        put(store, kind, 1, 2, 3)  # by somebody else, since a server has no older mail
-        wait_until(lambda: server.send(content(7)) == "250 OK" and 0 not in subjects(store))
-        assert set(subjects(store)) == {7}
+def test_age_is_looked_at_while_mail_comes(kind: Kind, store: Path) -> None:
+    kept = STORES[kind.handler](str(store), Disk(sync=False), Keep(None, 1))
+    kept.prepare()
+    put(store, kind, 1, 2, 3)  # by somebody else, since a server has no older mail
+
+    def another_goes() -> bool:
+        kept.add([raw_mail(content(7))])
+        kept.tidy_up()
+        return 0 not in subjects(store)
+
+    wait_until(another_goes)
+    assert set(subjects(store)) == {7}
+
+
+@EACH
+def test_what_is_over_is_a_twentieth(kind: Kind, store: Path) -> None:
+    kept = STORES[kind.handler](str(store), Disk(sync=False), Keep.of(40))
+    sent = 0
+    for size in (1, 2, 3, 50, 7, 1, 90, 1, 1):
+        kept.add([raw_mail(content(sent + number)) for number in range(size)])
+        kept.tidy_up()
+        sent += size
+        left = subjects(store)
+        assert min(40, sent) <= len(left) <= 40 + 40 // 20
+        assert left == [*range(sent - len(left), sent)]
 
 
 @EACH
@@ -231,7 +209,6 @@ def test_what_comes_from_the_future_has_no_age(kind: Kind, store: Path) -> None:
 
 
 @EACH
-@pytest.mark.usefixtures("at_once")
 def test_files_of_others_stay(kind: Kind, store: Path) -> None:
     put(store, kind, *range(1, 4))
     folder = folder_of(store, kind)
@@ -330,11 +307,11 @@ def test_a_folder_that_another_user_put_there_is_left_alone(tmp_path: Path) -> N
 
 @EACH
 def test_a_clock_that_was_set_back_makes_no_new_message_the_oldest(
-    kind: Kind, store: Path, disk: Disk
+    kind: Kind, store: Path, disk: Faults
 ) -> None:
     ahead = time.time() + DAY
     put(store, kind, ahead, ahead + 1, ahead + 2)
-    with disk.serving(kind, store, "keep=3", change=AT_ONCE) as server:
+    with disk.serving(kind, store, "keep=3") as server:
         for number in range(3, 5):
             assert server.send(content(number)) == "250 OK"
             wait_until(partial(has, store, [*range(number - 2, number + 1)]))
@@ -342,11 +319,9 @@ def test_a_clock_that_was_set_back_makes_no_new_message_the_oldest(
 
 
 @EACH
-@pytest.mark.usefixtures("at_once")
 def test_nor_in_a_server_that_the_command_did_not_start(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(identities, "_last", 0)
     ahead = time.time() + DAY
     put(store, kind, ahead, ahead + 1, ahead + 2)
     handler = HANDLERS[kind.handler](store, keep=3, sync=False)
@@ -360,47 +335,46 @@ def test_nor_in_a_server_that_the_command_did_not_start(
 # What ends in the middle, and what fails
 
 
-@EACH
-@pytest.mark.slow
-def test_a_kill_while_it_removes_loses_nothing_that_stays(
-    kind: Kind, store: Path, disk: Disk
-) -> None:
-    put(store, kind, 0.5)
-    with disk.serving(kind, store, "keep=1", change=AT_ONCE) as server:
-        put(store, kind, *range(1, 2001))
-        assert server.send(content(2000)) == "250 OK"
-        # The others go in turns, with pauses.
-        wait_until(lambda: count(store, kind) < 2000)
-        child = writer_of(server)
-        server.kill()
-    wait_until(lambda: state_of(child) in (None, "Z"))
-    left = subjects(store)
-    assert 1 < len(left) < 2000
-    assert left == [*range(2001 - len(left), 2001)]
-    with disk.serving(kind, store, "keep=1", change=AT_ONCE):
-        assert subjects(store) == [2000]
+def prepare_and_die(kept: FolderStore, number: int) -> NoReturn:
+    """Have this process killed when *kept* removes its *number*-th message."""
+    calls, unlink = itertools.count(1), os.unlink
+
+    def deadly(path: str) -> None:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        unlink(path)
+
+    try:
+        os.unlink = deadly  # type: ignore[assignment]
+        kept.prepare()
+    finally:
+        os._exit(1)
 
 
 @EACH
-@pytest.mark.slow
-def test_a_kill_at_the_start_loses_nothing_that_stays(kind: Kind, store: Path) -> None:
-    put(store, kind, *range(1, 3001))
-    server = Server(kind.handler, store, "keep=20")
-    wait_until(lambda: count(store, kind) < 3000)
-    server.kill()
-    left = subjects(store)
-    assert left == [*range(3000 - len(left), 3000)]
-    with Server(kind.handler, store, "keep=20"):
-        assert subjects(store) == [*range(2980, 3000)]
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_kill_while_it_removes_loses_nothing_that_stays(kind: Kind, store: Path) -> None:
+    names = put(store, kind, *range(1, 9))
+    for number in range(3, 0, -1):
+        pid = os.fork()
+        if pid == 0:
+            prepare_and_die(STORES[kind.handler](str(store), keep=Keep.of(2)), number)
+        _, status = os.waitpid(pid, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        names = names[number - 1 :]
+        assert sorted(os.listdir(folder_of(store, kind))) == names
+    assert len(names) == 5
+    STORES[kind.handler](str(store), keep=Keep.of(2)).prepare()
+    assert subjects(store) == [6, 7]
 
 
 @EACH
 @pytest.mark.slow
 def test_two_servers_keep_as_many_together(kind: Kind, store: Path, tmp_path: Path) -> None:
-    disks = [Disk(_folder(tmp_path / name), "any") for name in ("a", "b")]
+    disks = [Faults(_folder(tmp_path / name), "any") for name in ("a", "b")]
     with (
-        disks[0].serving(kind, store, "keep=40", change=SOON) as one,
-        disks[1].serving(kind, store, "keep=40", change=SOON) as other,
+        disks[0].serving(kind, store, "keep=40") as one,
+        disks[1].serving(kind, store, "keep=40") as other,
         one.client() as first,
         other.client() as second,
     ):
@@ -413,10 +387,10 @@ def test_two_servers_keep_as_many_together(kind: Kind, store: Path, tmp_path: Pa
 
 @EACH
 def test_what_can_not_be_removed_is_told_once_and_mail_goes_on(
-    kind: Kind, store: Path, disk: Disk
+    kind: Kind, store: Path, disk: Faults
 ) -> None:
     put(store, kind, 0.5)
-    with disk.serving(kind, store, "keep=1", change=AT_ONCE) as server:
+    with disk.serving(kind, store, "keep=1") as server:
         put(store, kind, *range(1, 4))
         disk.fail("unlink", error=13, lasting=True)
         with server.client() as client:
@@ -424,7 +398,7 @@ def test_what_can_not_be_removed_is_told_once_and_mail_goes_on(
             wait_until(lambda: "Permission denied; old messages stay" in server.errors())
             assert client.send(content(4)) == "250 OK"
         assert subjects(store) == [0, 0, 1, 2, 3, 4]
-        assert disk.failed()
+        disk.failed()  # it works from now on
         wait_until(lambda: server.send(content(5)) == "250 OK" and subjects(store) == [5])
         assert server.errors().count("\n") == 1
 
@@ -432,7 +406,7 @@ def test_what_can_not_be_removed_is_told_once_and_mail_goes_on(
 def test_a_store_that_is_gone_is_made_anew(tmp_path: Path) -> None:
     store = tmp_path / "people"
     handler = PerRecipientDir(store, keep="7d", sync=False)
-    handler._tidy_up()
+    handler._store.tidy_up()
     handler.store_all([raw_mail(content(1))])
     handler.close()
     assert subjects(store) == [1]
@@ -441,29 +415,17 @@ def test_a_store_that_is_gone_is_made_anew(tmp_path: Path) -> None:
 # Threads
 
 
-def test_a_thread_that_waits_to_remove_ends_with_the_handler(tmp_path: Path) -> None:
-    handler = MaildirSink(tmp_path / "inbox", keep=1, sync=False)
-    handler.store_all([raw_mail(content(number)) for number in range(3)])
-    handler.close()
-    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
-
-
+@EACH
 def test_threads_that_store_and_remove_at_once_do_not_disturb_each_other(
-    tmp_path: Path, at_once: None
+    kind: Kind, store: Path
 ) -> None:
-    folders = [tmp_path / str(number) for number in range(20)]
-    places = [Place((str(folder),)) for folder in folders]
-    kept = Retention(str(tmp_path), Keep.of(1), lambda: places)
+    kept = STORES[kind.handler](str(store), Disk(sync=False), Keep.of(1))
     errors = []
 
-    def work(number: int) -> None:
+    def work(thread: int) -> None:
         try:
-            for turn in range(200):
-                name = Identity.at(turn, number, 1, "laptop").id
-                folder = folders[turn % 20]
-                folder.mkdir(exist_ok=True)
-                (folder / name).touch()
-                kept.stored(places[turn % 20 :])
+            for turn in range(50):
+                kept.add([raw_mail(content(turn), [f"{turn % 5}@x.test", f"{thread}@x.test"])])
                 kept.tidy_up()
         except Exception as error:
             errors.append(error)
@@ -475,11 +437,5 @@ def test_threads_that_store_and_remove_at_once_do_not_disturb_each_other(
     for thread in threads:
         thread.join(PATIENCE)
     assert errors == []
-    wait_until(lambda: _settled(kept))
-    kept.close()
-    assert [len(os.listdir(folder)) for folder in folders] == [1] * 20
-
-
-def _settled(kept: Retention) -> bool:
-    kept.tidy_up()
-    return not kept._to_list and not kept._later
+    for folder in [store / "new"] if kind == MAILDIR else store.iterdir():
+        assert len([*folder.glob("[0-9]*")]) == 1

@@ -119,8 +119,8 @@ def test_a_kill_at_any_call_is_mended_at_the_next_start(kind: Kind, store: Path)
 
     def start_and_store(one: Mail) -> None:
         handler = made(kind, store)
-        handler._prepare()
-        handler._write([one])
+        handler._store.prepare()
+        handler._store.add([one])
 
     for number in itertools.count(1):
         in_a_process(lambda: start_and_store(first))

@@ -21,11 +21,10 @@ from test_envelope import EXAMPLE
 
 from mailhandlers import Inbox, read_latest, read_messages
 from mailhandlers.disk import locks
-from mailhandlers.formats import mbox
 from mailhandlers.inbox.criteria import Criteria
 from mailhandlers.inbox.cursor import Cursor
 from mailhandlers.mail import Mail
-from mailhandlers.stores import growing
+from mailhandlers.stores import growing, mbox
 
 GROWING = pytest.mark.parametrize(
     "kind", [KIND["MboxSink"], KIND["JsonLines"]], ids=lambda kind: kind.handler

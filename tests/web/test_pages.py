@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from mailhandlers import Inbox, StoredMessage
 from mailhandlers.mail import Mail
-from mailhandlers.stores.one_mail import read_mail
+from mailhandlers.stores.maildir import MaildirStore
 from mailhandlers.web.app import create_app
 
 
@@ -53,11 +53,12 @@ def test_a_screen_reads_no_more_than_it_shows(
         store_directly(store, f"Subject: {number}\r\n\r\n".encode())
     read: list[str] = []
 
-    def counted(path: str, **others: bool) -> Mail:
+    def counted(store: MaildirStore, path: str) -> Mail:
         read.append(path)
-        return read_mail(path, **others)
+        return read_file(store, path)
 
-    monkeypatch.setattr("mailhandlers.stores.folders.read_mail", counted)
+    read_file = MaildirStore.read_file
+    monkeypatch.setattr(MaildirStore, "read_file", counted)
     client.get("/")
     assert 50 <= len(read) <= 51
 

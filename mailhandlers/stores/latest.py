@@ -1,0 +1,109 @@
+"""A file with one message: MailFile's, which is the latest, or another program's ``.eml``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import block
+from ..block import FormatError
+from ..disk import files
+from ..disk.locks import LOCK_TIMEOUT
+from ..mail import Identity, Mail
+from . import foreign
+from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
+
+_ARRIVAL = re.compile(r"(\d{9,11})\.")
+
+
+@dataclass(frozen=True)
+class _File(Seen):
+    """One file with one message.
+
+    A file system may give the next one the same inode at the same tick; the head holds the
+    envelope's id.
+    """
+
+    device: int
+    inode: int
+    changed: int
+    size: int
+    head: bytes
+
+
+class LatestStore(Store):
+    """A file with one message, which the next one replaces."""
+
+    instead_of_keep: ClassVar[str] = "this one keeps the latest message alone"
+
+    def check(self) -> None:
+        # The file is replaced and never written to, so that a second name does no harm. A
+        # server that was killed may have left one, between the link and the rename.
+        check_file(
+            self.path,
+            "a message of this handler's",
+            lambda head, _: not head or block.is_mail_file(head),
+            may_have_names=True,
+        )
+
+    def prepare(self) -> None:
+        folder = os.path.dirname(self.path)
+        files.check_writable(folder)
+        self._disk.make_file(self.path)
+        files.sweep(folder)
+
+    def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        # The others were replaced by the last before anybody could look.
+        for latest in mails[-1:]:
+            # A name of its own, also for a message that is stored again under its identity.
+            temporary = f"{os.path.dirname(self.path)}/.{Identity.now().id}.tmp"
+            self._disk.replace(self.path, temporary, block.encode(latest))
+
+    def clear(self) -> None:
+        files.remove([self.path])
+
+    def newest_first(self) -> Iterator[Entry]:
+        file = self.now()
+        if file is not None:
+            yield Entry(file, self.path, functools.partial(read_mail, self.path))
+
+    def now(self) -> _File | None:
+        try:
+            with open_regular(self.path) as file:
+                status = os.fstat(file.fileno())
+                head = file.read(HEAD)
+        except (FileNotFoundError, NotADirectoryError, FormatError):
+            return None
+        if not head:  # no message has come yet
+            return None
+        return _File(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, head)
+
+    def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
+        file = self.now()
+        return iter(()) if file == seen else self.newest_first(), file
+
+
+def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> Mail:
+    """Return what a file with one message holds. Raises GoneError or FormatError.
+
+    *is_mail* tells by the beginning of a file whether another program's is a message.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+            written = os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        raise GoneError(path) from None
+    with contextlib.suppress(FormatError):
+        return block.decode(data)
+    if not is_mail(data[:HEAD]):
+        raise FormatError("no message begins like this")
+    name = os.path.basename(path)
+    second = _ARRIVAL.match(name)
+    when = float(second[1]) if second else written
+    return Mail(foreign.envelope(data, name, when), data)

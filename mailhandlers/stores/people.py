@@ -1,0 +1,110 @@
+"""A folder for each recipient: PerRecipientDir's, or any folder with files called ``.eml``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote_from_bytes
+
+from .. import block
+from ..disk import files
+from ..disk.files import Disk
+from ..disk.links import Pointer
+from ..mail import Identity, Mail, sha256
+from .folder import FolderStore, Keep, Place
+from .store import Effort
+
+_LONGEST_NAME = 200
+_FEW_RECIPIENTS = 10
+_MANY_RECIPIENTS = 100
+
+
+class PeopleStore(FolderStore):
+    """A folder with a folder for each recipient, in which each message is a file."""
+
+    suffix = ".eml"
+
+    def __init__(
+        self,
+        path: str,
+        disk: Disk | None = None,
+        keep: Keep | None = None,
+        *,
+        folders: list[str] | None = None,
+    ) -> None:
+        """*folders* are those to read where they are known, or where not all are read."""
+        super().__init__(path, disk, keep)
+        self._folders = folders
+
+    @property
+    def folders(self) -> list[str]:
+        if self._folders is not None:
+            return self._folders
+        try:
+            with os.scandir(self.path) as entries:
+                return [entry.path for entry in entries if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+
+    def places(self) -> Iterable[Place]:
+        return map(_place, self.folders)
+
+    def prepare(self) -> None:
+        self._disk.make_folders([self.path])
+        files.sweep(self.path)
+        super().prepare()
+
+    def add_files(self, mails: Sequence[Mail], patience: float) -> Iterable[Place]:
+        new_files = []
+        latest: dict[str, Mail] = {}
+        for mail in mails:
+            # Mail copied from elsewhere may name nobody: it is the nameless recipient's.
+            recipients = mail.envelope.rcpt_tos or [""]
+            # Two recipients that differ in case only share a folder: a dict names it once.
+            folders = {f"{self.path}/{folder_name(r)}": mail for r in recipients}
+            latest |= folders
+            name = f"{mail.envelope.id}.eml"
+            # Made up here, where a reader that waits for anybody's mail has one folder to poll.
+            temporary = f"{self.path}/.{Identity.now().id}.tmp"
+            names = [f"{folder}/{name}" for folder in folders]
+            new_files.append(files.NewFile(temporary, names, block.encode(mail)))
+        pointers = [
+            Pointer(
+                f"{folder}/.latest.{mail.envelope.id}",
+                _place(folder).link,
+                f"{mail.envelope.id}.eml",
+            )
+            for folder, mail in latest.items()
+        ]
+        self._disk.add([self.path, *latest], new_files, pointers, patience)
+        return [_place(os.path.dirname(name)) for file in new_files for name in file.names]
+
+    def effort(self, mail: Mail) -> Effort:
+        # 5,000 recipients, each with a new folder, take 2 s.
+        recipients = len(mail.envelope.rcpt_tos)
+        if recipients > _MANY_RECIPIENTS:
+            return Effort.LONG
+        effort = super().effort(mail)
+        is_larger = recipients > _FEW_RECIPIENTS and effort is Effort.SMALL
+        return Effort.LARGE if is_larger else effort
+
+
+def _place(folder: str) -> Place:
+    return Place((folder,), f"{folder}/latest.eml")
+
+
+def folder_name(recipient: str) -> str:
+    """Return the name of a recipient's folder: one folder for each address, case aside.
+
+    Letters, digits and ``@.+-_=`` stand for themselves, every other octet of the UTF-8
+    form as ``%XX``, and so does each leading dot. A name over 200 octets is cut and
+    completed with a hash behind ``~``, which no other name holds.
+    """
+    octets = recipient.casefold().encode("utf-8", "surrogateescape")
+    name = quote_from_bytes(octets, safe="@.+-_=").replace("~", "%7E")
+    bare = name.lstrip(".")
+    name = "%2E" * (len(name) - len(bare)) + bare
+    if len(name) > _LONGEST_NAME:
+        digest = sha256(name.encode())[:32]
+        name = f"{name[: _LONGEST_NAME - len(digest) - 1]}~{digest}"
+    return name or "%"
