@@ -1,6 +1,6 @@
 """What the five handlers share: the command line, the hooks of aiosmtpd, the queue.
 
-A handler says what to write and where; :mod:`mailhandlers.writing` knows how and when.
+A handler says what to write and where; :mod:`mailhandlers.commit` knows when, and who does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
+from .commit import Commits
 from .disk import files
+from .disk.locks import LOCK_TIMEOUT
 from .formats.eml import printable
 from .mail import Mail
 from .message.message import StoredMessage
@@ -26,8 +28,7 @@ from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
 from .stores.retention import Keep, Place, Retention
-from .writing.commit import GroupCommit
-from .writing.store import Store
+from .stores.store import Effort
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -39,19 +40,20 @@ _H = TypeVar("_H", bound="Handler")
 _FAILED = "451 4.3.0 Local error in processing, try again later"  # storing has its own
 _MOST_CLASHES = 10
 _HEADERS = 1 << 16
+_SMALL = 1 << 16
 
 
 class Handler(ABC):
     """What every handler does: it takes a message, and replies 250 when it is on disk.
 
     Messages that arrive while others are being written are written together afterwards, with
-    one lock and one fsync for all. With ``sync=True`` the event loop never waits for the disk.
+    one lock and one fsync for all. The event loop writes them while the disk is quick; else a
+    thread does.
 
     ``path`` (str) is the absolute path of the store.
     """
 
     _is_folder: ClassVar[bool] = False
-    _needs_no_lock: ClassVar[bool] = False
     _instead_of_keep: ClassVar[str] = ""
 
     @options.as_keywords(options.Options)
@@ -69,17 +71,7 @@ class Handler(ABC):
                 raise ValueError(f"keep= is for folders: {self._instead_of_keep}")
             self._retention = Retention(self.path, Keep.of(chosen.keep), self._places)
         self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
-        self._commits = GroupCommit(
-            Store(
-                self.path,
-                self._write,
-                self._empty,
-                self._tidy_up,
-                self._disk.rest,
-                self._is_long,
-                is_quick=self._needs_no_lock and not chosen.sync and not chosen.keep,
-            )
-        )
+        self._commits = Commits(_Store(self), is_quick=not chosen.sync)
         self._options = chosen
         self._terminal: command.Terminal | None = None
         self._page: command.Page | None = None
@@ -194,7 +186,7 @@ class Handler(ABC):
             self._retention.close()
 
     async def before_listening(self) -> None:
-        """Make the store, and start the processes beside the server. The command calls this.
+        """Make the store, and start the process of the page. The command calls this.
 
         It does so as the user that the server runs as, before the port is open. Raises OSError
         if the store can't be written.
@@ -204,8 +196,6 @@ class Handler(ABC):
             self._retention.sweep()
         if self._page is not None:
             self._page.fork()
-        if sys.platform == "linux":  # macOS's libraries don't survive a fork
-            await self._commits.fork_writer()
 
     def after_listening(self, addresses: Sequence[str]) -> None:
         """Print where the server listens, if ``log=`` says so. The command calls this."""
@@ -227,12 +217,10 @@ class Handler(ABC):
     def _empty(self) -> None:
         """Remove all messages, keeping the folders; raises OSError."""
 
-    def _is_long(self, mail: Mail) -> bool:
-        """Tell whether *mail* takes so long to write that no other shall wait for it.
-
-        For a store in which two threads may write at the same time.
-        """
-        return False
+    def _effort(self, mail: Mail) -> Effort:
+        """Tell how much it takes to write *mail*."""
+        is_small = len(mail.content) <= _SMALL and self._retention is None
+        return Effort.SMALL if is_small else Effort.LARGE
 
     def _places(self) -> Iterable[Place]:
         """Return where messages are kept, which may be too many for ``keep=``."""
@@ -245,8 +233,8 @@ class Handler(ABC):
             self._retention.tidy_up()
 
     @abstractmethod
-    def _write(self, mails: Sequence[Mail]) -> None:
-        """Store all *mails* or none; raises OSError."""
+    def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        """Store all *mails* or none; raises OSError, for a lock after *patience* seconds."""
 
     def _check_path(self) -> None:
         """Raise ValueError where :attr:`path` can't be a store of this kind."""
@@ -281,6 +269,18 @@ class Handler(ABC):
             except FileExistsError:
                 mails = [mail.renamed() for mail in mails]
         return add(mails)
+
+
+class _Store:
+    """What a handler's queue needs of it."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.path = handler.path
+        self.add = handler._write
+        self.clear = handler._empty
+        self.tidy_up = handler._tidy_up
+        self.rest = handler._disk.rest
+        self.effort = handler._effort
 
 
 @functools.cache

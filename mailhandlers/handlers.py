@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from . import options
 from .disk import files
 from .disk.links import Pointer
+from .disk.locks import LOCK_TIMEOUT
 from .formats import eml, json_lines, mbox
 from .formats.folder_names import folder_name
 from .handler import Handler
@@ -19,11 +21,16 @@ from .identity import Identity
 from .mail import Mail
 from .stores import appending, checks
 from .stores.retention import Place
+from .stores.store import Effort
 
 __all__ = ["Handler", "JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
 
 _log = logging.getLogger("mailhandlers")
 
+_LONG = 1 << 20
+_SMALL_TO_INTERPRET = 1 << 13
+_LONG_TO_INTERPRET = 1 << 16
+_FEW_RECIPIENTS = 10
 _MANY_RECIPIENTS = 100
 
 
@@ -49,7 +56,7 @@ class MailFile(Handler):
     def _check_file(self) -> None:
         checks.mail_file(self.path)
 
-    def _write(self, mails: Sequence[Mail]) -> None:
+    def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         # The others were replaced by the last before anybody could look.
         self._make_unique(self._replace, mails[-1:])
 
@@ -71,7 +78,6 @@ class MaildirSink(Handler):
     """
 
     _is_folder = True
-    _needs_no_lock = True
 
     @property
     def _folders(self) -> list[str]:
@@ -85,7 +91,10 @@ class MaildirSink(Handler):
     def _empty(self) -> None:
         files.empty_folders([f"{self.path}/new", f"{self.path}/cur"])
 
-    def _write(self, mails: Sequence[Mail]) -> None:
+    def _effort(self, mail: Mail) -> Effort:
+        return Effort.LONG if len(mail.content) > _LONG else super()._effort(mail)
+
+    def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         self._make_unique(self._add, mails)
 
     def _add(self, mails: Sequence[Mail]) -> None:
@@ -133,9 +142,9 @@ class MboxSink(Handler):
     def _check_file(self) -> None:
         checks.growing_file(self.path, appending.MBOX)
 
-    def _write(self, mails: Sequence[Mail]) -> None:
+    def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         pieces = [piece for mail in mails for piece in mbox.encode(mail)]
-        self._file.append(pieces)
+        self._file.append(pieces, patience)
 
 
 class JsonLines(Handler):
@@ -168,13 +177,28 @@ class JsonLines(Handler):
     def _check_file(self) -> None:
         checks.growing_file(self.path, appending.JSON_LINES)
 
-    def _write(self, mails: Sequence[Mail]) -> None:
-        # One by one, as they are written: a long line needs no memory of its own.
-        lines = (piece for mail in mails for piece in _json_line(mail))
+    def _effort(self, mail: Mail) -> Effort:
+        if self.is_output:  # which may be a pipe that nobody reads, and has no lock
+            return Effort.LARGE
+        # To interpret an octet takes up to 2 us.
+        size = len(mail.content)
+        if size > _LONG_TO_INTERPRET:
+            return Effort.LONG
+        return Effort.SMALL if size <= _SMALL_TO_INTERPRET else Effort.LARGE
+
+    def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        # Interpreted before there is a lock that others wait for.
+        records = [_record(mail) for mail in mails]
+        # Formed one by one, as they are written: a long line needs no memory of its own.
+        lines = (
+            piece
+            for mail, record in zip(mails, records, strict=True)
+            for piece in json_lines.encode(mail, record)
+        )
         if self.is_output:
             files.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:
-            self._file.append(lines)
+            self._file.append(lines, patience)
 
     def _check_path(self) -> None:
         if not self.is_output:
@@ -194,9 +218,12 @@ class PerRecipientDir(Handler):
 
     _is_folder = True
 
-    def _is_long(self, mail: Mail) -> bool:
+    def _effort(self, mail: Mail) -> Effort:
         # 5,000 recipients, each with a new folder, take 2 s.
-        return len(mail.envelope.rcpt_tos) > _MANY_RECIPIENTS
+        recipients = len(mail.envelope.rcpt_tos)
+        if recipients > _MANY_RECIPIENTS or len(mail.content) > _LONG:
+            return Effort.LONG
+        return Effort.LARGE if recipients > _FEW_RECIPIENTS else super()._effort(mail)
 
     def _prepare(self) -> None:
         self._disk.make_folders([self.path])
@@ -207,10 +234,10 @@ class PerRecipientDir(Handler):
             folders = [entry.path for entry in os.scandir(self.path) if entry.is_dir()]
             files.empty_folders(folders, ".eml")
 
-    def _write(self, mails: Sequence[Mail]) -> None:
-        self._make_unique(self._add, mails)
+    def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        self._make_unique(partial(self._add, patience), mails)
 
-    def _add(self, mails: Sequence[Mail]) -> None:
+    def _add(self, patience: float, mails: Sequence[Mail]) -> None:
         new_files = []
         latest: dict[str, Mail] = {}
         for mail in mails:
@@ -232,7 +259,7 @@ class PerRecipientDir(Handler):
             )
             for folder, mail in latest.items()
         ]
-        self._disk.add([self.path, *latest], new_files, pointers)
+        self._disk.add([self.path, *latest], new_files, pointers, patience)
         if self._retention is not None:
             names = [name for file in new_files for name in file.names]
             self._retention.stored(_recipients_place(os.path.dirname(name)) for name in names)
@@ -247,7 +274,7 @@ def _recipients_place(folder: str) -> Place:
     return Place((folder,), ".eml", f"{folder}/latest.eml")
 
 
-def _json_line(mail: Mail) -> Iterator[bytes]:
+def _record(mail: Mail) -> dict[str, Any]:
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
     from .message.budget import LINE, Budget
     from .message.message import StoredMessage
@@ -255,8 +282,7 @@ def _json_line(mail: Mail) -> Iterator[bytes]:
 
     budget = Budget(LINE)  # others wait meanwhile
     try:
-        record = summary(StoredMessage.parse(mail.content, budget=budget), budget)
+        return summary(StoredMessage.parse(mail.content, budget=budget), budget)
     except Exception:  # noqa: BLE001 - no content may make a server refuse a message
         _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
-        record = dict.fromkeys(KEYS)
-    return json_lines.encode(mail, record)
+        return dict.fromkeys(KEYS)

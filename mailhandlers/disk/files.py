@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ..identity import is_id
 from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
 from .links import Pointer, folder_status, open_own, point
+from .locks import LOCK_TIMEOUT, deadline
 
 _log = logging.getLogger("mailhandlers")
 
@@ -125,12 +126,14 @@ class Disk:
         folders: Iterable[str],
         files: Sequence[NewFile],
         pointers: Iterable[Pointer] = (),
+        patience: float = LOCK_TIMEOUT,
     ) -> None:
         """Add all *files*, and make *pointers* point to them, or change nothing.
 
         Missing *folders* are made, parents first. Raises FileExistsError where a name
-        is taken.
+        is taken, and LockTimeoutError where a pointer is locked for *patience* seconds.
         """
+        until = deadline(patience)
         changed: dict[str, bool] = {}  # folders: in which order they are synced is the same
         new = []
         with Undo() as undo:
@@ -148,7 +151,7 @@ class Disk:
                 self._rename(file, last, undo)
                 changed |= {os.path.dirname(name): True for name in file.names}
             for pointer in pointers:
-                point(pointer, undo.add)
+                point(pointer, undo.add, until)
             self.sync_folders([*changed])
         for folder in new:
             with suppress(OSError):  # else it is looked at again

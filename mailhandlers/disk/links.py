@@ -94,15 +94,17 @@ class Pointer(NamedTuple):
     target: str
 
 
-def point(pointer: Pointer, undo: Callable[..., object]) -> None:
+def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
     """Put *pointer* in place, unless a later message has it.
+
+    Raises OSError, and LockTimeoutError where another process changes it *until* then.
 
     *undo* is given each step that takes a part of that back, as :meth:`.files.Undo.add` is.
     """
     # Two processes may point at once: the lock makes the later message win.
     folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        locks.wait_for(lambda: locks.try_flock(folder), pointer.link)
+        locks.wait_for(lambda: locks.try_flock(folder), pointer.link, until)
         before = _target(pointer.link)
         if before is None and os.path.lexists(pointer.link):
             # Somebody's file, such as a copy of a message: kept, under another name.

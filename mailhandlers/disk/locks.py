@@ -39,9 +39,9 @@ class LockTimeoutError(OSError):
     """Another program held the lock for all of :data:`LOCK_TIMEOUT`."""
 
 
-def deadline() -> float:
-    """Return the moment until which a lock is waited for."""
-    return time.monotonic() + LOCK_TIMEOUT
+def deadline(patience: float = LOCK_TIMEOUT) -> float:
+    """Return the moment until which a lock is waited for, for *patience* seconds."""
+    return time.monotonic() + patience
 
 
 class FileLock:
@@ -209,9 +209,8 @@ def _owner(dotlock: str) -> str:
     return ""
 
 
-def wait_for(attempt: Callable[[], object], path: str, until: float | None = None) -> None:
-    """Call *attempt* until it has the lock, for :data:`LOCK_TIMEOUT` at most."""
-    until = deadline() if until is None else until
+def wait_for(attempt: Callable[[], object], path: str, until: float) -> None:
+    """Call *attempt* until it has the lock, up to the moment *until*."""
     pause = 0.0005
     while not attempt():
         check(until, path, "another program holds the lock")
@@ -221,7 +220,7 @@ def wait_for(attempt: Callable[[], object], path: str, until: float | None = Non
 
 def check(until: float, path: str, why: str) -> None:
     """Raise LockTimeoutError where the moment *until* is over."""
-    if time.monotonic() > until:
+    if time.monotonic() >= until:
         message = f"{why}, for {LOCK_TIMEOUT:.0f} s"
         raise LockTimeoutError(errno.EAGAIN, message, path)
 

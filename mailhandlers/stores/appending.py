@@ -83,10 +83,15 @@ class GrowingFile:
         finally:
             self._lock.release(fd, self.path)
 
-    def append(self, pieces: Iterable[bytes]) -> None:
-        """Append *pieces*, under the lock."""
-        fd, created, begun = self._open_locked()
+    def append(self, pieces: Iterable[bytes], patience: float = locks.LOCK_TIMEOUT) -> None:
+        """Append *pieces*, under the lock, which is waited for for *patience* seconds.
+
+        With 0, another program's last entry is not looked at: it may be a gibibyte.
+        """
+        fd, created, begun = self._open_locked(patience)
         try:
+            if not patience and _place(fd) != self._whole:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), self.path)
             start = self._mend_end(fd, begun)
             status = os.fstat(fd)
             with Undo() as undo:
@@ -173,13 +178,15 @@ class GrowingFile:
             os.ftruncate(fd, end)
         self._refused = None
 
-    def _open_locked(self) -> tuple[int, bool, int | None]:
+    def _open_locked(
+        self, patience: float = locks.LOCK_TIMEOUT
+    ) -> tuple[int, bool, int | None]:
         """Open the file and lock it.
 
         Returns it, whether it had to be made, and what :meth:`.locks.FileLock.acquire` does.
         """
         path = self.path
-        until = locks.deadline()
+        until = locks.deadline(patience)
         flags = os.O_RDWR | os.O_APPEND
         while True:
             created = False

@@ -8,11 +8,49 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from ..disk.locks import LOCK_TIMEOUT
 from ..formats import FormatError
 from ..mail import Mail
+
+
+class Effort(Enum):
+    """How much it takes to write a message, which decides who does."""
+
+    SMALL = auto()
+    """An event loop may write it, as long as the disk is quick."""
+    LARGE = auto()
+    """The thread writes it, in its turn."""
+    LONG = auto()
+    """A thread of its own writes it, while others are written, where two may write at once."""
+
+
+class Writable(Protocol):
+    """How a store is written. One method at a time runs, in the writer, but for LONG ones."""
+
+    path: str
+
+    def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        """Store all *mails* or none. Raises OSError.
+
+        It is :exc:`.locks.LockTimeoutError` where a lock isn't had in *patience* seconds. With
+        0, whatever may take long is an error at once.
+        """
+
+    def clear(self) -> None:
+        """Remove all messages. Raises OSError."""
+
+    def tidy_up(self) -> None:
+        """Do what no reply need wait for; raises nothing."""
+
+    def rest(self) -> None:
+        """Give up what is kept for the next message: none comes for a while. Raises nothing."""
+
+    def effort(self, mail: Mail) -> Effort:
+        """Tell how much it takes to write *mail*."""
 
 
 class StoreError(ValueError):

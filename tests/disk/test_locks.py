@@ -108,7 +108,7 @@ def test_a_batch_waits_for_a_lock_once(
 import os, sys
 from mailhandlers.disk import locks
 check = locks.check
-def deadline():
+def deadline(patience):
     print("a wait begins", file=sys.stderr, flush=True)
     return float("inf")
 locks.deadline = deadline

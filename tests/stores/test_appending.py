@@ -242,14 +242,11 @@ def test_an_error_behind_the_fsync_refuses_nothing_that_is_stored(
     assert contents(store) == ([HELLO, HELLO] if kind.keeps_all else [HELLO])
 
 
-def test_a_lock_timeout_leaves_no_empty_mbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.1)
+def test_a_lock_timeout_leaves_no_empty_mbox(tmp_path: Path) -> None:
     Path(tmp_path, "mail.mbox.lock").touch()
     before = tree(tmp_path)
     with pytest.raises(locks.LockTimeoutError):
-        MboxSink(tmp_path / "mail.mbox")._write(ONE)
+        MboxSink(tmp_path / "mail.mbox")._write(ONE, 0.1)
     assert tree(tmp_path) == before
 
 
@@ -322,12 +319,11 @@ def test_a_fifo_in_a_maildir_hides_no_mail(tmp_path: Path) -> None:
 def test_a_disk_that_shows_another_inode_each_time_is_no_endless_wait(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.1)
     handler = made(kind, store)
     handler._write(ONE)
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
     with pytest.raises(locks.LockTimeoutError, match="another file is there each time"):
-        handler._write(ONE)
+        handler._write(ONE, 0.1)
 
 
 # Dotlocks
@@ -353,19 +349,15 @@ def test_where_there_are_no_links_the_dotlock_is_a_file(
     assert contents(store) == [HELLO, HELLO]
 
 
-def test_the_dotlock_of_one_that_writes_to_a_rotated_file_is_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dotlock_of_one_that_writes_to_a_rotated_file_is_its_own(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
     MboxSink(store)._write(ONE)
     ours, fd = locks.MboxLock(), os.open(store, os.O_RDWR)
     ours.acquire(fd, str(store), locks.deadline())
     store.rename(f"{store}.1")
     store.touch()
-    with monkeypatch.context() as patch:
-        patch.setattr(locks, "LOCK_TIMEOUT", 0.1)
-        with pytest.raises(locks.LockTimeoutError):
-            MboxSink(store)._write(ONE)
+    with pytest.raises(locks.LockTimeoutError):
+        MboxSink(store)._write(ONE, 0.1)
     another = os.readlink(f"{store}.lock").replace("mailhandlers.", "mailhandlers.1")
     os.unlink(f"{store}.lock")
     os.symlink(another, f"{store}.lock")
