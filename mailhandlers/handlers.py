@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from . import options
@@ -188,13 +189,7 @@ class JsonLines(Handler):
 
     def _write(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         # Interpreted before there is a lock that others wait for.
-        records = [_record(mail) for mail in mails]
-        # Formed one by one, as they are written: a long line needs no memory of its own.
-        lines = (
-            piece
-            for mail, record in zip(mails, records, strict=True)
-            for piece in json_lines.encode(mail, record)
-        )
+        lines = chain.from_iterable([_json_line(mail) for mail in mails])
         if self.is_output:
             files.write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, lines)
         else:
@@ -274,7 +269,8 @@ def _recipients_place(folder: str) -> Place:
     return Place((folder,), ".eml", f"{folder}/latest.eml")
 
 
-def _record(mail: Mail) -> dict[str, Any]:
+def _json_line(mail: Mail) -> Iterator[bytes]:
+    """Interpret *mail*; return its line in pieces, formed as they are written."""
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
     from .message.budget import LINE, Budget
     from .message.message import StoredMessage
@@ -282,7 +278,8 @@ def _record(mail: Mail) -> dict[str, Any]:
 
     budget = Budget(LINE)  # others wait meanwhile
     try:
-        return summary(StoredMessage.parse(mail.content, budget=budget), budget)
+        record = summary(StoredMessage.parse(mail.content, budget=budget), budget)
     except Exception:  # noqa: BLE001 - no content may make a server refuse a message
         _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
-        return dict.fromkeys(KEYS)
+        record = dict.fromkeys(KEYS)
+    return json_lines.encode(mail, record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def _install(environ: Mapping[str, str]) -> None:
         (folder / "messages").write_text(f"{received}")
         return await commit(self, mail)
 
-    def failing_write(self: Commits, mails: list[Mail]) -> bool:
+    def failing_write(self: Commits, mails: Sequence[Mail]) -> bool:
         nonlocal is_writing
         is_writing = bool(environ["FAULTY_IS_QUICK"])
         try:

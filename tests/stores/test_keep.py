@@ -395,7 +395,7 @@ def test_a_kill_at_the_start_loses_nothing_that_stays(kind: Kind, store: Path) -
 @EACH
 @pytest.mark.slow
 def test_two_servers_keep_as_many_together(kind: Kind, store: Path, tmp_path: Path) -> None:
-    disks = [Disk(_folder(tmp_path / name), "any") for name in ("a", "b")]
+    disks = [Disk(_folder(tmp_path / name)) for name in ("a", "b")]
     with (
         disks[0].serving(kind, store, "keep=40", change=SOON) as one,
         disks[1].serving(kind, store, "keep=40", change=SOON) as other,
