@@ -18,11 +18,9 @@ from aiosmtpd.smtp import SMTP
 from . import options
 from .handlers import Handler, MaildirSink
 from .inbox.inbox import Inbox
-from .smtp.address import Address
-from .smtp.certificates import make_certificate
 from .smtp.dialogue import Dialogue, Recorder
 from .smtp.replies import Reply
-from .smtp.serving import Server, listening_socket
+from .smtp.servers import Address, Server, listening_socket, make_certificate
 
 _TLS_WORDS = ("starttls", "required", "smtps")
 

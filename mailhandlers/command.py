@@ -21,7 +21,7 @@ from importlib import import_module
 from queue import Full, Queue
 from typing import Any, Protocol
 
-from .smtp.serving import Connections
+from .smtp.servers import Connections
 
 
 def show_warnings() -> None:

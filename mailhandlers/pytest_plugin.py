@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .catcher import MailCatcher
-    from .smtp.address import Address
+    from .smtp.servers import Address
 
 _HANDLERS = ("MailFile", "MaildirSink", "MboxSink", "JsonLines", "PerRecipientDir")
 _HOST = "127.0.0.1"
@@ -111,7 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def _mailcatcher_loop() -> Iterator[None]:
     """Keep the thread of all servers from one test to the next."""
-    from .smtp.serving import LOOP
+    from .smtp.servers import LOOP
 
     LOOP.hold()
     yield
@@ -125,7 +125,7 @@ def mailserver(request: pytest.FixtureRequest, _mailcatcher_loop: None) -> Itera
     The ``mailcatcher`` of each test listens there, with a store of its own. Mail that
     comes when none does gets 451.
     """
-    from .smtp.address import Address
+    from .smtp.servers import Address
 
     reserved = request.config.stash.get(_RESERVED, None)
     with Address(reserved or socket.create_server((_HOST, 0))) as address:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import TLSSetupException
 
-from . import handshake
-
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP
 
+TellFailure = Callable[[object, BaseException], None]
+"""What is called with the peer and the error of a handshake that failed."""
 _PATH = re.compile(r"\s*<([^<>]+)>(?:\s+(.*))?", re.DOTALL)
 
 NEEDS = {
@@ -136,9 +136,12 @@ class TLSFirst(SSLProtocol):
     that doesn't trust the certificate.
     """
 
-    def __init__(self, server: SMTP, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, server: SMTP, tls: ssl.SSLContext, seconds: float, tell_failure: TellFailure
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.transport: Any = None
+        self._tell_failure = tell_failure
         self._shaken: asyncio.Future[None] = loop.create_future()
         self._shaken.add_done_callback(self._tell)
         super().__init__(
@@ -147,7 +150,7 @@ class TLSFirst(SSLProtocol):
             tls,
             self._shaken,
             server_side=True,
-            ssl_handshake_timeout=handshake.LONGEST,
+            ssl_handshake_timeout=seconds,  # type: ignore[arg-type]  # a float is as good
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,7 +165,7 @@ class TLSFirst(SSLProtocol):
 
     def _tell(self, shaken: asyncio.Future[None]) -> None:
         if error := shaken.exception():
-            handshake.tell_failure(self.transport.get_extra_info("peername"), error)
+            self._tell_failure(self.transport.get_extra_info("peername"), error)
 
 
 def transport_of(server: SMTP) -> Any:
@@ -170,8 +173,8 @@ def transport_of(server: SMTP) -> Any:
     return server._original_transport or server.transport
 
 
-def limit_starttls(server: SMTP) -> None:
-    """Give the handshake of STARTTLS its time, and tell in one line when it fails.
+def limit_starttls(server: SMTP, seconds: float, tell_failure: TellFailure) -> None:
+    """Give the handshake of STARTTLS *seconds*, and call *tell_failure* when it fails.
 
     Without this a client that says nothing stays for a minute, and each failure is taken for
     an error of the program.
@@ -181,11 +184,11 @@ def limit_starttls(server: SMTP) -> None:
     @wraps(starttls)  # HELP reads its attributes
     async def limited(arg: str) -> None:
         try:
-            await asyncio.wait_for(starttls(arg), handshake.LONGEST)
+            await asyncio.wait_for(starttls(arg), seconds)
         except (TLSSetupException, asyncio.TimeoutError) as error:
             assert server.session is not None
             failed = isinstance(error, TLSSetupException) and error.__cause__
-            handshake.tell_failure(server.session.peer, failed or error)
+            tell_failure(server.session.peer, failed or error)
             server.connection_lost(None)  # asyncio tells nobody before a handshake is done
             raise asyncio.CancelledError from None
 

@@ -18,9 +18,9 @@ from weakref import WeakSet
 from aiosmtpd.smtp import MISSING, SMTP, Session
 
 from . import private
-from .auth import Auth
+from .logins import Auth, Users
 from .replies import VERBS, Replies, Reply
-from .users import Users
+from .servers import limit_starttls
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
@@ -201,7 +201,7 @@ class Script:
         """Set up *server* for its connection: no message comes before EHLO or HELO."""
         private.let_in_parameters(server, _PARAMETERS)
         private.let_in_addresses(server)
-        private.limit_starttls(server)
+        limit_starttls(server)
         # aiosmtpd's own end in a NUL, on which clients in Go give up.
         server.AuthLoginUsernameChallenge = "Username:"
         server.AuthLoginPasswordChallenge = "Password:"

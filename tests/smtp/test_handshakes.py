@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
-from smtp.test_auth import flags
+from smtp.test_logins import flags
 from support import HOST, PATIENCE, Client, Server, reserved_port, wait_until
 
 from mailhandlers import MailCatcher, MaildirSink
-from mailhandlers.smtp import handshake
+from mailhandlers.smtp import servers
 
 
 def distrust(client: socket.socket) -> None:
@@ -93,8 +93,8 @@ def test_a_catcher_tells_in_one_line(
 def test_a_handshake_has_its_time(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:
-    assert handshake.LONGEST == 5
-    monkeypatch.setattr(handshake, "LONGEST", 0.1)
+    assert servers.LONGEST_HANDSHAKE == 5
+    monkeypatch.setattr(servers, "LONGEST_HANDSHAKE", 0.1)
     with MailCatcher(tls=layer[:8].rstrip(",")) as mail:
         name = fail(mail.port, layer, be_silent)
         wait_until(lambda: caplog.records)

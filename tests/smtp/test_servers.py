@@ -31,7 +31,7 @@ from support import (
 )
 
 from mailhandlers import Inbox, JsonLines, MailCatcher
-from mailhandlers.smtp import serving
+from mailhandlers.smtp import servers
 
 ENDS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -47,7 +47,7 @@ def ends(work: Callable[[], object]) -> bool:
 @pytest.fixture
 def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a stop wait for ever for what it waits for."""
-    monkeypatch.setattr(serving, "_LONGEST_ANSWER", None)
+    monkeypatch.setattr(servers, "LONGEST_ANSWER", None)
 
 
 @pytest.mark.parametrize(("runs", "options"), [(30, {}), (10, {"delay": 0.2})])
@@ -106,7 +106,7 @@ def test_a_message_that_waits_for_its_store_is_answered(tmp_path: Path, no_limit
 
 
 def test_a_stop_waits_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_LONGEST_ANSWER", 0.1)
+    monkeypatch.setattr(servers, "LONGEST_ANSWER", 0.1)
     mail = MailCatcher(delay=3600)
     mail.start()
     with Client(mail.port) as client:

@@ -34,7 +34,7 @@ from support import (
 )
 
 from mailhandlers import Envelope, MailCatcher, MailFile, options, read_latest, read_messages
-from mailhandlers.smtp.auth import _is_loopback
+from mailhandlers.smtp.logins import _is_loopback
 from mailhandlers.smtp.private import NEEDS
 
 USER, PASSWORD = "eva", "s3cret-of-eva"

@@ -1,13 +1,16 @@
-"""AUTH PLAIN, LOGIN (RFC 4954) and CRAM-MD5 (RFC 2195), in clear too.
+"""Who may log in, and how: AUTH PLAIN, LOGIN (RFC 4954) and CRAM-MD5 (RFC 2195).
 
-A password is compared and forgotten: none is kept in the session, stored or logged.
+A password is compared and forgotten: none is kept in the session, stored, logged or repeated
+in a message.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ipaddress
 import logging
+import os
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
@@ -16,12 +19,36 @@ from typing import TYPE_CHECKING, Any
 from aiosmtpd.smtp import MISSING, SMTP, LoginPassword, Session
 
 from . import private
-from .users import Users
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
 
 _log = logging.getLogger("mailhandlers")
+
+
+class Users:
+    """Who may log in: everybody for ``any``, or one for ``user:password``."""
+
+    def __init__(self, text: str) -> None:
+        user, _, password = text.partition(":")
+        self.is_anybody = text == "any"
+        """Whether every user with every password is let in."""
+        self._user, self._password = map(os.fsencode, (user, password))
+
+    def know(self, user: bytes, password: bytes) -> bool:
+        """Return whether *user* may log in with *password*."""
+        # Both are compared whatever one says: no time tells whether a user exists.
+        is_known = hmac.compare_digest(user, self._user)
+        is_known &= hmac.compare_digest(password, self._password)
+        return is_known or self.is_anybody
+
+    def know_digest(self, user: bytes, challenge: bytes, digest: bytes) -> bool:
+        """Return whether *user* answered *challenge* with the *digest* of RFC 2195."""
+        expected = hmac.new(self._password, challenge, "md5").hexdigest().encode()
+        is_known = hmac.compare_digest(user, self._user)
+        is_known &= hmac.compare_digest(digest, expected)
+        return is_known
+
 
 ACCEPTED = "235 2.7.0 Authentication successful"
 REJECTED = "535 5.7.8 Authentication credentials invalid"
