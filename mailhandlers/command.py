@@ -21,6 +21,7 @@ from importlib import import_module
 from queue import Full, Queue
 from typing import Any, Protocol
 
+from .smtp import endpoints
 from .smtp.servers import Connections
 
 
@@ -128,7 +129,7 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                 advice = _PORT_ADVICE.get(error.errno or 0, "listen elsewhere: -l HOST:PORT")
                 cause = os.strerror(error.errno or 0) if error.errno in _PORT_ADVICE else error
                 sys.exit(f"aiosmtpd: can't listen at {host}:{port}: {cause}: {advice}")
-            served.after_listening([_address(s.getsockname()) for s in server.sockets])
+            served.after_listening([endpoints.shown(s.getsockname()) for s in server.sockets])
             with suppress(NotImplementedError):  # on Windows
                 # aiosmtpd sees to SIGINT alone.
                 self.add_signal_handler(signal.SIGTERM, self.stop)
@@ -163,13 +164,6 @@ _PORT_ADVICE = {
     errno.EADDRINUSE: "stop what listens there, or take another port: -l HOST:PORT",
     errno.EACCES: "ports below 1024 are root's: take another, -l HOST:PORT, or start as root",
 }
-
-
-def _address(name: Any) -> str:
-    if not isinstance(name, tuple):  # a Unix socket
-        return str(name)
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Terminal:

@@ -24,8 +24,8 @@ from .mail import Mail
 from .message.message import StoredMessage
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
-from .smtp.script import Script
-from .stores.retention import Keep, Place, Retention
+from .smtp.script import Script, Settings
+from .stores.retention import Place, Retention
 from .writing.commit import GroupCommit
 from .writing.store import Store
 
@@ -67,7 +67,7 @@ class Handler(ABC):
         if chosen.keep is not None:
             if not self._is_folder:
                 raise ValueError(f"keep= is for folders: {self._instead_of_keep}")
-            self._retention = Retention(self.path, Keep.of(chosen.keep), self._places)
+            self._retention = Retention(self.path, chosen.keep, self._places)  # type: ignore[arg-type]
         self._disk = files.Disk(sync=chosen.sync, mode=chosen.mode)
         self._commits = GroupCommit(
             Store(
@@ -83,7 +83,7 @@ class Handler(ABC):
         self._options = chosen
         self._terminal: command.Terminal | None = None
         self._page: command.Page | None = None
-        self._script = Script(self, chosen, self._commits.commit_reset)
+        self._script = Script(self, chosen.fill(Settings), self._commits.commit_reset)
 
     @property
     def unused_replies(self) -> list[Reply]:

@@ -14,13 +14,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from .smtp.replies import Reply
 from .stores.retention import Keep
 
+HANDLERS = {
+    "MailFile": ("PATH", "one file with the latest message"),
+    "MaildirSink": ("DIR", "a Maildir, as mail programs read it"),
+    "MboxSink": ("PATH", "one mbox file"),
+    "JsonLines": ("PATH", "one JSON object a line, in a file or, with -, on standard output"),
+    "PerRecipientDir": ("DIR", "a folder for each recipient"),
+}
+"""The names of the handlers: what to type behind each, and what it keeps."""
 _USAGE = "PATH [key=value ...]"
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Option(NamedTuple):
@@ -254,21 +263,19 @@ def _number_or_days(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdecimal() else text
 
 
-def _check_keep(keyword: str, value: Any) -> int | str | None:
+def _check_keep(keyword: str, value: Any) -> Keep | None:
     """Check how many messages are kept, or for how many days."""
     if value is None:
         return None
     example = f"{keyword}=1000 for so many messages, or {keyword}=7d for so many days"
     if not (_is_int(value) or isinstance(value, str)):
         raise TypeError(f"{keyword} is a number or a text, not {value!r}: try {example}")
-    kept: int | str = value
     try:
-        Keep.of(kept)
+        return Keep.of(value)
     except ValueError:
         raise ValueError(
             f"{keyword}={value} is no number of messages or days: try {example}"
         ) from None
-    return kept
 
 
 _AUTH = (
@@ -383,6 +390,11 @@ class Options:
         str, _check_loop,
     )
     # fmt: on
+
+    def fill(self, kind: Callable[..., _T]) -> _T:
+        """Return a *kind*, a dataclass whose fields are named as some of these."""
+        names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names})
 
     def __post_init__(self) -> None:
         for keyword, option in OPTIONS.values():

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .catcher import MailCatcher
     from .smtp.servers import Address
 
-_HANDLERS = ("MailFile", "MaildirSink", "MboxSink", "JsonLines", "PerRecipientDir")
 _HOST = "127.0.0.1"
 _MOST_SHOWN = 20
 
@@ -173,8 +172,10 @@ def _catcher(
 ) -> MailCatcher:
     import mailhandlers
 
-    if name not in _HANDLERS:
-        raise ValueError(f"there is no handler {name!r}: choose from {', '.join(_HANDLERS)}")
+    from .options import HANDLERS
+
+    if name not in HANDLERS:
+        raise ValueError(f"there is no handler {name!r}: choose from {', '.join(HANDLERS)}")
     tls: Any = context
     for arg in args:  # an option of the catcher, not of the handler
         if arg.startswith("tls="):

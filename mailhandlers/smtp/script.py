@@ -11,8 +11,9 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from aiosmtpd.smtp import MISSING, SMTP, Session
@@ -32,75 +33,59 @@ _PARAMETERS = ("AUTH", "ENVID", "NOTIFY", "ORCPT", "RET")
 _LOG_IN_FIRST = "530 5.7.0 Authentication required"  # RFC 4954 section 6
 
 
-class Handler(Protocol):
-    """The handler, as far as it is known here; its own hooks do the work of a command."""
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the options say of the session, checked already."""
 
-    path: str
+    auth: str | None
+    """``any`` or ``user:password``: who may log in, in clear too (RFC 4954)."""
+    auth_required: bool
+    """Whether MAIL is refused before a login."""
+    replies: Iterable[Reply]
+    """Looked through for each command; the first that answers it is said."""
+    delay: float
+    """The seconds to wait before each reply to a message."""
+    rset: str | None
+    """With ``clear``, an RSET outside of a transaction empties the store.
 
-
-class SessionOptions(Protocol):
-    """The options that are about the session, checked already."""
-
-    @property
-    def auth(self) -> str | None:
-        """``any`` or ``user:password``: who may log in, in clear too (RFC 4954)."""
-
-    @property
-    def auth_required(self) -> bool:
-        """Whether MAIL is refused before a login."""
-
-    @property
-    def replies(self) -> Iterable[Reply]:
-        """Looked through for each command; the first that answers it is said."""
-
-    @property
-    def delay(self) -> float:
-        """The seconds to wait before each reply to a message."""
-
-    @property
-    def rset(self) -> str | None:
-        """With ``clear``, an RSET outside of a transaction empties the store.
-
-        A transaction begins with MAIL, refused or not, and ends when its message is accepted.
-        So the RSET that smtplib sends by itself after a refused MAIL, RCPT or DATA empties
-        nothing. (A MAIL that aiosmtpd itself refuses, such as one over its size, begins none.)
-        """
-
-    @property
-    def max_line(self) -> int | None:
-        """The longest line let in, in octets with its end (RFC 5321 has 1,000)."""
+    A transaction begins with MAIL, refused or not, and ends when its message is accepted. So
+    the RSET that smtplib sends by itself after a refused MAIL, RCPT or DATA empties nothing. (A
+    MAIL that aiosmtpd itself refuses, such as one over its size, begins none.)
+    """
+    max_line: int | None
+    """The longest line let in, in octets with its end (RFC 5321 has 1,000)."""
 
 
 class Script:
-    """What one handler says beside storing, as *options* have it.
+    """What one handler says beside storing, as *settings* have it.
 
     *empty_store* is called for ``rset=clear``; it returns the reply.
     """
 
     def __init__(
         self,
-        handler: Handler,
-        options: SessionOptions,
+        handler: object,
+        settings: Settings,
         empty_store: Callable[[], Awaitable[str]],
     ) -> None:
         self._handler = handler
-        self._options = options
+        self._settings = settings
         self._empty_store = empty_store
-        self._replies = Replies(options.replies)
+        self._replies = Replies(settings.replies)
         self.on_refusal: Callable[[str], None] | None = None
         """Called with a line for each command that a scripted reply refused."""
-        self._auth = Auth(None if options.auth is None else Users(options.auth))
+        self._auth = Auth(None if settings.auth is None else Users(settings.auth))
         self._begun: WeakSet[Session] = WeakSet()  # those that a MAIL put in a transaction
         self._without_smtputf8: WeakSet[SMTP] = WeakSet()
         self._work: dict[str, Callable[..., Awaitable[Any]]] = {}
-        if options.auth is not None:
+        if settings.auth is not None:
             self._work["AUTH"] = self._auth.log_in
             self.hook("AUTH")
-        if options.auth_required:
+        if settings.auth_required:
             self.hook("MAIL")
-        if options.delay:
+        if settings.delay:
             self.hook("DATA")
-        if options.rset:
+        if settings.rset:
             self._work["RSET"] = self._clear
             self.hook("MAIL", "DATA", "RSET")
         self.hook("EHLO", "HELO", *self._replies.verbs)
@@ -140,7 +125,7 @@ class Script:
 
     @property
     def _offers_auth(self) -> bool:
-        return self._options.auth is not None or "AUTH" in self._replies.verbs
+        return self._settings.auth is not None or "AUTH" in self._replies.verbs
 
     async def _answer(
         self, verb: str, server: SMTP, session: Session, envelope: SMTPEnvelope, *args: Any
@@ -150,7 +135,7 @@ class Script:
             self._prepare(server)
         if verb == "MAIL":
             self._begun.add(session)
-            if self._options.auth_required and not session.authenticated:
+            if self._settings.auth_required and not session.authenticated:
                 return _LOG_IN_FIRST
         reply = self._next(verb, *args)
         if reply is not None and reply.refuses:
@@ -165,7 +150,7 @@ class Script:
             if reply is not None and _is_success(status):
                 status = reply.text
         if verb == "DATA":
-            await asyncio.sleep(self._options.delay)
+            await asyncio.sleep(self._settings.delay)
         if verb in ("HELO", "RSET") or (verb == "DATA" and _is_success(status)):
             self._begun.discard(session)
         return await _said(server, status)
@@ -209,8 +194,8 @@ class Script:
             # Else a UTF-8 address gets "500 strict ASCII mode". To offer it is for -u.
             server.enable_SMTPUTF8 = True
             self._without_smtputf8.add(server)
-        if self._options.max_line is not None:
-            private.let_in_lines(server, self._options.max_line)
+        if self._settings.max_line is not None:
+            private.let_in_lines(server, self._settings.max_line)
 
     def _next(self, verb: str, *args: Any) -> Reply | None:
         if verb == "AUTH":

@@ -20,8 +20,7 @@ from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP
 
-from . import private
-from .facts import peer_name
+from . import endpoints, private
 
 if TYPE_CHECKING:
     import trustme
@@ -321,4 +320,4 @@ def _tell_failure(peer: object, error: BaseException) -> None:
         reason = f"the handshake took longer than {LONGEST_HANDSHAKE} s"
     else:
         reason = "the client hung up"
-    _log.warning("no TLS with %s: %s", peer_name(peer), reason)
+    _log.warning("no TLS with %s: %s", endpoints.shown(peer), reason)
