@@ -18,6 +18,7 @@ from aiosmtpd.smtp import SMTP
 from . import options
 from .handlers import Handler, MaildirSink
 from .inbox.inbox import Inbox
+from .message.visible import visible_line
 from .smtp.dialogue import Dialogue, Recorder
 from .smtp.replies import Reply
 from .smtp.servers import Address, Server, listening_socket, make_certificate
@@ -204,4 +205,4 @@ def _last_words(dialogue: Dialogue) -> str:
         f"{command.verb} {command.argument}".strip() + f" -> {command.reply}"
         for command in dialogue.commands
     ]
-    return ascii("; ".join(said) or "nothing")[1:-1]
+    return visible_line("; ".join(said) or "nothing")

@@ -37,12 +37,9 @@ def import_while_readable() -> None:
     everywhere: names are looked up with these parts of it, threads made, and messages
     interpreted.
     """
-    for needed in (
-        "encodings.idna",
-        "concurrent.futures.thread",
-        "mailhandlers.message.summary",
-    ):
-        import_module(needed)
+    import encodings.idna  # noqa: F401
+
+    from .message import summary  # noqa: F401
 
 
 def remember_own_name() -> None:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
 from .disk import files
-from .formats.eml import printable
 from .mail import Mail
 from .message.message import StoredMessage
+from .message.visible import visible_line
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script, Settings
@@ -297,4 +297,4 @@ def _arrival_line(mail: Mail) -> str:
 
 def _stamped(text: str) -> str:
     """Return a line for the terminal, on which nothing in *text* acts."""
-    return f"{datetime.now():%H:%M:%S} {printable(text)}"
+    return f"{datetime.now():%H:%M:%S} {visible_line(text)}"

@@ -199,11 +199,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def _caught(catcher: MailCatcher) -> str:
     from .inbox.found import line_of
+    from .message.visible import visible_line
     from .stores.store import StoreError
 
     try:
         lines = [
-            f"from {ascii(message.envelope.mail_from)[1:-1]} {line_of(message)}"
+            f"from {visible_line(message.envelope.mail_from)} {line_of(message)}"
             for message in catcher
         ]
     except (StoreError, OSError) as error:

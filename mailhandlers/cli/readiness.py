@@ -9,11 +9,12 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
+from ..message.visible import visible_line
 from ..smtp import endpoints
 from . import arguments
 from .commands import parser_of
 from .processes import Process
-from .terminal import complain, visible_line
+from .terminal import complain
 
 _PAUSE = 0.02
 _LONGEST_LINE = 512  # RFC 5321 section 4.5.3.1.5
@@ -107,7 +108,7 @@ def _address(text: str) -> tuple[str, int]:
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
     if not port:
-        raise ArgumentTypeError(f"{text!r}: no server listens at port 0")
+        raise ArgumentTypeError(f"{text!r} is no address: port 0 is nobody's")
     return host, port
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from ..formats import FormatError
 from ..mail import Mail
 from ..message.message import StoredMessage
+from ..message.visible import visible_line
 from ..stores.store import Entry, GoneError, StoreError
 from .criteria import Criteria
 
@@ -53,9 +54,7 @@ class Found:
 
 def line_of(message: StoredMessage) -> str:
     """Return what tells *message* from others, in one printable line."""
-    to = ", ".join(message.envelope.rcpt_tos)
-    if not to.isprintable():
-        to = ascii(to)[1:-1]
+    to = visible_line(", ".join(message.envelope.rcpt_tos))
     return f"to {_cut(to)}: {_cut(str(message['Subject'] or ''))!r}"
 
 
