@@ -37,6 +37,7 @@ def import_while_readable() -> None:
     everywhere: names are looked up with these parts of it, threads made, and messages
     interpreted.
     """
+    import concurrent.futures.thread  # noqa: F401
     import encodings.idna  # noqa: F401
 
     from .message import summary  # noqa: F401
