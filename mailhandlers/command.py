@@ -21,6 +21,8 @@ from importlib import import_module
 from queue import Full, Queue
 from typing import Any, Protocol
 
+from aiosmtpd.smtp import SMTP
+
 from .smtp import endpoints
 from .smtp.servers import Connections
 
@@ -92,6 +94,9 @@ class Served(Protocol):
     async def before_listening(self) -> None:
         """Get ready: the rights are dropped, the port is shut. OSError ends the command."""
 
+    def begin(self, server: SMTP) -> None:
+        """Set up *server*, for a client that isn't connected yet."""
+
     def after_listening(self, addresses: Sequence[str]) -> None:
         """Note that the port is open at *addresses*."""
 
@@ -118,7 +123,14 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                 await served.before_listening()
             except OSError as error:
                 sys.exit(f"aiosmtpd: {error.filename}: {error.strerror}: {_PATH_ADVICE}")
-            connections = Connections(factory, others.pop("ssl", None))
+
+            def begin() -> SMTP:
+                server: SMTP = factory()
+                served.begin(server)
+                return server
+
+            connections = Connections(begin, others.pop("ssl", None))
+            host = host and host.strip("[]")  # as -l [::1]:8025 has it
             try:
                 server: asyncio.Server = await super().create_server(
                     connections.begin, host=host, port=port, **others

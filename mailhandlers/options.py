@@ -354,14 +354,22 @@ class Options:
         False, "auth_required", "yes|no", "whether MAIL gets 530 before a login; needs auth=",
         _yes_or_no, _check_bool,
     )
+    auth_tls: bool = _option(
+        False, "auth_tls", "yes|no", "whether AUTH gets 538 before TLS; needs auth=",
+        _yes_or_no, _check_bool,
+    )
     replies: Iterable[Reply] = _option(
-        (), "reply", "VERB[ GLOB][ xN]: CODE TEXT",
+        (), "reply", "VERB[ GLOB][ xN|xN+][ delay=SECONDS]: CODE TEXT|hang-up",
         "what to answer a command; may be repeated, and the first that matches is said",
         Reply.parse, _check_replies, is_repeatable=True,
     )
     delay: float = _option(
         0.0, "delay", "SECONDS", "how long to wait before each reply to a message",
         partial(_number, float), _check_delay,
+    )
+    strict: bool = _option(
+        False, "strict", "yes|no", "whether an address gets 553 that is none by RFC 5321",
+        _yes_or_no, _check_bool,
     )
     rset: str | None = _option(
         None, "rset", "clear", "an RSET outside a transaction empties the store",
@@ -399,8 +407,9 @@ class Options:
     def __post_init__(self) -> None:
         for keyword, option in OPTIONS.values():
             object.__setattr__(self, keyword, option.check(keyword, getattr(self, keyword)))
-        if self.auth_required and self.auth is None:
-            raise ValueError("auth_required=yes needs auth=any or auth=USER:PASSWORD")
+        for keyword in ("auth_required", "auth_tls"):
+            if getattr(self, keyword) and self.auth is None:
+                raise ValueError(f"{keyword}=yes needs auth=any or auth=USER:PASSWORD")
 
 
 OPTIONS: dict[str, tuple[str, Option]] = {

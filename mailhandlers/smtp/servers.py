@@ -103,7 +103,6 @@ class Connections:
         if self._is_over:  # the client came while the port was being closed
             return _Refusal()
         connection = self._make_smtp()
-        limit_starttls(connection)  # it may come before EHLO, the handler's first hook
         self._all.add(connection)
         if self._tls is None:
             return connection

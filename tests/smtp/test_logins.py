@@ -101,7 +101,8 @@ def test_smtplib_logs_in(
     ):
         client.ehlo()
         digests = [] if auth == "auth=any" else ["CRAM-MD5"]
-        assert client.esmtp_features["auth"].split() == ["PLAIN", *digests, "LOGIN"]
+        offered = ["PLAIN", *digests, "LOGIN", "OAUTHBEARER", "XOAUTH2"]
+        assert client.esmtp_features["auth"].split() == offered
         client.user, client.password = USER, PASSWORD
         respond = getattr(client, f"auth_{mechanism.lower()}")
         code, _ = client.auth(mechanism, respond, initial_response_ok=initial)
@@ -220,9 +221,10 @@ def test_a_required_login_comes_before_mail(kind: Kind, store: Path, auth: str) 
         for greeting in ["EHLO laptop", "HELO laptop", "EHLO laptop"]:
             client.command(greeting)
             assert client.command("MAIL FROM:<a@b>") == "530 5.7.0 Authentication required"
-            assert client.command("RCPT TO:<a@b>")[:3] == "503"
-            assert client.command("DATA")[:3] == "503"
-            assert client.command("NOOP") == "250 OK"
+            for command in ["MAIL", "RCPT TO:<a@b>", "RCPT", "DATA", "VRFY bob", "HELP"]:
+                assert client.command(command) == "530 5.7.0 Authentication required"
+            for command in ["NOOP", "RSET"]:
+                assert client.command(command) == "250 OK"
         assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "235"
         assert client.command("MAIL FROM:<a@b>") == "450 4.2.1 Busy"
         assert client.send() == "250 OK"
@@ -411,7 +413,7 @@ def test_aiosmtpd_still_has_what_is_needed_of_it(name: str) -> None:
 
 
 def test_no_log_and_no_file_has_a_password(tmp_path: Path) -> None:
-    secret, half = "pa$$word-in-clear", "A" * 2000
+    secret, half = "pa$$word-in-clear", "A" * 13000
     guesses = [secret, half[:900], in_base64(PASSWORD), credentials(), PASSWORD]
     server = Server(
         "MailFile",
