@@ -138,7 +138,7 @@ def test_a_mistake_in_the_name_of_a_handler_is_one_sentence(name: str) -> None:
         f"aiosmtpd: {name} is no handler: choose from {', '.join(sorted(HANDLERS))}\n"
     )
     with pytest.raises(AttributeError, match="has no attribute 'Maildir'"):
-        mailhandlers.Maildir  # type: ignore[attr-defined]  # noqa: B018
+        mailhandlers.Maildir  # noqa: B018
 
 
 @pytest.mark.parametrize("listen", ["[::1]:{}", "::1:{}"])

@@ -144,6 +144,8 @@ def test_misuse_ends_in_an_example(
         ("auth=$MISSING", "export it as user:password"),
         ("auth_required=1", "yes or no"),
         ("auth_required=yes", "needs auth="),
+        ("auth_tls=yes", "auth_tls=yes needs auth="),
+        ("strict=1", "yes or no"),
     ],
 )
 def test_a_bad_value_is_told(
