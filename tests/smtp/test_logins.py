@@ -259,7 +259,7 @@ def test_any_takes_every_token_however_long(
     mechanism: str, response: Callable[..., str]
 ) -> None:
     with MailCatcher(auth="any") as mail:
-        for user, token in [(USER, "x"), ("zoë@ü", "y" * 8000)]:
+        for user, token in [(USER, "a-token"), ("zoë@ü", "y" * 8000)]:
             with Client(mail.port) as client, Client(mail.port):  # another begins meanwhile
                 client.command("EHLO laptop")
                 assert client.command(f"AUTH {mechanism} {response(user, token)}")[:3] == "235"
@@ -267,7 +267,7 @@ def test_any_takes_every_token_however_long(
                 client.command("RSET")
                 assert client.send() == "250 OK"
             assert mail.latest().envelope.auth == user
-            assert token not in repr(mail.sessions[-2].commands)
+            assert response(user, token) not in repr(mail.sessions)
 
 
 def test_a_name_may_hold_what_separates_it() -> None:
