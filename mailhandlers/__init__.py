@@ -19,6 +19,7 @@ Times are in seconds, sizes in octets (bytes).
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    handlers = [each for each, module in _MODULES.items() if module == "handlers"]
+    if name not in handlers and sys._getframe(1).f_globals["__name__"] == "aiosmtpd.main":
+        # The command, which would end with a traceback.
+        sys.exit(f"aiosmtpd: {name} is no handler: choose from {', '.join(handlers)}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)

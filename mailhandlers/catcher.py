@@ -7,7 +7,6 @@ import shutil
 import ssl
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,11 +17,10 @@ from aiosmtpd.smtp import SMTP
 from . import options
 from .handlers import Handler, MaildirSink
 from .inbox.inbox import Inbox
-from .smtp.address import Address
-from .smtp.certificates import make_certificate
+from .message.visible import visible_line
 from .smtp.dialogue import Dialogue, Recorder
-from .smtp.replies import Reply
-from .smtp.serving import Server, listening_socket
+from .smtp.replies import Reply, Replying
+from .smtp.servers import Address, Server, listening_socket, make_certificate
 
 _TLS_WORDS = ("starttls", "required", "smtps")
 
@@ -103,7 +101,7 @@ class MailCatcher(Inbox):
             handler = MaildirSink(path, **{"sync": False, **handler_options})
         super().__init__(handler.path)
         self.handler = handler
-        handler.hook_all()
+        handler.hook_all(greets=True)
         self.host = host
         self.port = port
         self.sessions = Recorder()
@@ -171,19 +169,25 @@ class MailCatcher(Inbox):
         """The scripted replies (list of Reply) that no client was given yet."""
         return self.handler.unused_replies
 
-    def replying(self, *replies: Reply) -> AbstractContextManager[None]:
-        """Return a context for ``with``, in which clients are given *replies* before others."""
+    def replying(self, *replies: Reply) -> Replying:
+        """Give clients *replies* before others: in a ``with`` block, or until ``close()``.
+
+        This begins at once, and lasts until the end of the block, or until the ``close()`` of
+        what it returns.
+        """
         return self.handler.replying(*replies)
 
     def _make_smtp(self) -> SMTP:
         starttls = None if self._tls == "smtps" else self._context
-        return self.sessions.smtp(
+        server = self.sessions.smtp(
             self.handler,
             hostname="mailcatcher",  # else each connection asks for this host's name
             tls_context=starttls,
             require_starttls=self._tls == "required",
             enable_SMTPUTF8=True,
         )
+        self.handler.begin(server)
+        return server
 
     def explain(self) -> str:
         """Return who connected so far, for the text of a NoMessageError."""
@@ -206,4 +210,4 @@ def _last_words(dialogue: Dialogue) -> str:
         f"{command.verb} {command.argument}".strip() + f" -> {command.reply}"
         for command in dialogue.commands
     ]
-    return ascii("; ".join(said) or "nothing")[1:-1]
+    return visible_line("; ".join(said) or "nothing")

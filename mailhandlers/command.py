@@ -21,7 +21,10 @@ from importlib import import_module
 from queue import Full, Queue
 from typing import Any, Protocol
 
-from .smtp.serving import Connections
+from aiosmtpd.smtp import SMTP
+
+from .smtp import endpoints
+from .smtp.servers import Connections
 
 
 def show_warnings() -> None:
@@ -36,12 +39,10 @@ def import_while_readable() -> None:
     everywhere: names are looked up with these parts of it, threads made, and messages
     interpreted.
     """
-    for needed in (
-        "encodings.idna",
-        "concurrent.futures.thread",
-        "mailhandlers.message.summary",
-    ):
-        import_module(needed)
+    import concurrent.futures.thread  # noqa: F401
+    import encodings.idna  # noqa: F401
+
+    from .message import summary  # noqa: F401
 
 
 def remember_own_name() -> None:
@@ -93,6 +94,9 @@ class Served(Protocol):
     async def before_listening(self) -> None:
         """Get ready: the rights are dropped, the port is shut. OSError ends the command."""
 
+    def begin(self, server: SMTP) -> None:
+        """Set up *server*, for a client that isn't connected yet."""
+
     def after_listening(self, addresses: Sequence[str]) -> None:
         """Note that the port is open at *addresses*."""
 
@@ -119,7 +123,14 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                 await served.before_listening()
             except OSError as error:
                 sys.exit(f"aiosmtpd: {error.filename}: {error.strerror}: {_PATH_ADVICE}")
-            connections = Connections(factory, others.pop("ssl", None))
+
+            def begin() -> SMTP:
+                server: SMTP = factory()
+                served.begin(server)
+                return server
+
+            connections = Connections(begin, others.pop("ssl", None))
+            host = host and host.strip("[]")  # as -l [::1]:8025 has it
             try:
                 server: asyncio.Server = await super().create_server(
                     connections.begin, host=host, port=port, **others
@@ -128,7 +139,7 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                 advice = _PORT_ADVICE.get(error.errno or 0, "listen elsewhere: -l HOST:PORT")
                 cause = os.strerror(error.errno or 0) if error.errno in _PORT_ADVICE else error
                 sys.exit(f"aiosmtpd: can't listen at {host}:{port}: {cause}: {advice}")
-            served.after_listening([_address(s.getsockname()) for s in server.sockets])
+            served.after_listening([endpoints.shown(s.getsockname()) for s in server.sockets])
             with suppress(NotImplementedError):  # on Windows
                 # aiosmtpd sees to SIGINT alone.
                 self.add_signal_handler(signal.SIGTERM, self.stop)
@@ -163,13 +174,6 @@ _PORT_ADVICE = {
     errno.EADDRINUSE: "stop what listens there, or take another port: -l HOST:PORT",
     errno.EACCES: "ports below 1024 are root's: take another, -l HOST:PORT, or start as root",
 }
-
-
-def _address(name: Any) -> str:
-    if not isinstance(name, tuple):  # a Unix socket
-        return str(name)
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Terminal:

@@ -13,21 +13,20 @@ import sys
 from abc import ABC
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
-from .block import printable
 from .commit import Commits
 from .disk import files
 from .mail import Mail
 from .message.message import StoredMessage
+from .message.visible import visible_line
 from .smtp.facts import envelope_of
-from .smtp.replies import Reply
-from .smtp.script import Script
-from .stores.folder import FolderStore, Keep
+from .smtp.replies import Reply, Replying
+from .smtp.script import Script, Settings
+from .stores.folder import FolderStore
 from .stores.store import Store
 
 if TYPE_CHECKING:
@@ -67,27 +66,37 @@ class Handler(ABC):
         self._options = chosen
         self._terminal: command.Terminal | None = None
         self._page: command.Page | None = None
-        self._script = Script(self, chosen, self._commits.commit_reset)
+        self._script = Script(self, chosen.fill(Settings), self._commits.commit_reset)
 
     @property
     def unused_replies(self) -> list[Reply]:
         """The scripted replies (list of Reply) that no client was given yet."""
         return self._script.unused_replies
 
-    def replying(self, *replies: Reply) -> AbstractContextManager[None]:
-        """Return a context for ``with``, in which clients are given *replies* before others.
+    def replying(self, *replies: Reply) -> Replying:
+        """Give clients *replies* before others: in a ``with`` block, or until ``close()``.
 
-        This reaches connections that are made within the block, and those that were made after
-        :meth:`hook_all`.
+        This begins at once, and lasts until the end of the block, or until the ``close()`` of
+        what it returns. It reaches connections that are made meanwhile, and those that were
+        made after :meth:`hook_all`.
         """
         return self._script.replying(*replies)
 
-    def hook_all(self) -> None:
+    def hook_all(self, *, greets: bool = False) -> None:
         """Have :meth:`replying` reach all connections that are made from now on.
 
-        It costs 2 us a command. A MailCatcher does this by itself.
+        It costs 2 us a command. A MailCatcher does this by itself, and with *greets*: it calls
+        :meth:`begin` for each connection.
         """
+        self._script.greets = greets
         self._script.hook()
+
+    def begin(self, server: SMTP) -> None:
+        """Set up *server*, for a client that isn't connected yet: it may not be greeted.
+
+        A MailCatcher and the command call this; a Controller of aiosmtpd doesn't.
+        """
+        self._script.begin(server)
 
     @classmethod
     def from_cli(cls: type[_H], parser: ArgumentParser, *args: str) -> _H:
@@ -106,6 +115,7 @@ class Handler(ABC):
         command.import_while_readable()
         command.remember_own_name()
         command.keep_freed_memory()
+        handler._script.greets = True
         command.run_on_own_loop(handler._options.loop, handler)
         return handler
 
@@ -124,8 +134,8 @@ class Handler(ABC):
         content = envelope.original_content or b""
         mail = Mail(envelope_of(server, session, envelope, len(content)), content)
         reply = await self.store(mail)
-        if self._terminal is not None and reply.startswith("2"):
-            self._terminal.say(partial(_arrival_line, mail))
+        if self._terminal is not None:
+            self._terminal.say(partial(_arrival_line, mail, reply))
         return reply
 
     async def store(self, mail: Mail) -> str:
@@ -149,6 +159,7 @@ class Handler(ABC):
     def __dir__(self) -> Iterable[str]:
         # aiosmtpd reads each attribute that this names, at each connection, to find its
         # hooks: with those of object and the private ones that takes 25 us more.
+        self._script.check_greeting()
         return [*_public_names(type(self)), *vars(self)]
 
     def store_all(self, mails: Sequence[Mail]) -> None:
@@ -192,7 +203,9 @@ class Handler(ABC):
         log = self._options.log
         if log == "yes" or (log == "auto" and sys.stderr.isatty()):
             self._terminal = terminal = command.Terminal()
-            self._script.on_refusal = lambda text: terminal.say(lambda: _stamped(text))
+            self._script.on_refusal = lambda peer, text: terminal.say(
+                partial(_stamped, f"{peer} refused {text}")
+            )
             where = " and ".join(addresses)
             text = f"listening at {where}, keeping mail in {self.path} ({type(self).__name__})"
             terminal.say(lambda: _stamped(text))
@@ -203,7 +216,7 @@ class Handler(ABC):
             return self._store_class(self.path, disk)
         if not issubclass(self._store_class, FolderStore):
             raise ValueError(f"keep= is for folders: {self._store_class.instead_of_keep}")
-        return self._store_class(self.path, disk, Keep.of(chosen.keep))
+        return self._store_class(self.path, disk, chosen.keep)  # type: ignore[arg-type] # read already
 
 
 @functools.cache
@@ -211,13 +224,17 @@ def _public_names(handler_class: type) -> list[str]:
     return [name for name in dir(handler_class) if not name.startswith("_")]
 
 
-def _arrival_line(mail: Mail) -> str:
+def _arrival_line(mail: Mail, reply: str) -> str:
     envelope = mail.envelope
     subject = StoredMessage.parse(mail.content[:_HEADERS])["Subject"]
     people = f"{envelope.mail_from or '<>'} -> {', '.join(envelope.rcpt_tos)}"
-    return _stamped(f"{people}: {subject or '(no subject)'} ({envelope.size:,} octets)")
+    fate = "" if reply.startswith("2") else f", refused: {reply}"
+    return _stamped(
+        f"{envelope.id} {envelope.peer} "
+        f"{people}: {subject or '(no subject)'} ({envelope.size:,} octets){fate}"
+    )
 
 
 def _stamped(text: str) -> str:
     """Return a line for the terminal, on which nothing in *text* acts."""
-    return f"{datetime.now():%H:%M:%S} {printable(text)}"
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S} {visible_line(text)}"

@@ -8,17 +8,28 @@ command line has a path, then options as ``key=value``.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from importlib.util import find_spec
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from . import values
 from .smtp.replies import Reply
+from .stores.folder import Keep
 
+HANDLERS = {
+    "MailFile": ("PATH", "one file with the latest message"),
+    "MaildirSink": ("DIR", "a Maildir, as mail programs read it"),
+    "MboxSink": ("PATH", "one mbox file"),
+    "JsonLines": ("PATH", "one JSON object a line, in a file or, with -, on standard output"),
+    "PerRecipientDir": ("DIR", "a folder for each recipient"),
+}
+"""The names of the handlers: what to type behind each, and what it keeps."""
 _USAGE = "PATH [key=value ...]"
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Option(NamedTuple):
@@ -123,6 +134,200 @@ def _option(default: Any, *parts: Any, is_secret: bool = False, **flags: Any) ->
     return field(default=default, repr=not is_secret, metadata={"option": option})
 
 
+# How text is read: raises ValueError, whose message follows the option's name. How a keyword is
+# checked: returns the value to use, or raises TypeError or ValueError in one sentence that says
+# what to do. A bool is an int to Python, and here a mistake.
+
+_SHORTEST_LINE = 1001  # RFC 5321 section 4.5.3.1.6, and the dot that is doubled
+
+
+def _yes_or_no(text: str) -> bool:
+    """Read ``yes`` or ``no``."""
+    try:
+        return {"yes": True, "no": False}[text]
+    except KeyError:
+        raise ValueError("is yes or no") from None
+
+
+def _octal(text: str) -> int:
+    """Read an octal number."""
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise ValueError("is octal, such as 0600 or 0644") from None
+
+
+def _number(read: Callable[[str], float], text: str) -> float:
+    """Read a number with *read*, which is int or float."""
+    try:
+        return read(text)
+    except ValueError:
+        raise ValueError("is a number") from None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_bool(keyword: str, value: Any) -> bool:
+    """Check what is on or off."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{keyword} is True or False, not {value!r}")
+    return value
+
+
+def _check_mode(keyword: str, value: Any) -> int:
+    """Check the permissions of files."""
+    if not _is_int(value):
+        raise TypeError(f"{keyword} is a number such as 0o600, not {value!r}")
+    mode: int = value
+    if mode & 0o600 != 0o600 or mode > 0o777:
+        raise ValueError(
+            f"{keyword}={mode:04o} must let the owner read and write: try {keyword}=0600"
+        )
+    return mode
+
+
+def _check_auth(keyword: str, value: Any) -> str | None:
+    """Check who may log in; a file or a variable is read."""
+    return value if value is None else _read_users(value)
+
+
+def _check_replies(keyword: str, value: Any) -> tuple[Reply, ...]:
+    """Check scripted replies."""
+    example = f'{keyword}=[Reply("RCPT", "550 5.1.1 No such user")]'
+    if isinstance(value, (str, Reply)) or not isinstance(value, Iterable):
+        raise TypeError(f"{keyword} is a list of Reply, not {value!r}: try {example}")
+    replies = tuple(value)
+    for reply in replies:
+        if not isinstance(reply, Reply):
+            raise TypeError(f"{keyword} has {reply!r}, which is no Reply: try {example}")
+    return replies
+
+
+def _check_delay(keyword: str, value: Any) -> float:
+    """Check a number of seconds."""
+    if not (_is_int(value) or isinstance(value, float)):
+        raise TypeError(f"{keyword} is a number of seconds such as 0.5, not {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{keyword}={value} is no number of seconds: try {keyword}=0.5")
+    return float(value)
+
+
+def _check_max_line(keyword: str, value: Any) -> int | None:
+    """Check a number of octets."""
+    if value is None:
+        return None
+    if not _is_int(value):
+        raise TypeError(f"{keyword} is a number of octets such as 10000, not {value!r}")
+    if value < _SHORTEST_LINE:
+        raise ValueError(
+            f"{keyword}={value} is too short: RFC 5321 wants {_SHORTEST_LINE} octets"
+        )
+    return int(value)
+
+
+def _check_web(keyword: str, value: Any) -> str | None:
+    """Check an address to listen at; ``None`` is no page."""
+    if not (value is None or isinstance(value, str)):
+        raise TypeError(f"{keyword} is an address such as '8026', not {value!r}")
+    return value
+
+
+def _check_log(keyword: str, value: Any) -> str:
+    """Check when lines are written."""
+    if value not in ("auto", "yes", "no"):
+        raise ValueError(f"{keyword}={value} is unknown: choose auto, yes or no")
+    return str(value)
+
+
+def _check_loop(keyword: str, value: Any) -> str | None:
+    """Check which event loop runs, and that it is there."""
+    loop = _one_choice(keyword, value, "uvloop")
+    if loop is not None and not find_spec(loop):
+        raise ValueError("loop=uvloop needs uvloop: pip install 'mailhandlers[uvloop]'")
+    return loop
+
+
+def _one_choice(keyword: str, value: Any, choice: str) -> str | None:
+    """Check an option that has one value, or is left out."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{keyword} is {choice!r} or None, not {value!r}")
+    if value not in (None, choice):
+        raise ValueError(f"{keyword}={value} is unknown: {keyword}={choice} is the one choice")
+    return value
+
+
+def _number_or_days(text: str) -> int | str:
+    """Read a number, or leave a text such as ``7d`` to :func:`_check_keep`."""
+    return int(text) if text.isascii() and text.isdecimal() else text
+
+
+def _check_keep(keyword: str, value: Any) -> Keep | None:
+    """Check how many messages are kept, or for how many days."""
+    if value is None:
+        return None
+    example = f"{keyword}=1000 for so many messages, or {keyword}=7d for so many days"
+    if not (_is_int(value) or isinstance(value, str)):
+        raise TypeError(f"{keyword} is a number or a text, not {value!r}: try {example}")
+    try:
+        return Keep.of(value)
+    except ValueError:
+        raise ValueError(
+            f"{keyword}={value} is no number of messages or days: try {example}"
+        ) from None
+
+
+_AUTH = (
+    "any, user:password, @FILE (a file whose first line is user:password) "
+    "or $NAME (a variable that holds user:password)"
+)
+
+
+def _read_users(text: object) -> str:
+    """Return ``any`` or ``user:password``: *text*, or what the file or variable it names holds.
+
+    ``@FILE`` is a file whose first line counts, ``$NAME`` an environment variable: other
+    users of the machine see a command's arguments. Raises TypeError or ValueError.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"auth is {_AUTH}; it is a string, not a {type(text).__name__}")
+    if text.startswith("@"):
+        users = _first_line(text[1:])
+    elif text.startswith("$"):
+        users = _variable(text[1:])
+    elif text == "any":
+        return text
+    else:
+        users = text
+    user, colon, _ = users.partition(":")
+    if not (user and colon):
+        raise ValueError(f"auth is {_AUTH}")
+    return users
+
+
+def _first_line(path: str) -> str:
+    # Its name isn't repeated either: with a user called "@eva" it would be a password.
+    try:
+        with open(path, "rb") as file:
+            line = file.readline()
+    except (OSError, ValueError) as error:  # ValueError for a NUL in the name
+        cause = getattr(error, "strerror", None) or "this is no name of a file"
+        raise ValueError(
+            f"the file of auth=@FILE can't be read ({cause}): "
+            "name one whose first line is user:password"
+        ) from None
+    return os.fsdecode(line.rstrip(b"\r\n"))
+
+
+def _variable(name: str) -> str:
+    if name not in os.environ:
+        raise ValueError(
+            "the variable of auth=$NAME is not in the environment: export it as user:password"
+        )
+    return os.environ[name]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What a handler is told beside its path; checked when made, and never changed.
@@ -133,64 +338,78 @@ class Options:
     # fmt: off
     sync: bool = _option(
         True, "sync", "yes|no", "whether a reply waits until the disk has the message",
-        values.yes_or_no, values.check_bool,
+        _yes_or_no, _check_bool,
     )
     mode: int = _option(
         0o600, "mode", "OCTAL",
         "permissions of files; whoever may read a folder may also open what is in it",
-        values.octal, values.check_mode,
+        _octal, _check_mode,
     )
     auth: str | None = _option(
         None, "auth", "any|USER:PASSWORD|@FILE|$NAME",
         "offer AUTH: any lets everybody in; a file or a variable holds USER:PASSWORD",
-        str, values.check_auth, is_secret=True,
+        str, _check_auth, is_secret=True,
     )
     auth_required: bool = _option(
         False, "auth_required", "yes|no", "whether MAIL gets 530 before a login; needs auth=",
-        values.yes_or_no, values.check_bool,
+        _yes_or_no, _check_bool,
+    )
+    auth_tls: bool = _option(
+        False, "auth_tls", "yes|no", "whether AUTH gets 538 before TLS; needs auth=",
+        _yes_or_no, _check_bool,
     )
     replies: Iterable[Reply] = _option(
-        (), "reply", "VERB[ GLOB][ xN]: CODE TEXT",
+        (), "reply", "VERB[ GLOB][ xN|xN+][ delay=SECONDS]: CODE TEXT|hang-up",
         "what to answer a command; may be repeated, and the first that matches is said",
-        Reply.parse, values.check_replies, is_repeatable=True,
+        Reply.parse, _check_replies, is_repeatable=True,
     )
     delay: float = _option(
         0.0, "delay", "SECONDS", "how long to wait before each reply to a message",
-        partial(values.number, float), values.check_delay,
+        partial(_number, float), _check_delay,
+    )
+    strict: bool = _option(
+        False, "strict", "yes|no", "whether an address gets 553 that is none by RFC 5321",
+        _yes_or_no, _check_bool,
     )
     rset: str | None = _option(
         None, "rset", "clear", "an RSET outside a transaction empties the store",
-        str, partial(values.one_choice, choice="clear"),
+        str, partial(_one_choice, choice="clear"),
     )
     max_line: int | None = _option(
         None, "max_line", "OCTETS", "the longest line let in, with its end; without it 1001",
-        partial(values.number, int), values.check_max_line,
+        partial(_number, int), _check_max_line,
     )
     keep: int | str | None = _option(
         None, "keep", "N|Nd",
         "how many messages a folder keeps, or for how many days; the oldest are removed",
-        values.number_or_days, values.check_keep,
+        _number_or_days, _check_keep,
     )
     web: str | None = _option(
         None, "web", "[HOST:]PORT", "where the command shows the store as a page and over HTTP",
-        str, values.check_web,
+        str, _check_web,
     )
     log: str = _option(
         "auto", "log", "auto|yes|no",
         "whether the command writes a line for each message; auto: to a terminal",
-        str, values.check_log,
+        str, _check_log,
     )
     loop: str | None = _option(
         None, "loop", "uvloop", "the library of the command's event loop",
-        str, values.check_loop,
+        str, _check_loop,
     )
     # fmt: on
+
+    def fill(self, kind: Callable[..., _T]) -> _T:
+        """Return a *kind*, a dataclass whose fields are named as some of these."""
+        names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names})
 
     def __post_init__(self) -> None:
         for keyword, option in OPTIONS.values():
             object.__setattr__(self, keyword, option.check(keyword, getattr(self, keyword)))
-        if self.auth_required and self.auth is None:
-            raise ValueError("auth_required=yes needs auth=any or auth=USER:PASSWORD")
+        for keyword in ("auth_required", "auth_tls"):
+            if getattr(self, keyword) and self.auth is None:
+                raise ValueError(f"{keyword}=yes needs auth=any or auth=USER:PASSWORD")
 
 
 OPTIONS: dict[str, tuple[str, Option]] = {

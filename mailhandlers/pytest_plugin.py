@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .catcher import MailCatcher
-    from .smtp.address import Address
+    from .smtp.servers import Address
 
-_HANDLERS = ("MailFile", "MaildirSink", "MboxSink", "JsonLines", "PerRecipientDir")
 _HOST = "127.0.0.1"
 _MOST_SHOWN = 20
 
@@ -111,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def _mailcatcher_loop() -> Iterator[None]:
     """Keep the thread of all servers from one test to the next."""
-    from .smtp.serving import LOOP
+    from .smtp.servers import LOOP
 
     LOOP.hold()
     yield
@@ -125,7 +124,7 @@ def mailserver(request: pytest.FixtureRequest, _mailcatcher_loop: None) -> Itera
     The ``mailcatcher`` of each test listens there, with a store of its own. Mail that
     comes when none does gets 451.
     """
-    from .smtp.address import Address
+    from .smtp.servers import Address
 
     reserved = request.config.stash.get(_RESERVED, None)
     with Address(reserved or socket.create_server((_HOST, 0))) as address:
@@ -173,8 +172,10 @@ def _catcher(
 ) -> MailCatcher:
     import mailhandlers
 
-    if name not in _HANDLERS:
-        raise ValueError(f"there is no handler {name!r}: choose from {', '.join(_HANDLERS)}")
+    from .options import HANDLERS
+
+    if name not in HANDLERS:
+        raise ValueError(f"there is no handler {name!r}: choose from {', '.join(HANDLERS)}")
     tls: Any = context
     for arg in args:  # an option of the catcher, not of the handler
         if arg.startswith("tls="):
@@ -198,11 +199,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def _caught(catcher: MailCatcher) -> str:
     from .inbox.misses import line_of
+    from .message.visible import visible_line
     from .stores.store import StoreError
 
     try:
         lines = [
-            f"from {ascii(message.envelope.mail_from)[1:-1]} {line_of(message)}"
+            f"from {visible_line(message.envelope.mail_from)} {line_of(message)}"
             for message in catcher
         ]
     except (StoreError, OSError) as error:

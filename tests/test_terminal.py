@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,25 +14,39 @@ from pathlib import Path
 import pytest
 from support import HOST, Client, Kind, Process, Server, reserved_port, wait_until
 
+import mailhandlers
+from mailhandlers.options import HANDLERS
+
+SECRET = "AGV2YQBndWVzcw=="
 ODD = b"Subject: =?utf-8?q?Wel=1B[31mcome=0D=0A12:00:00_forged?=\r\n\r\nHi\r\n"
 
 
 def test_a_line_for_each_message_and_refusal(kind: Kind, store: Path) -> None:
     refusal = "reply=RCPT *@bounce.test: 550 5.1.1 No such user"
-    with Server(kind.handler, store, "log=yes", refusal) as server:
+    later = "reply=AUTH x1: 454 4.7.0 Later"
+    with Server(kind.handler, store, "log=yes", "auth=eva:secret", refusal, later) as server:
         assert server.send(ODD, to=["bob@example.com", b"\x1bx\x07@example.com"]) == "250 OK"
         assert server.send(sender="").startswith("250")
         assert server.send(to=["a@bounce.test"]) == "550 5.1.1 No such user"
-        wait_until(lambda: server.errors().count("\n") == 4)
+        with server.client() as client:
+            client.command("EHLO laptop")
+            assert client.command(f"AUTH PLAIN {SECRET}")[:3] == "454"
+            assert client.command(f"AUTH PLAIN {SECRET}")[:3] == "535"
+        wait_until(lambda: server.errors().count("\n") == 6)
         lines = server.errors().splitlines()
         port = server.port
-    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
-    assert [line[9:] for line in lines] == [
-        f"listening at {HOST}:{port}, keeping mail in {store} ({kind.handler})",
-        "eva@example.com -> bob@example.com, \\x1bx\\x07@example.com: "
+    date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
+    assert all(re.match(date, line) for line in lines)
+    first, *others = [line[20:] for line in lines]
+    peers = [re.sub(r"127\.0\.0\.1:\d+", "PEER", line) for line in others]
+    assert first == f"listening at {HOST}:{port}, keeping mail in {store} ({kind.handler})"
+    assert [re.sub(r"^\d{10}\.M\d+P\d+Q\d+\.\S+", "ID", line) for line in peers] == [
+        "ID PEER eva@example.com -> bob@example.com, \\x1bx\\x07@example.com: "
         f"Wel\\x1b[31mcome 12:00:00 forged ({len(ODD)} octets)",
-        "<> -> bob@example.com: hello (32 octets)",
-        "refused RCPT a@bounce.test: 550 5.1.1 No such user",
+        "ID PEER <> -> bob@example.com: hello (32 octets)",
+        "PEER refused RCPT a@bounce.test: 550 5.1.1 No such user",
+        "PEER refused AUTH PLAIN: 454 4.7.0 Later",
+        "PEER refused AUTH PLAIN: 535 5.7.8 Authentication credentials invalid",
     ]
 
 
@@ -117,11 +132,43 @@ def test_an_unknown_host_is_one_sentence(tmp_path: Path) -> None:
     assert told.startswith("aiosmtpd: can't listen at nobody.invalid:2525: ")
 
 
-def test_a_mistake_in_the_name_of_a_handler_suggests_the_right_one(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "aiosmtpd", "-n", "-c", "mailhandlers.Mailfile", "mail"],
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.mark.parametrize("name", ["Maildir", "Mailfile", "Inbox"])
+def test_a_mistake_in_the_name_of_a_handler_is_one_sentence(name: str) -> None:
+    assert ended("-c", f"mailhandlers.{name}", "mail") == (
+        f"aiosmtpd: {name} is no handler: choose from {', '.join(sorted(HANDLERS))}\n"
     )
-    assert "has no attribute 'Mailfile'. Did you mean: 'MailFile'?" in done.stderr
+    with pytest.raises(AttributeError, match="has no attribute 'Maildir'"):
+        mailhandlers.Maildir  # noqa: B018
+
+
+@pytest.mark.parametrize("listen", ["[::1]:{}", "::1:{}"])
+def test_an_address_of_ipv6_may_be_typed_as_it_is_told(tmp_path: Path, listen: str) -> None:
+    with socket.socket(socket.AF_INET6) as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            reservation.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        port = reservation.getsockname()[1]
+        command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", listen.format(port), "-c"]
+        command += ["mailhandlers.MailFile", str(tmp_path / "m"), "log=yes"]
+        with Process(command, stderr=subprocess.PIPE, text=True) as server:
+            assert server.stderr is not None
+            line = server.stderr.readline()
+            server.kill()
+    assert f"listening at [::1]:{port}, " in line
+
+
+def test_an_error_of_storing_is_told_with_its_message(tmp_path: Path) -> None:
+    path = tmp_path / "latest.mail"
+    with Server("MailFile", path, "log=yes") as server:
+        path.unlink()
+        path.mkdir()
+        assert server.send()[:3] == "451"
+        wait_until(lambda: "refused: 451" in server.errors())
+        [line] = [line for line in server.errors().splitlines() if "refused: 451" in line]
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \d{10}\.\S+ 127\.0\.0\.1:\d+ eva@example.com -> "
+        r"bob@example.com: hello \(32 octets\), refused: 451 4\.3\.0 .*",
+        line,
+    )

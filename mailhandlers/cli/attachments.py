@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from ..inbox.inbox import read_latest
 from ..inbox.misses import line_of
+from ..message.visible import visible
 from . import arguments
 from .commands import parser_of
-from .terminal import Output, complain, visible
+from .terminal import Output, complain
 
 
 def run(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .. import handlers
 from ..inbox.criteria import Criteria, Mails
 from ..mail import Mail
+from ..options import HANDLERS
 from ..stores.find import find
 from . import arguments
 from .commands import parser_of
@@ -32,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     parser = parser_of("copy")
     arguments.add_store(parser, "source")
     parser.add_argument(
-        "handler", choices=_HANDLERS, metavar="HANDLER", help=", ".join(_HANDLERS)
+        "handler", choices=HANDLERS, metavar="HANDLER", help=", ".join(HANDLERS)
     )
     parser.add_argument("path", metavar="PATH", help="the store to copy to")
     parser.add_argument(
@@ -43,24 +44,12 @@ def run(argv: Sequence[str]) -> int:
     if not os.path.exists(options.source):
         parser.error(f"{options.source}: nothing is there")
     try:
-        handler = _HANDLERS[options.handler].from_args(options.path, *options.options)
+        handler = getattr(handlers, options.handler).from_args(options.path, *options.options)
         target = Target(handler)
     except ValueError as error:
         parser.error(f"{options.handler}: {error}")
     criteria = Criteria(**arguments.criteria(options))
     return _Copy(options.source, criteria, target).run()
-
-
-_HANDLERS: dict[str, type[handlers.Handler]] = {
-    kind.__name__: kind
-    for kind in (
-        handlers.MailFile,
-        handlers.MaildirSink,
-        handlers.MboxSink,
-        handlers.JsonLines,
-        handlers.PerRecipientDir,
-    )
-}
 
 
 class _Copy:

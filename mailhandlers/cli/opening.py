@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ..inbox.inbox import read_latest
+from ..message.visible import visible
 from . import arguments
 from .commands import parser_of
-from .terminal import Output, complain, visible
+from .terminal import Output, complain
 
 _FOLDER = "mailhandlers-pages-"
 _PAGE, _HTML = "message-", ".html"

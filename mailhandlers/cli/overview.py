@@ -5,23 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from ..options import OPTIONS
+from ..options import HANDLERS, OPTIONS
 from .commands import COMMANDS
 
-HANDLERS = {
-    "MailFile PATH": "one file with the latest message",
-    "MaildirSink DIR": "a Maildir, as mail programs read it",
-    "MboxSink PATH": "one mbox file",
-    "JsonLines PATH": "one JSON object a line, in a file or, with -, on standard output",
-    "PerRecipientDir DIR": "a folder for each recipient",
-}
-"""The handlers as one types them, and what each keeps."""
 _COLUMNS = 80
 
 
 def overview() -> str:
     """Return the help of the command itself: commands, handlers and their options."""
     commands = ((name, command.help) for name, command in COMMANDS.items())
+    handlers = ((f"{name} {path}", kept) for name, (path, kept) in HANDLERS.items())
     options = (
         (f"{name}={option.values}", option.help) for name, (_, option) in OPTIONS.items()
     )
@@ -34,7 +27,7 @@ def overview() -> str:
             *_table("commands (mailhandlers COMMAND --help tells more):", commands),
             *_table(
                 "handlers (aiosmtpd -n -c mailhandlers.HANDLER PATH [key=value ...]):",
-                HANDLERS.items(),
+                handlers,
             ),
             *_table("options of all handlers, as key=value:", options),
             "example:",

@@ -9,12 +9,13 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
+from ..message.visible import visible_line
+from ..smtp import endpoints
 from . import arguments
 from .commands import parser_of
 from .processes import Process
-from .terminal import complain, visible_line
+from .terminal import complain
 
-_ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]*|\[[^\]]*\]):)?(?P<port>[0-9]{1,5})")
 _PAUSE = 0.02
 _LONGEST_LINE = 512  # RFC 5321 section 4.5.3.1.5
 
@@ -68,7 +69,7 @@ def _rivalry(server: Process, port: int) -> str:
 
 def _problem(host: str, port: int, timeout: float, server: Process | None) -> str:
     """Return in a sentence what is wrong with the server, or nothing."""
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    place = endpoints.shown((host, port))
     try:
         with socket.create_connection((host, port), timeout) as connection:
             _wait_for_octets(connection, timeout, server)
@@ -102,10 +103,13 @@ def _wait_for_octets(connection: socket.socket, timeout: float, server: Process 
 
 
 def _address(text: str) -> tuple[str, int]:
-    parts = _ADDRESS.fullmatch(text)
-    if parts is None or not 0 < int(parts["port"]) < 1 << 16:
-        raise ArgumentTypeError(f"{text!r} is no address such as localhost:8025")
-    return (parts["host"] or "localhost").strip("[]"), int(parts["port"])
+    try:
+        host, port = endpoints.parsed(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not port:
+        raise ArgumentTypeError(f"{text!r} is no address: port 0 is nobody's")
+    return host, port
 
 
 def _pid(text: str) -> int:

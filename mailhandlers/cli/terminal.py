@@ -1,9 +1,4 @@
-r"""What a person sees in a terminal, where nothing that a client sent may act.
-
-An escape sequence can move the cursor, change the window's title or answer in the user's
-name; a bidi override shows text in another order; a line separator makes up lines. All of
-these are shown as ``\x1b`` and the like.
-"""
+"""What a person sees in a terminal, where nothing that a client sent may act."""
 
 from __future__ import annotations
 
@@ -13,40 +8,9 @@ import sys
 import unicodedata
 from typing import TextIO
 
-# Cf without effect on others: soft hyphen, zero width space and (non-)joiners, which emoji
-# and Persian need, word joiner, byte order mark.
-_HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
-_ACTING = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
+from ..message.visible import HARMLESS, visible
+
 _STYLES = {"bold": "1", "dim": "2"}
-
-
-def visible(text: str, keep: str = "\n\t") -> str:
-    """Return *text* with all escaped that acts on a terminal, but for the characters *keep*."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else _shown(c) for c in text)
-
-
-def visible_line(text: str) -> str:
-    """Return *text* as one line: spaces, tabs and line ends in a row are one space.
-
-    A row of spaces would fill the line, and what follows would look like the next one.
-    """
-    return visible(" ".join(text.split()), keep="")
-
-
-def _shown(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Zs":
-        return " "
-    if category not in _ACTING or char in _HARMLESS:
-        return char
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # an octet that was no UTF-8, as surrogateescape keeps it
-        code -= 0xDC00
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def fitted(text: str, width: int) -> str:
@@ -63,7 +27,7 @@ def fitted(text: str, width: int) -> str:
 
 
 def _columns(char: str) -> int:
-    if char in _HARMLESS or unicodedata.combining(char):
+    if char in HARMLESS or unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 

@@ -8,8 +8,9 @@ from ..mail import Mail
 from ..message.html_text import Page
 from ..message.message import StoredMessage
 from ..message.sizes import human_size
+from ..message.visible import visible, visible_line
 from ..stores import json_lines
-from .terminal import Output, fitted, visible, visible_line
+from .terminal import Output, fitted
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _TIME = "%Y-%m-%d %H:%M:%S"

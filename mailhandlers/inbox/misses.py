@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from ..message.message import StoredMessage
+from ..message.visible import visible_line
 from ..stores.store import Entry
 from .criteria import Criteria, Mails
 from .waiting import loop_is_running
@@ -77,9 +78,7 @@ def no_message(
 
 def line_of(message: StoredMessage) -> str:
     """Return what tells *message* from others, in one printable line."""
-    to = ", ".join(message.envelope.rcpt_tos)
-    if not to.isprintable():
-        to = ascii(to)[1:-1]
+    to = visible_line(", ".join(message.envelope.rcpt_tos))
     return f"to {_cut(to)}: {_cut(str(message['Subject'] or ''))!r}"
 
 

@@ -12,6 +12,7 @@ from aiosmtpd.smtp import SMTP, sanitize
 
 from . import private
 from .facts import SessionFacts, session_facts
+from .replies import HANG_UP
 
 
 class Command(NamedTuple):
@@ -22,7 +23,8 @@ class Command(NamedTuple):
     ``argument`` (str)
         The rest of the line, or empty. Of AUTH only the mechanism.
     ``reply`` (str)
-        The code and the words. The lines of a longer reply are joined by line feeds.
+        The code and the words. The lines of a longer reply are joined by line feeds; where
+        the server hung up as it was told to, the last is ``hang-up``.
     """
 
     verb: str
@@ -83,14 +85,24 @@ class Dialogue:
         self._open = Command(verb.upper(), argument, "")
 
     def say(self, reply: str) -> None:
-        """Note what the server says, a line or more."""
+        """Note what the server says, a line or more, or ``hang-up``."""
+        reply = reply.replace("\r\n", "\n")
         if self._open is not None:
             self._commands.append(self._open._replace(reply=reply))
             self._open = None
-        elif self._commands:  # else it is the greeting
+        elif not self._commands:
+            if not reply.startswith("220"):  # the usual greeting is no news
+                self._commands.append(Command("CONNECT", "", reply))
+        else:
             *_, last = self._commands
             more = reply if self._is_asked else f"{last.reply}\n{reply}"
             self._commands[-1] = last._replace(reply=more)
+
+
+def note_hang_up(server: SMTP) -> None:
+    """Note that the server hangs up on purpose, where this session is recorded."""
+    if isinstance(server, _RecordedSMTP):
+        server.dialogue.say(HANG_UP)
 
 
 class Recorder(list[Dialogue]):
@@ -111,19 +123,19 @@ class _RecordedSMTP(SMTP):
     def __init__(self, handler: object, recorder: Recorder, **options: Any) -> None:
         super().__init__(handler, **options)
         self._recorder = recorder
-        self._dialogue = Dialogue()
+        self.dialogue = Dialogue()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         is_new = self.transport is None  # STARTTLS makes the connection once more
         super().connection_made(transport)
         if is_new:
-            self._recorder.append(self._dialogue)
-            private.overhear(self, self._dialogue.hear)
+            self._recorder.append(self.dialogue)
+            private.overhear(self, self.dialogue.hear)
 
     async def push(self, status: AnyStr) -> None:
         # First, so that a client that has a reply finds it recorded.
         assert self.session is not None
         assert self.envelope is not None
-        self._dialogue.note(session_facts(self, self.session, self.envelope))
-        self._dialogue.say(status if isinstance(status, str) else status.decode())
+        self.dialogue.note(session_facts(self, self.session, self.envelope))
+        self.dialogue.say(status if isinstance(status, str) else status.decode())
         await super().push(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..mail import Envelope, Identity
+from . import endpoints
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -26,7 +27,7 @@ def session_facts(server: SMTP, session: Session, envelope: SMTPEnvelope) -> Ses
     tls = _tls(server)
     auth = _login(session)
     return SessionFacts(
-        peer=peer_name(session.peer),
+        peer=endpoints.shown(session.peer),
         helo=session.host_name or "",
         protocol=_protocol(session, envelope, tls, auth),
         tls=tls,
@@ -51,14 +52,6 @@ def envelope_of(server: SMTP, session: Session, envelope: SMTPEnvelope, size: in
         rcpt_tos=list(envelope.rcpt_tos),
         size=size,
     )
-
-
-def peer_name(peer: object) -> str:
-    """Return a socket's peer name as text; a Unix socket has none."""
-    if isinstance(peer, tuple) and len(peer) >= 2:
-        host, port = peer[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return str(peer or "")
 
 
 def _tls(server: SMTP) -> str | None:

@@ -10,36 +10,53 @@ import asyncio
 import re
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import TLSSetupException
 
-from . import handshake
-
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP
 
+TellFailure = Callable[[object, BaseException], None]
+"""What is called with the peer and the error of a handshake that failed."""
 _PATH = re.compile(r"\s*<([^<>]+)>(?:\s+(.*))?", re.DOTALL)
 
 NEEDS = {
     "_auth_require_tls": "AUTH without TLS",
+    "_auth_required": "530 before a login",
     "_auth_methods": "the names of AUTH's mechanisms in any case, and CRAM-MD5",
     "_reader": "AUTH without a password in the log, max_line, and recorded sessions",
-    "_reader._limit": "max_line",
+    "_reader._limit": "max_line, and long tokens for AUTH",
     "_reader._waiter": "a server that stops and answers what is being stored",
     "_handler_coroutine": "a server that stops and leaves no task",
-    "_smtp_methods": "a limit for the handshake of STARTTLS, and the peer in the log",
+    "_smtp_methods": "a limit for the handshake of STARTTLS, and replies to it and before DATA",
     "_getparams": "the parameters of DSN, and AUTH=, of MAIL and RCPT",
     "_getaddr": "addresses such as a@x..org",
 }
 """What a server keeps for itself, and what is lost without."""
 
 
-def take_auth_in_clear(server: SMTP) -> None:
-    """Let *server* take AUTH without TLS; without this a client gets 538."""
-    server._auth_require_tls = False
+def take_auth_in_clear(server: SMTP, allowed: bool = True) -> None:
+    """Let *server* take AUTH without TLS, or not; without this a client gets 538."""
+    server._auth_require_tls = not allowed
+
+
+def require_login(server: SMTP) -> None:
+    """Have *server* answer 530 before a login to all that RFC 4954 section 6 has it for."""
+    server._auth_required = True
+
+
+def let_in_tokens(server: SMTP, longest: int) -> None:
+    """Let in lines of *longest* octets for AUTH; those of a message are as long as before.
+
+    Without this a token of Microsoft's gets ``500 Command line too long``.
+    """
+    limits = server.command_size_limits.copy()  # one for all connections, until here
+    limits["AUTH"] = longest
+    server.command_size_limits = limits
+    _let_in_lines(server, longest)
 
 
 def offer_mechanisms(server: SMTP, more: Iterable[str]) -> list[str]:
@@ -70,7 +87,7 @@ def let_in_lines(server: SMTP, longest: int) -> None:
     Without this the message gets ``500 Line too long``.
     """
     server.line_length_limit = longest
-    server._reader._limit = longest  # type: ignore[attr-defined]
+    _let_in_lines(server, longest)
 
 
 def let_in_parameters(server: SMTP, names: Iterable[str]) -> None:
@@ -82,14 +99,61 @@ def let_in_parameters(server: SMTP, names: Iterable[str]) -> None:
     server._getparams = accepting  # type: ignore[method-assign]
 
 
-def let_in_addresses(server: SMTP) -> None:
+def let_in_addresses(server: SMTP, is_path: Callable[[str], bool] | None) -> None:
     """Let in whatever stands in angle brackets for an address, as ``<a@x..org>``.
 
-    Without this it gets ``553 malformed address``, and some get an exception of Python's
-    own parser.
+    With *is_path* only what that lets pass; the rest gets 553. Without this all that Python's
+    own parser refuses gets 553, and some an exception.
     """
-    accepting = partial(_any_address, type(server)._getaddr, server)
+    accepting = partial(_any_address, type(server)._getaddr, is_path, server)
     server._getaddr = accepting  # type: ignore[method-assign]
+
+
+def before_command(server: SMTP, verb: str, ask: Callable[[], Awaitable[str | None]]) -> None:
+    """Await *ask* before each command *verb*; what it returns, if not None, is said instead.
+
+    That is for commands, and moments of them, that have no hook: STARTTLS, and DATA before 354.
+    Without this they can't be scripted.
+    """
+    method = server._smtp_methods[verb]
+
+    @wraps(method)  # HELP reads its attributes
+    async def asked(arg: str) -> None:
+        status = await ask()
+        if status is None:
+            await method(arg)
+        else:
+            await server.push(status)
+
+    server._smtp_methods[verb] = asked
+
+
+def verbs(server: SMTP) -> set[str]:
+    """Return the commands that *server* knows."""
+    return set(server._smtp_methods)
+
+
+def greet(server: SMTP, greeting: Callable[[str], Awaitable[str]]) -> None:
+    """Say what *greeting* makes of the usual greeting, on a connection that isn't made yet."""
+
+    async def say_first(status: str) -> None:
+        del server.push  # from now on it is the class's
+        await server.push(await greeting(status))
+
+    server.push = say_first  # type: ignore[method-assign, assignment]
+
+
+def once_content_begins(server: SMTP, end: Callable[[], Awaitable[None]]) -> None:
+    """Await *end*, which raises, when the next line of the client of *server* is there."""
+    reader: asyncio.StreamReader = server._reader
+    read = reader.readuntil
+
+    async def readuntil(separator: bytes = b"\n") -> bytes:
+        line = await read(separator)
+        await end()
+        return line
+
+    reader.readuntil = readuntil  # type: ignore[assignment]
 
 
 def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
@@ -136,9 +200,12 @@ class TLSFirst(SSLProtocol):
     that doesn't trust the certificate.
     """
 
-    def __init__(self, server: SMTP, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, server: SMTP, tls: ssl.SSLContext, seconds: float, tell_failure: TellFailure
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.transport: Any = None
+        self._tell_failure = tell_failure
         self._shaken: asyncio.Future[None] = loop.create_future()
         self._shaken.add_done_callback(self._tell)
         super().__init__(
@@ -147,7 +214,7 @@ class TLSFirst(SSLProtocol):
             tls,
             self._shaken,
             server_side=True,
-            ssl_handshake_timeout=handshake.LONGEST,
+            ssl_handshake_timeout=seconds,  # type: ignore[arg-type]  # a float is as good
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,7 +229,7 @@ class TLSFirst(SSLProtocol):
 
     def _tell(self, shaken: asyncio.Future[None]) -> None:
         if error := shaken.exception():
-            handshake.tell_failure(self.transport.get_extra_info("peername"), error)
+            self._tell_failure(self.transport.get_extra_info("peername"), error)
 
 
 def transport_of(server: SMTP) -> Any:
@@ -170,8 +237,8 @@ def transport_of(server: SMTP) -> Any:
     return server._original_transport or server.transport
 
 
-def limit_starttls(server: SMTP) -> None:
-    """Give the handshake of STARTTLS its time, and tell in one line when it fails.
+def limit_starttls(server: SMTP, seconds: float, tell_failure: TellFailure) -> None:
+    """Give the handshake of STARTTLS *seconds*, and call *tell_failure* when it fails.
 
     Without this a client that says nothing stays for a minute, and each failure is taken for
     an error of the program.
@@ -181,16 +248,20 @@ def limit_starttls(server: SMTP) -> None:
     @wraps(starttls)  # HELP reads its attributes
     async def limited(arg: str) -> None:
         try:
-            await asyncio.wait_for(starttls(arg), handshake.LONGEST)
+            await asyncio.wait_for(starttls(arg), seconds)
         except (TLSSetupException, asyncio.TimeoutError) as error:
             assert server.session is not None
             failed = isinstance(error, TLSSetupException) and error.__cause__
-            handshake.tell_failure(server.session.peer, failed or error)
+            tell_failure(server.session.peer, failed or error)
             server.connection_lost(None)  # asyncio tells nobody before a handshake is done
             raise asyncio.CancelledError from None
 
-    if not hasattr(starttls, "__wrapped__"):  # EHLO may come more than once
-        server._smtp_methods["STARTTLS"] = limited
+    server._smtp_methods["STARTTLS"] = limited
+
+
+def _let_in_lines(server: SMTP, longest: int) -> None:
+    reader: Any = server._reader
+    reader._limit = max(reader._limit, longest)
 
 
 async def _read_no_more(_: object = None) -> bytes:
@@ -212,8 +283,10 @@ def _other_params(
 
 
 def _any_address(
-    read: Callable[..., Any], server: SMTP, arg: str
+    read: Callable[..., Any], is_path: Callable[[str], bool] | None, server: SMTP, arg: str
 ) -> tuple[str | None, str | None]:
+    if is_path is not None and not is_path(arg):
+        return None, None
     try:
         address, rest = read(server, arg)
     except (IndexError, AttributeError, UnboundLocalError):

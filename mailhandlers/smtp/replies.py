@@ -2,97 +2,177 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-VERBS = ("EHLO", "HELO", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "QUIT")
-"""The commands that a :class:`Reply` can answer."""
-_BARE = {"DATA", "RSET", "QUIT"}
-# RFC 5321 section 4.2. A 3xx asks the client for more, which nobody would read here.
-_TEXT = re.compile(r"[245][0-5][0-9]( [ -~]*)?")
-_REPLY = re.compile(
-    r"(?P<verb>[A-Za-z]+)(?: +(?P<match>\S.*?))??(?: +x(?P<times>[0-9]+))?"
-    r" *: *(?P<text>[0-9]{3}(?: .*)?)"
+VERBS = (
+    *("CONNECT", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA"),
+    *("RSET", "NOOP", "VRFY", "QUIT"),
 )
+"""The commands that a :class:`Reply` can answer; CONNECT stands for the greeting."""
+BEFORE, AMID, AFTER = "before", "amid", "after"
+"""The moments of DATA: instead of 354, once the content has begun, and behind its end."""
+HANG_UP = "hang-up"
+"""How a hang-up is written, and how it is told of."""
+_BARE = {"CONNECT", "STARTTLS", "RSET", "QUIT"}
+# RFC 5321 section 4.2. A 3xx asks the client for more, which nobody would read here.
+_TEXT = re.compile(r"[245][0-5][0-9]( [ -~]*(\n[ -~]*)*)?")
+_REPLY = re.compile(
+    r"(?P<verb>[A-Za-z]+)(?: +(?P<match>\S.*?))??(?: +x(?P<count>[0-9]+)(?P<on>\+)?)?"
+    r"(?: +delay=(?P<delay>\S+))? *: *(?P<text>[0-9]{3}(?:[ ;].*)?|hang-up|)"
+)
+_END = re.compile(r"(?:^|; *)hang-up$")
+_FORM = "VERB[ GLOB][ xN|xN+][ delay=SECONDS]: CODE TEXT"
 _EXAMPLE = "RCPT *@bounce.test: 550 5.1.1 No such user"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that a server is told to give to a command of SMTP.
+    r"""What a server is told to do at a command of SMTP: an answer, a delay, a hang-up.
 
-    ``Reply("RCPT", "550 5.1.1 No such user", match="*@bounce.test")`` refuses some recipients.
+    ``Reply("RCPT", "550 5.1.1 No such user", match="*@bounce.test")`` refuses some recipients,
+    ``Reply("DATA", hang_up=True)`` never tells whether the message was taken.
 
     ``verb`` (str)
-        The command: EHLO, HELO, AUTH, MAIL, RCPT, DATA, RSET, NOOP, VRFY or QUIT.
+        The command: EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, RSET, NOOP, VRFY, QUIT, or
+        CONNECT for the greeting.
     ``text`` (str)
-        The code and the words, such as ``450 4.2.1 Mailbox busy``: one line of ASCII.
+        The code and the words, such as ``450 4.2.1 Mailbox busy``, in ASCII. Further lines
+        follow ``\n``, without a code. Left out, the usual answer is given, after the delay, or
+        none before a hang-up.
     ``match`` (str or None)
         A pattern with ``*`` and ``?`` (see :mod:`fnmatch`) for the argument, in any case: the
         address of MAIL, RCPT and VRFY, the name of EHLO and HELO, the mechanism of AUTH, the
-        word after NOOP. None matches all. DATA, RSET and QUIT have no argument.
+        word after NOOP. None matches all. DATA has a moment instead: ``before`` is before the
+        content, instead of 354, ``amid`` once its first line has come, ``after`` (and None)
+        behind its end. The others have no argument.
     ``times`` (int or None)
-        How often to give this answer, on all connections together. None means always.
+        How often to do this, on all connections together. None means always.
+    ``delay`` (float)
+        The seconds to wait before the answer.
+    ``hang_up`` (bool)
+        Whether to close the connection then.
+    ``first`` (int)
+        Which command of those that fit is the first to get it: 2 leaves one alone.
 
-    A code 4xx or 5xx refuses the command, which then does nothing; for DATA it comes after the
-    content, which is not stored. 421 also closes the connection. With a code 2xx the command
+    A code 4xx or 5xx refuses the command, which then does nothing; a message is not stored. So
+    does a hang-up without text. 421 closes the connection, too. With a code 2xx the command
     does its work, and ``text`` is said instead of ``250 OK`` if that succeeds. To EHLO a 2xx is
-    the whole answer, without any extension. AUTH can only be refused.
+    the whole answer, without any extension. AUTH, STARTTLS and a DATA before its content can
+    only be refused; amid the content one can only hang up, or say 421. Behind a greeting that
+    is not 220 all but QUIT gets 503.
 
     Raises ValueError, in one sentence that says what is wrong.
     """
 
     verb: str
-    text: str
+    text: str = ""
     match: str | None = None
     times: int | None = None
+    delay: float = 0
+    hang_up: bool = False
+    first: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", self.verb.upper())
+        if problem := self._problem():
+            raise ValueError(problem)
+
+    def _problem(self) -> str | None:
         if self.verb not in VERBS:
-            raise ValueError(f"the verb is one of {', '.join(VERBS)}, not {self.verb!r}")
-        if not _TEXT.fullmatch(self.text):
-            raise ValueError(
-                f"the text {self.text!r} is no line of ASCII that begins with a code "
-                "2xx, 4xx or 5xx, as in '550 5.1.1 No such user'"
+            return f"the verb is one of {', '.join(VERBS)}, not {self.verb!r}"
+        if self.text and not _TEXT.fullmatch(self.text):
+            return (
+                f"the text {self.text!r} is no ASCII that begins with a code 2xx, 4xx or 5xx, "
+                "as in '550 5.1.1 No such user'"
             )
-        if self.verb == "AUTH" and not self.refuses:
-            raise ValueError("a reply to AUTH is 4xx or 5xx; auth=any lets everybody in")
+        if not (self.text or self.delay or self.hang_up):
+            return "a reply has a text, a delay or a hang-up"
         if self.match is not None and self.verb in _BARE:
-            raise ValueError(f"{self.verb} has no argument for {self.match!r} to match")
+            return f"{self.verb} has no argument for {self.match!r} to match"
+        if self.verb == "DATA" and self.match not in (None, BEFORE, AMID, AFTER):
+            return f"DATA has no argument for {self.match!r} to match, but before, amid, after"
         if self.times is not None and self.times < 1:
-            raise ValueError(f"times is how often to say it, 1 or more, not {self.times}")
+            return f"times is how often to say it, 1 or more, not {self.times}"
+        if self.first < 1:
+            return f"first is the number of a command, 1 or more, not {self.first}"
+        if not (self.delay >= 0 and math.isfinite(self.delay)):
+            return f"delay is a number of seconds, such as 0.5, not {self.delay}"
+        return self._misfit()
+
+    def _misfit(self) -> str | None:
+        """Return what is wrong with the text for this very command."""
+        is_success = self.text.startswith("2")
+        if self.verb == "CONNECT" and is_success and not self.text.startswith("220"):
+            return f"a greeting is 220, 4xx or 5xx, not {self.text!r}"
+        if self.verb == "AUTH" and is_success:
+            return "a reply to AUTH is 4xx or 5xx; auth=any lets everybody in"
+        if is_success and (self.verb == "STARTTLS" or self.match == BEFORE):
+            return f"{self.verb} can only be refused here, with 4xx or 5xx"
+        if self.verb == "DATA" and self.match == AMID and not self.closes:
+            return "amid its content DATA has no reply: hang up, or say 421"
+        return None
 
     @classmethod
     def parse(cls, text: str) -> Reply:
-        """Return the reply that *text* describes: ``VERB[ GLOB][ xN]: CODE TEXT``.
+        r"""Return the reply that *text* describes, as ``reply=`` has it on the command line.
 
-        This is how the option ``reply=`` is written on the command line. Raises ValueError,
-        in one sentence with an example.
+        That is ``VERB[ GLOB][ xN|xN+][ delay=SECONDS]: CODE TEXT``: ``x2`` is for two times,
+        ``x2+`` from the second time on. ``\n`` separates lines. ``hang-up`` stands instead of
+        code and text, or behind them and a semicolon. Raises ValueError, in one sentence with
+        an example.
         """
         parts = _REPLY.fullmatch(text)
         if parts is None:
-            raise ValueError(f"is VERB[ GLOB][ xN]: CODE TEXT, as in {_EXAMPLE!r}")
+            raise ValueError(f"is {_FORM}, as in {_EXAMPLE!r}")
+        count = int(parts["count"]) if parts["count"] else None
+        said, hang_up = _END.subn("", parts["text"])
         try:
-            times = int(parts["times"]) if parts["times"] else None
-            return cls(parts["verb"], parts["text"], parts["match"], times)
+            return cls(
+                parts["verb"],
+                said.replace("\\n", "\n"),
+                parts["match"],
+                times=None if parts["on"] else count,
+                delay=float(parts["delay"] or 0),
+                hang_up=bool(hang_up),
+                first=count if parts["on"] and count is not None else 1,
+            )
         except ValueError as error:
             raise ValueError(f"is not right: {error}; an example is {_EXAMPLE!r}") from None
 
     @property
     def refuses(self) -> bool:
-        """Whether the code is 4xx or 5xx."""
-        return not self.text.startswith("2")
+        """Whether the command does nothing."""
+        return self.text[:1] in ("4", "5") or (self.hang_up and not self.text)
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with this."""
+        return self.hang_up or self.text.startswith("421")
+
+    @property
+    def lines(self) -> str:
+        """The text as it goes over the wire, but for the last line end; RFC 5321 4.2.1."""
+        first, *more = self.text.split("\n")
+        code = first[:3]
+        texts = [first[4:], *more]
+        return "\r\n".join(
+            f"{code}{'-' if number < len(texts) else ' '}{words}" if more or words else code
+            for number, words in enumerate(texts, 1)
+        )
 
     def answers(self, verb: str, argument: str | None) -> bool:
         """Tell whether this is the reply to the command *verb* with *argument*."""
-        return verb == self.verb and (
-            self.match is None
-            or fnmatchcase((argument or "").casefold(), self.match.casefold())
+        if verb != self.verb:
+            return False
+        if verb == "DATA":
+            return argument == (self.match or AFTER)
+        return self.match is None or fnmatchcase(
+            (argument or "").casefold(), self.match.casefold()
         )
 
 
@@ -111,8 +191,10 @@ class Replies:
         with self._lock:
             for entry in self._entries:
                 if entry.said != entry.reply.times and entry.reply.answers(verb, argument):
-                    entry.said += 1
-                    return entry.reply
+                    entry.asked += 1
+                    if entry.asked >= entry.reply.first:
+                        entry.said += 1
+                        return entry.reply
         return None
 
     @property
@@ -127,20 +209,42 @@ class Replies:
         with self._lock:
             return [entry.reply for entry in self._entries if not entry.said]
 
-    @contextmanager
-    def preceded_by(self, replies: Iterable[Reply]) -> Iterator[None]:
-        """Say *replies* within the block, before all others."""
+    def add(self, replies: Iterable[Reply]) -> Replying:
+        """Say *replies* before all others, until what this returns is closed."""
         added = [_Entry(reply) for reply in replies]
         with self._lock:
             self._entries = added + self._entries
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._entries = [entry for entry in self._entries if entry not in added]
+        return Replying(self, added)
+
+    def remove(self, entries: list[_Entry]) -> None:
+        """Say *entries* no more."""
+        with self._lock:
+            self._entries = [entry for entry in self._entries if entry not in entries]
+
+
+class Replying:
+    """Replies for a while: until the end of its ``with`` block, or :meth:`close`.
+
+    They are said from the moment when this is made.
+    """
+
+    def __init__(self, replies: Replies, entries: list[_Entry]) -> None:
+        self._replies = replies
+        self._entries = entries
+
+    def __enter__(self) -> Replying:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say the replies no more; again does nothing."""
+        self._replies.remove(self._entries)
 
 
 @dataclass(eq=False)  # two replies that are equal are counted each by itself
 class _Entry:
     reply: Reply
+    asked: int = 0
     said: int = 0

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from aiosmtpd.smtp import MISSING, SMTP, Session
 
-from . import private
-from .auth import Auth
-from .replies import VERBS, Replies, Reply
-from .users import Users
+from . import endpoints, private
+from .dialogue import note_hang_up
+from .grammar import begins_with_path
+from .logins import Auth, Users
+from .replies import AFTER, AMID, BEFORE, HANG_UP, VERBS, Replies, Reply, Replying
+from .servers import limit_starttls
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
@@ -29,80 +31,74 @@ _log = logging.getLogger("mailhandlers")
 
 # RFC 4954 section 5 has AUTH= for every server with AUTH; the others are of RFC 3461.
 _PARAMETERS = ("AUTH", "ENVID", "NOTIFY", "ORCPT", "RET")
-_LOG_IN_FIRST = "530 5.7.0 Authentication required"  # RFC 4954 section 6
+_NO_ADDRESS = "553 5.1.3 This is no address (RFC 5321 section 4.1.2)"
+_NOT_ASCII = "553 5.6.7 The address is not ASCII, and MAIL has no SMTPUTF8 (RFC 6531)"
+_NO_SERVICE = "503 5.5.1 No mail is taken here, say QUIT (RFC 5321 section 3.1)"
 
 
-class Handler(Protocol):
-    """The handler, as far as it is known here; its own hooks do the work of a command."""
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the options say of the session, checked already."""
 
-    path: str
+    auth: str | None
+    """``any`` or ``user:password``: who may log in, in clear too (RFC 4954)."""
+    auth_required: bool
+    """Whether MAIL and all that follows is refused before a login (RFC 4954 section 6)."""
+    auth_tls: bool
+    """Whether AUTH is refused, and not offered, without TLS."""
+    strict: bool
+    """Whether an address is refused that the grammar of RFC 5321 doesn't know."""
+    replies: Iterable[Reply]
+    """Looked through for each command; the first that answers it is said."""
+    delay: float
+    """The seconds to wait before each reply to a message."""
+    rset: str | None
+    """With ``clear``, an RSET outside of a transaction empties the store.
 
-
-class SessionOptions(Protocol):
-    """The options that are about the session, checked already."""
-
-    @property
-    def auth(self) -> str | None:
-        """``any`` or ``user:password``: who may log in, in clear too (RFC 4954)."""
-
-    @property
-    def auth_required(self) -> bool:
-        """Whether MAIL is refused before a login."""
-
-    @property
-    def replies(self) -> Iterable[Reply]:
-        """Looked through for each command; the first that answers it is said."""
-
-    @property
-    def delay(self) -> float:
-        """The seconds to wait before each reply to a message."""
-
-    @property
-    def rset(self) -> str | None:
-        """With ``clear``, an RSET outside of a transaction empties the store.
-
-        A transaction begins with MAIL, refused or not, and ends when its message is accepted.
-        So the RSET that smtplib sends by itself after a refused MAIL, RCPT or DATA empties
-        nothing. (A MAIL that aiosmtpd itself refuses, such as one over its size, begins none.)
-        """
-
-    @property
-    def max_line(self) -> int | None:
-        """The longest line let in, in octets with its end (RFC 5321 has 1,000)."""
+    A transaction begins with MAIL, refused or not, and ends when its message is accepted. So
+    the RSET that smtplib sends by itself after a refused MAIL, RCPT or DATA empties nothing.
+    """
+    max_line: int | None
+    """The longest line let in, in octets with its end (RFC 5321 has 1,000)."""
 
 
 class Script:
-    """What one handler says beside storing, as *options* have it.
+    """What one handler says beside storing, as *settings* have it.
 
     *empty_store* is called for ``rset=clear``; it returns the reply.
     """
 
     def __init__(
         self,
-        handler: Handler,
-        options: SessionOptions,
+        handler: object,
+        settings: Settings,
         empty_store: Callable[[], Awaitable[str]],
     ) -> None:
         self._handler = handler
-        self._options = options
+        self._settings = settings
         self._empty_store = empty_store
-        self._replies = Replies(options.replies)
-        self.on_refusal: Callable[[str], None] | None = None
-        """Called with a line for each command that a scripted reply refused."""
-        self._auth = Auth(None if options.auth is None else Users(options.auth))
+        self._replies = Replies(settings.replies)
+        self.on_refusal: Callable[[str, str], None] | None = None
+        """Called with peer and text for each command that is refused here."""
+        self.greets = False
+        """Whether all servers tell :meth:`begin`, as those of aiosmtpd itself don't."""
+        users = None if settings.auth is None else Users(settings.auth)
+        self._auth = Auth(users, settings.auth_tls)
+        self._scripted: set[str] = set()
+        self._known: WeakSet[SMTP] = WeakSet()
         self._begun: WeakSet[Session] = WeakSet()  # those that a MAIL put in a transaction
         self._without_smtputf8: WeakSet[SMTP] = WeakSet()
         self._work: dict[str, Callable[..., Awaitable[Any]]] = {}
-        if options.auth is not None:
+        if settings.auth is not None:
             self._work["AUTH"] = self._auth.log_in
             self.hook("AUTH")
-        if options.auth_required:
-            self.hook("MAIL")
-        if options.delay:
+        if settings.strict:
+            self.hook("MAIL", "RCPT")
+        if settings.delay:
             self.hook("DATA")
-        if options.rset:
+        if settings.rset:
             self._work["RSET"] = self._clear
-            self.hook("MAIL", "DATA", "RSET")
+            self.hook("DATA", "RSET")
         self.hook("EHLO", "HELO", *self._replies.verbs)
 
     def hook(self, *verbs: str) -> None:
@@ -111,6 +107,9 @@ class Script:
         aiosmtpd looks for hooks when a connection is made.
         """
         for verb in verbs or VERBS:
+            self._scripted.add(verb)
+            if verb in ("CONNECT", "STARTTLS"):  # no hooks of aiosmtpd
+                continue
             name = f"handle_{verb}"
             # What the handler's class does for a command, storing above all, goes on.
             if name in vars(self._handler):
@@ -123,15 +122,47 @@ class Script:
                 hook.__signature__ = inspect.signature(hook)
             setattr(self._handler, name, hook)
 
-    def replying(self, *replies: Reply) -> AbstractContextManager[None]:
-        """Say *replies* within the block, before all others; any thread may do this.
+    def replying(self, *replies: Reply) -> Replying:
+        """Say *replies* before all others, until what this returns is closed, in any thread.
 
         A connection that was made before hears those to commands that were answered then:
         call :meth:`hook` first for all.
         """
         if replies:
             self.hook(*{reply.verb for reply in replies})
-        return self._replies.preceded_by(replies)
+        replying = self._replies.add(replies)
+        try:
+            self.check_greeting()
+        except ValueError:
+            replying.close()
+            raise
+        return replying
+
+    def check_greeting(self) -> None:
+        """Raise ValueError where a reply to CONNECT would never be said.
+
+        A Controller of aiosmtpd greets before it asks its handler anything.
+        """
+        if "CONNECT" in self._replies.verbs and not self.greets:
+            raise ValueError(
+                "a Controller of aiosmtpd can't be told how to greet: "
+                "take a MailCatcher, or the command, for a reply to CONNECT"
+            )
+
+    def begin(self, server: SMTP) -> None:
+        """Set up *server* for what comes before EHLO, or has no hook; again does nothing."""
+        if server in self._known:
+            return
+        self._known.add(server)
+        limit_starttls(server)
+        if "CONNECT" in self._scripted and server.transport is None:
+            private.greet(server, partial(self._greet, server))
+        if "STARTTLS" in self._scripted:
+            private.before_command(server, "STARTTLS", partial(self._before, server))
+        if "DATA" in self._scripted:
+            private.before_command(server, "DATA", partial(self._before_content, server))
+        if self._settings.rset:
+            private.before_command(server, "MAIL", partial(self._before_mail, server))
 
     @property
     def unused_replies(self) -> list[Reply]:
@@ -140,7 +171,7 @@ class Script:
 
     @property
     def _offers_auth(self) -> bool:
-        return self._options.auth is not None or "AUTH" in self._replies.verbs
+        return self._settings.auth is not None or "AUTH" in self._replies.verbs
 
     async def _answer(
         self, verb: str, server: SMTP, session: Session, envelope: SMTPEnvelope, *args: Any
@@ -148,27 +179,29 @@ class Script:
         """Carry out *verb*, or refuse to; return the reply, or MISSING for aiosmtpd's."""
         if verb == "HELO":
             self._prepare(server)
-        if verb == "MAIL":
-            self._begun.add(session)
-            if self._options.auth_required and not session.authenticated:
-                return _LOG_IN_FIRST
-        reply = self._next(verb, *args)
-        if reply is not None and reply.refuses:
-            status: Any = reply.text
-            if self.on_refusal is not None:
-                self.on_refusal(f"refused {verb} {args[0] if args else ''}: {reply.text}")
+        argument = _argument(verb, args)
+        reply = None
+        status: Any = self._fault(verb, envelope, *args) if self._settings.strict else None
+        if status is None:
+            reply = self._replies.next(verb, argument)
+            if reply is not None and reply.refuses:
+                status = reply.lines
+        if status is not None:
+            self._tell(session, verb, argument, status)
         else:
             work = self._work.get(verb)
             status = await work(server, session, envelope, *args) if work else MISSING
-            if reply is not None and status is MISSING:
+            if verb == "AUTH" and status is not MISSING and not _is_success(status):
+                self._tell(session, verb, argument, status)
+            if reply is not None and status is MISSING and reply.text:
                 _keep(verb, session, envelope, *args)
             if reply is not None and _is_success(status):
-                status = reply.text
+                status = reply.lines or status
         if verb == "DATA":
-            await asyncio.sleep(self._options.delay)
+            await asyncio.sleep(self._settings.delay)
         if verb in ("HELO", "RSET") or (verb == "DATA" and _is_success(status)):
             self._begun.discard(session)
-        return await _said(server, status)
+        return await _said(server, status, reply)
 
     async def _ehlo(
         self,
@@ -182,26 +215,98 @@ class Script:
         """Answer EHLO; aiosmtpd counts the parameters of this hook."""
         self._prepare(server)
         self._begun.discard(session)
-        reply = self._next(verb, hostname)
+        reply = self._replies.next(verb, hostname)
         if reply is not None and reply.refuses:
-            return [await _said(server, reply.text)]
+            self._tell(session, verb, hostname, reply.lines)
+            return [await _said(server, reply.lines, reply)]
         if work := self._work.get(verb):
             responses = await work(server, session, envelope, hostname, responses)
         else:
             session.host_name = hostname
-        if reply is not None:
-            return [reply.text]
+        if reply is not None and reply.text:
+            return [await _said(server, reply.lines, reply)]
         if self._offers_auth:
             responses = self._auth.offer(server, session, responses)
         if server in self._without_smtputf8:
             responses = [line for line in responses if line[4:] != "SMTPUTF8"]
+        await _said(server, "", reply)
         return responses
+
+    async def _greet(self, server: SMTP, usual: str) -> str:
+        """Return the greeting; where it is none, all that follows but QUIT gets 503."""
+        reply = self._replies.next("CONNECT", None)
+        if reply is None:
+            return usual
+        if reply.refuses:
+            self._tell(server.session, "CONNECT", "", reply.lines)
+
+            async def refuse() -> str:
+                return _NO_SERVICE
+
+            for verb in private.verbs(server) - {"QUIT"}:
+                private.before_command(server, verb, refuse)
+        try:
+            said = reply.lines if reply.text or reply.hang_up else usual
+            return str(await _said(server, said, reply))
+        except asyncio.CancelledError:  # aiosmtpd closes no connection that it never greeted
+            if server.transport is not None:
+                server.transport.close()
+            raise
+
+    async def _before(self, server: SMTP) -> str | None:
+        """Return the reply to STARTTLS, or None for aiosmtpd's."""
+        reply = self._replies.next("STARTTLS", None)
+        return await self._refused(server, "STARTTLS", reply)
+
+    async def _before_content(self, server: SMTP) -> str | None:
+        """Return the reply to DATA that takes the place of 354, or None."""
+        assert server.envelope is not None
+        if not server.envelope.rcpt_tos:
+            return None  # aiosmtpd refuses it
+        reply = self._replies.next("DATA", BEFORE)
+        status = await self._refused(server, "DATA", reply)
+        if status is None and (amid := self._replies.next("DATA", AMID)) is not None:
+            private.once_content_begins(server, partial(self._end_amid, server, amid))
+        return status
+
+    async def _end_amid(self, server: SMTP, reply: Reply) -> None:
+        self._tell(server.session, "DATA", AMID, reply.lines)
+        await _said(server, reply.lines, reply)
+
+    async def _before_mail(self, server: SMTP) -> None:
+        """Note that a transaction begins, whatever is said to it."""
+        assert server.session is not None
+        self._begun.add(server.session)
+
+    async def _refused(self, server: SMTP, verb: str, reply: Reply | None) -> str | None:
+        if reply is None:
+            return None
+        if reply.refuses:
+            self._tell(server.session, verb, "", reply.lines)
+        return await _said(server, reply.lines, reply) or None
+
+    def _fault(self, verb: str, envelope: SMTPEnvelope, *args: Any) -> str | None:
+        """Return the reply to an address that is none; aiosmtpd has refused most."""
+        if verb not in ("MAIL", "RCPT"):
+            return None
+        if verb == "RCPT" and args[0] == "<>":
+            return _NO_ADDRESS
+        return None if args[0].isascii() or envelope.smtp_utf8 else _NOT_ASCII
+
+    def _tell(
+        self, session: Session | None, verb: str, argument: str | None, said: str
+    ) -> None:
+        if self.on_refusal is not None and session is not None:
+            command = f"{verb} {argument or ''}".strip()
+            self.on_refusal(endpoints.shown(session.peer), f"{command}: {said or HANG_UP}")
 
     def _prepare(self, server: SMTP) -> None:
         """Set up *server* for its connection: no message comes before EHLO or HELO."""
+        self.begin(server)
         private.let_in_parameters(server, _PARAMETERS)
-        private.let_in_addresses(server)
-        private.limit_starttls(server)
+        private.let_in_addresses(server, begins_with_path if self._settings.strict else None)
+        if self._settings.auth_required:
+            private.require_login(server)
         # aiosmtpd's own end in a NUL, on which clients in Go give up.
         server.AuthLoginUsernameChallenge = "Username:"
         server.AuthLoginPasswordChallenge = "Password:"
@@ -209,13 +314,8 @@ class Script:
             # Else a UTF-8 address gets "500 strict ASCII mode". To offer it is for -u.
             server.enable_SMTPUTF8 = True
             self._without_smtputf8.add(server)
-        if self._options.max_line is not None:
-            private.let_in_lines(server, self._options.max_line)
-
-    def _next(self, verb: str, *args: Any) -> Reply | None:
-        if verb == "AUTH":
-            (args,) = args  # the mechanism, and what may follow it
-        return self._replies.next(verb, args[0] if args else None)
+        if self._settings.max_line is not None:
+            private.let_in_lines(server, self._settings.max_line)
 
     async def _clear(self, server: SMTP, session: Session, envelope: SMTPEnvelope) -> Any:
         """Empty the store for an RSET that has nothing else to undo."""
@@ -242,11 +342,24 @@ def _keep(verb: str, session: Session, envelope: SMTPEnvelope, *args: Any) -> No
         envelope.rcpt_options.extend(options)
 
 
-async def _said(server: SMTP, status: Any) -> Any:
-    """Return *status* for aiosmtpd to say; a 421 is said here, and ends the connection."""
-    if status is MISSING or not status.startswith("421"):
+async def _said(server: SMTP, status: Any, reply: Reply | None = None) -> Any:
+    """Return *status* for aiosmtpd to say, when it is time; or say it here, and hang up."""
+    if reply is not None:
+        await asyncio.sleep(reply.delay)
+    hangs_up = reply is not None and reply.hang_up
+    if not hangs_up and (status is MISSING or not status.startswith("421")):
         return status
-    await server.push(status)
+    if status:
+        await server.push(status)
+    if hangs_up:
+        note_hang_up(server)
     # aiosmtpd closes the connection of a session that is cancelled. Commands that are here
     # already, as with PIPELINING (RFC 2920), get no reply.
     raise asyncio.CancelledError
+
+
+def _argument(verb: str, args: Sequence[Any]) -> str | None:
+    """Return what a reply is compared with; of AUTH the mechanism, as the rest is secret."""
+    if not args:
+        return AFTER if verb == "DATA" else None
+    return str(args[0][0] if verb == "AUTH" else args[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-import re
 import secrets
 import socket
 import threading
@@ -16,11 +15,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..smtp import endpoints
 from ..stores.find import find
 from .app import create_app
 
-_ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<port>[0-9]{1,5})")
-_LAST_PORT = 65535
 _ENDING_SECONDS = 0.5
 _REQUEST_SECONDS = 10.0
 
@@ -76,13 +74,13 @@ class Site:
 
     def __init__(self, path: str | os.PathLike[str], listen: str) -> None:
         """Open the port. Raises ValueError for an address that is none, and OSError."""
-        host, port = parsed(listen)
+        host, port = endpoints.parsed(listen)
         self.sockets = _bound(host, port)
         names = [server.getsockname()[0] for server in self.sockets]
         is_local = all(ipaddress.ip_address(name).is_loopback for name in names)
         token = None if is_local else secrets.token_urlsafe(32)
-        shown_host = f"[{host}]" if ":" in host else host
-        self.address = f"http://{shown_host}:{self.sockets[0].getsockname()[1]}/"
+        port = self.sockets[0].getsockname()[1]
+        self.address = f"http://{endpoints.shown((host, port))}/"
         """What to open in a browser: beyond this computer, it holds the token."""
         if token:
             self.address += f"?token={token}"
@@ -115,14 +113,6 @@ def serve(path: str | os.PathLike[str], listen: str) -> None:
     site = Site(path, listen)
     print(f"mailhandlers: {os.fspath(path)} is shown at {site.address}", flush=True)
     site.run()
-
-
-def parsed(listen: str) -> tuple[str, int]:
-    """Return host and port of ``[HOST:]PORT``; raises ValueError."""
-    match = _ADDRESS.fullmatch(listen)
-    if match is None or int(match["port"]) > _LAST_PORT:
-        raise ValueError(f"{listen!r} is no address: write HOST:PORT, or PORT alone")
-    return (match["host"] or "localhost").strip("[]"), int(match["port"])
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from datetime import datetime
 from typing import Any
 
@@ -13,27 +12,12 @@ from markupsafe import Markup, escape
 
 from ..message.plain_text import urls_in
 from ..message.sizes import human_size
-
-# Cf without effect on others: soft hyphen, zero width space and joiners, word joiner.
-_HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
-_ACTING = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
+from ..message.visible import visible
 
 
-def shown(text: str, keep: str = "") -> str:
-    r"""Return *text* with all shown as ``\u202e`` that would reorder or hide what is near."""
-    if text.isprintable():
-        return text
-    return "".join(
-        f"\\u{ord(char):04x}"
-        if unicodedata.category(char) in _ACTING and char not in _HARMLESS and char not in keep
-        else char
-        for char in text
-    )
-
-
-def shown_text(text: str) -> str:
-    """Return text of several lines likewise."""
-    return shown(text, keep="\n\t")
+def _shown(text: str) -> str:
+    """Return *text* of one line, in which nothing acts."""
+    return visible(text, keep="")
 
 
 def linked(text: str) -> Markup:
@@ -41,17 +25,17 @@ def linked(text: str) -> Markup:
     pieces, end = [], 0
     for start, url in urls_in(text):
         if url.lower().startswith(("http://", "https://")):
-            pieces += [escape(shown_text(text[end:start])), link(url)]
+            pieces += [escape(visible(text[end:start])), link(url)]
             end = start + len(url)
-    return Markup("").join([*pieces, escape(shown_text(text[end:]))])
+    return Markup("").join([*pieces, escape(visible(text[end:]))])
 
 
 def link(url: str) -> Markup:
     """Return *url* to click at, where that leads to the web or to a mail."""
     if not url.lower().startswith(("http://", "https://", "mailto:")):
-        return escape(shown(url))
+        return escape(_shown(url))
     return Markup('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>').format(
-        shown(url), shown(url)
+        _shown(url), _shown(url)
     )
 
 
@@ -78,8 +62,8 @@ _environment = Environment(
     undefined=StrictUndefined,
 )
 _environment.filters.update(
-    shown=shown,
-    shown_text=shown_text,
+    shown=_shown,
+    shown_text=visible,
     linked=linked,
     link=link,
     human_size=human_size,

@@ -12,8 +12,7 @@ from support import KINDS
 from mailhandlers import __version__, handlers
 from mailhandlers.cli.commands import COMMANDS
 from mailhandlers.cli.main import main
-from mailhandlers.cli.overview import HANDLERS
-from mailhandlers.options import OPTIONS
+from mailhandlers.options import HANDLERS, OPTIONS
 
 BUILT = [name for name in COMMANDS if name != "web"]
 
@@ -30,9 +29,8 @@ def test_alone_it_prints_commands_handlers_and_options() -> None:
 
 
 def test_the_handlers_are_all_there() -> None:
-    names = [words.split()[0] for words in HANDLERS]
-    assert names == [kind.handler for kind in KINDS]
-    assert set(names) == {kind.__name__ for kind in handlers.Handler.__subclasses__()}
+    assert list(HANDLERS) == [kind.handler for kind in KINDS]
+    assert set(HANDLERS) == {kind.__name__ for kind in handlers.Handler.__subclasses__()}
 
 
 def test_the_version() -> None:

@@ -123,7 +123,7 @@ def test_no_password_is_told(mailcatcher: MailCatcher) -> None:
             [f"AUTH\tPLAIN\t{plain}"],
             [f"AUTH PLAIN {plain} {plain}"],
             ["AUTH PLAIN " + plain * 20],
-            ["AUTH PLAIN " + plain * 60],
+            ["AUTH PLAIN " + plain * 600],
             [f"AUTH CRAM-MD5 {plain}"],
             ["AUTH LOGIN", "ZXZh", PASSWORD],
             ["AUTH LOGIN ZXZh", "*"],

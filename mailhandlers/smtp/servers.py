@@ -1,23 +1,37 @@
-"""Servers in a thread: one event loop for all of this process, as long as one runs."""
+"""Servers in a thread: one event loop for all of this process, as long as one runs.
+
+With what a server needs beside its handler: a socket, a certificate, and an end at which
+nobody loses a reply.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP
 
-from . import private
+from . import endpoints, private
+
+if TYPE_CHECKING:
+    import trustme
 
 _T = TypeVar("_T")
+_log = logging.getLogger("mailhandlers")
 _PAUSE = 0.1
-_LONGEST_ANSWER = 15.0  # a message whose store is locked is answered after 10 s
+LONGEST_ANSWER = 15.0
+"""The seconds that a stop waits: a message whose store is locked is answered after 10."""
+LONGEST_HANDSHAKE = 5
+"""The seconds that a handshake may take."""
 
 
 class LoopThread:
@@ -89,11 +103,10 @@ class Connections:
         if self._is_over:  # the client came while the port was being closed
             return _Refusal()
         connection = self._make_smtp()
-        private.limit_starttls(connection)  # it may come before EHLO, the handler's first hook
         self._all.add(connection)
         if self._tls is None:
             return connection
-        tls_first = private.TLSFirst(connection, self._tls)
+        tls_first = private.TLSFirst(connection, self._tls, LONGEST_HANDSHAKE, _tell_failure)
         self._tls_first.add(tls_first)
         return tls_first
 
@@ -112,7 +125,7 @@ class Connections:
             if transport.get_write_buffer_size():
                 transport.abort()
         if sessions:
-            await asyncio.wait(sessions, timeout=_LONGEST_ANSWER)
+            await asyncio.wait(sessions, timeout=LONGEST_ANSWER)
         for transport in self._transports():
             transport.abort()  # to close it would wait for a client with TLS
         # aiosmtpd cancels the session of a connection that is lost.
@@ -213,3 +226,97 @@ def _tcp(listening: socket.socket) -> socket.socket:
     """
     family, kind = listening.family, listening.type
     return socket.socket(family, kind, socket.IPPROTO_TCP, fileno=listening.detach())
+
+
+_NOBODY = "451 4.3.2 No test catches mail now, try again later"
+
+
+class _Refusing:
+    """A handler that takes no mail."""
+
+    async def handle_MAIL(self, *_: Any) -> str:
+        """Refuse the mail: the hook of aiosmtpd."""
+        return _NOBODY
+
+
+class Address:
+    """A socket's host and port, where mail gets 451 as long as no server takes its place."""
+
+    host: str
+    port: int
+
+    def __init__(self, bound: socket.socket) -> None:
+        self._socket = bound
+        self.host, self.port = bound.getsockname()[:2]
+        self._nobody: Server | None = None
+
+    def __enter__(self) -> Address:
+        self._socket.listen(100)
+        self.give_back()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lend().close()
+        self._socket.close()
+
+    def lend(self) -> socket.socket:
+        """Return a socket that listens here, until :meth:`give_back` is called."""
+        if self._nobody is None:
+            raise RuntimeError(f"another server listens at {self.host}:{self.port} already")
+        self._nobody.stop()
+        self._nobody = None
+        return self._socket.dup()
+
+    def give_back(self) -> None:
+        """Refuse mail again."""
+        self._nobody = Server(_refusing_smtp, self._socket.dup())
+
+
+def _refusing_smtp() -> SMTP:
+    return SMTP(_Refusing(), hostname="mailcatcher", enable_SMTPUTF8=True)
+
+
+class Certificate(NamedTuple):
+    """What a server shows, and what its clients need to trust it."""
+
+    context: ssl.SSLContext
+    """For the server."""
+    ca_pem: bytes
+    """The authority's certificate, for clients: ``SSL_CERT_FILE`` and the like."""
+
+
+def make_certificate(host: str) -> Certificate:
+    """Return a certificate for *host*, localhost and the addresses of loopback.
+
+    Raises ValueError in one sentence where trustme is missing.
+    """
+    if not find_spec("trustme"):
+        raise ValueError("a certificate is made by trustme: pip install 'mailhandlers[tls]'")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    names = dict.fromkeys([host, "localhost", "127.0.0.1", "::1"])
+    _authority().issue_cert(*names).configure_cert(context)
+    return Certificate(context, _authority().cert_pem.bytes())
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    """Return this process's authority: to make one takes 3 ms."""
+    import trustme
+
+    return trustme.CA()
+
+
+def limit_starttls(server: SMTP) -> None:
+    """Give the handshake of STARTTLS its time on this connection, and tell when it fails."""
+    private.limit_starttls(server, LONGEST_HANDSHAKE, _tell_failure)
+
+
+def _tell_failure(peer: object, error: BaseException) -> None:
+    """Log that the handshake with *peer*, a socket's peer name, failed with *error*."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        reason = error.reason.lower().replace("_", " ")
+    elif isinstance(error, (asyncio.TimeoutError, ConnectionAbortedError)):  # asyncio's own
+        reason = f"the handshake took longer than {LONGEST_HANDSHAKE} s"
+    else:
+        reason = "the client hung up"
+    _log.warning("no TLS with %s: %s", endpoints.shown(peer), reason)

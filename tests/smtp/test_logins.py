@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import shutil
 import smtplib
@@ -11,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from support import (
 )
 
 from mailhandlers import Envelope, MailCatcher, MailFile, options, read_latest, read_messages
-from mailhandlers.smtp.auth import _is_loopback
+from mailhandlers.smtp.logins import _is_loopback
 from mailhandlers.smtp.private import NEEDS
 
 USER, PASSWORD = "eva", "s3cret-of-eva"
@@ -101,7 +102,8 @@ def test_smtplib_logs_in(
     ):
         client.ehlo()
         digests = [] if auth == "auth=any" else ["CRAM-MD5"]
-        assert client.esmtp_features["auth"].split() == ["PLAIN", *digests, "LOGIN"]
+        offered = ["PLAIN", *digests, "LOGIN", "OAUTHBEARER", "XOAUTH2"]
+        assert client.esmtp_features["auth"].split() == offered
         client.user, client.password = USER, PASSWORD
         respond = getattr(client, f"auth_{mechanism.lower()}")
         code, _ = client.auth(mechanism, respond, initial_response_ok=initial)
@@ -210,6 +212,134 @@ def test_any_has_no_password_to_prove(tmp_path: Path) -> None:
         assert client.command("AUTH CRAM-MD5")[:9] == "504 5.5.4"
 
 
+# Tokens
+
+
+def xoauth2(user: str = USER, token: str = PASSWORD) -> str:
+    return in_base64(f"user={user}\1auth=Bearer {token}\1\1")
+
+
+def oauthbearer(user: str = USER, token: str = PASSWORD) -> str:
+    return in_base64(f"n,a={user},\1host=localhost\1port=25\1auth=Bearer {token}\1\1")
+
+
+TOKENS = pytest.mark.parametrize(
+    ("mechanism", "response"), [("XOAUTH2", xoauth2), ("OAUTHBEARER", oauthbearer)]
+)
+
+
+@TOKENS
+@pytest.mark.parametrize("initial", [True, False], ids=["initial response", "challenge"])
+def test_a_token_logs_in(
+    tmp_path: Path, mechanism: str, response: Callable[..., str], initial: bool
+) -> None:
+    path = tmp_path / "latest.mail"
+    with (
+        Server("MailFile", path, f"auth={USER}:{PASSWORD}") as server,
+        server.client() as client,
+    ):
+        assert f" {mechanism}" in client.command("EHLO laptop")
+        for user, token in [("wrong", PASSWORD), (USER, "wrong"), (USER, PASSWORD[:-1])]:
+            if initial:
+                told = client.command(f"AUTH {mechanism} {response(user, token)}")
+            else:
+                assert client.command(f"auth {mechanism.lower()}") == "334 "
+                told = client.command(response(user, token))
+            # What was wrong, which the client takes note of: RFC 7628 section 3.2.2.
+            assert json.loads(base64.b64decode(told.removeprefix("334 ")))["status"]
+            assert client.command("" if mechanism == "XOAUTH2" else "AQ==")[:3] == "535"
+        assert client.command(f"AUTH {mechanism} {response()}")[:3] == "235"
+        assert client.send() == "250 OK"
+    assert envelope_of(path).auth == USER
+    assert PASSWORD.encode() not in path.read_bytes()
+
+
+@TOKENS
+def test_any_takes_every_token_however_long(
+    mechanism: str, response: Callable[..., str]
+) -> None:
+    with MailCatcher(auth="any") as mail:
+        for user, token in [(USER, "a-token"), ("zoë@ü", "y" * 8000)]:
+            with Client(mail.port) as client, Client(mail.port):  # another begins meanwhile
+                client.command("EHLO laptop")
+                assert client.command(f"AUTH {mechanism} {response(user, token)}")[:3] == "235"
+                assert client.send(b"x" * 2000 + b"\r\n")[:3] == "500"
+                client.command("RSET")
+                assert client.send() == "250 OK"
+            assert mail.latest().envelope.auth == user
+            assert response(user, token) not in repr(mail.sessions)
+
+
+def test_a_name_may_hold_what_separates_it() -> None:
+    with MailCatcher(auth="a,b=c:token") as mail, Client(mail.port) as client:
+        client.command("EHLO laptop")
+        assert (
+            client.command(f"AUTH OAUTHBEARER {oauthbearer('a=2Cb=3Dc', 'token')}")[:3] == "235"
+        )
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+def test_a_token_that_is_none_is_told(mechanism: str) -> None:
+    with MailCatcher(auth="any") as mail, Client(mail.port) as client:
+        client.command("EHLO laptop")
+        for text in [
+            "",
+            "x",
+            "user=eva",
+            "user=eva\1auth=Basic x\1\1",
+            "n,a=eva,\1auth=Bearer \1",
+        ]:
+            assert client.command(f"AUTH {mechanism} {in_base64(text) or '='}")[:3] == "501"
+        assert client.command(f"AUTH {mechanism}")[:3] == "334"
+        assert client.command("*")[:3] == "501"
+        assert client.command("AUTH PLAIN " + "A" * 12300)[:3] == "500"
+        assert client.send() == "250 OK"
+
+
+# auth_tls
+
+
+@pytest.mark.parametrize("tls", ["starttls", "smtps", None])
+def test_a_login_may_need_tls(tls: str | None) -> None:
+    with MailCatcher(auth="any", auth_tls=True, tls=tls) as mail:
+        trusting = ssl.create_default_context(cafile=mail.ca_file) if tls else None
+        if trusting is not None:
+            trusting.check_hostname = False
+        with Client(mail.port, trusting if tls == "smtps" else None) as client:
+            if tls != "smtps":
+                assert "AUTH" not in client.command("EHLO laptop")
+                assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "538"
+                assert client.send() == "250 OK"
+                assert mail.latest().envelope.auth is None
+            if tls == "starttls" and trusting is not None:
+                client.starttls(trusting)
+            if tls is not None:
+                assert " XOAUTH2" in client.command("EHLO laptop")
+                assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "235"
+
+
+def test_a_controller_that_needs_no_tls_is_told_too(tmp_path: Path) -> None:
+    handler = MailFile(tmp_path / "m", auth="any", auth_tls=True)
+    with (
+        controlled(handler, auth_require_tls=False) as controller,
+        Client(controller.port) as client,
+    ):
+        assert "AUTH" not in client.command("EHLO laptop")
+        assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "538"
+
+
+def test_the_command_wants_tls_for_a_login(tmp_path: Path, certificate: Certificate) -> None:
+    tls = [*flags(certificate, "starttls"), "--no-requiretls"]
+    with (
+        Server("MailFile", tmp_path / "m", "auth=any", "auth_tls=yes", flags=tls) as server,
+        smtplib.SMTP(HOST, server.port, timeout=PATIENCE) as client,
+    ):
+        with pytest.raises(smtplib.SMTPNotSupportedError):
+            client.login(USER, PASSWORD)
+        client.starttls(context=certificate.client)
+        client.login(USER, PASSWORD)
+
+
 @pytest.mark.parametrize("auth", ["auth=any", f"auth={USER}:{PASSWORD}"])
 def test_a_required_login_comes_before_mail(kind: Kind, store: Path, auth: str) -> None:
     replies = ["reply=MAIL x1: 450 4.2.1 Busy", "rset=clear"]
@@ -220,9 +350,10 @@ def test_a_required_login_comes_before_mail(kind: Kind, store: Path, auth: str) 
         for greeting in ["EHLO laptop", "HELO laptop", "EHLO laptop"]:
             client.command(greeting)
             assert client.command("MAIL FROM:<a@b>") == "530 5.7.0 Authentication required"
-            assert client.command("RCPT TO:<a@b>")[:3] == "503"
-            assert client.command("DATA")[:3] == "503"
-            assert client.command("NOOP") == "250 OK"
+            for command in ["MAIL", "RCPT TO:<a@b>", "RCPT", "DATA", "VRFY bob", "HELP"]:
+                assert client.command(command) == "530 5.7.0 Authentication required"
+            for command in ["NOOP", "RSET"]:
+                assert client.command(command) == "250 OK"
         assert client.command(f"AUTH PLAIN {credentials()}")[:3] == "235"
         assert client.command("MAIL FROM:<a@b>") == "450 4.2.1 Busy"
         assert client.send() == "250 OK"
@@ -411,7 +542,7 @@ def test_aiosmtpd_still_has_what_is_needed_of_it(name: str) -> None:
 
 
 def test_no_log_and_no_file_has_a_password(tmp_path: Path) -> None:
-    secret, half = "pa$$word-in-clear", "A" * 2000
+    secret, half = "pa$$word-in-clear", "A" * 13000
     guesses = [secret, half[:900], in_base64(PASSWORD), credentials(), PASSWORD]
     server = Server(
         "MailFile",
