@@ -7,7 +7,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..inbox.criteria import Wanted
-from .views import VIEWS
+from .printing import VIEWS
 
 
 def add_store(parser: ArgumentParser, name: str = "store") -> None:

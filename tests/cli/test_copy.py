@@ -20,7 +20,7 @@ from strategies import mails
 from support import KINDS, PATIENCE, Kind, Process, tree, wait_until
 
 from mailhandlers import Inbox
-from mailhandlers.cli.identities import Identities
+from mailhandlers.cli.changing import Identities
 from mailhandlers.cli.main import main
 from mailhandlers.mail import Mail
 
@@ -303,7 +303,7 @@ def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "source", *many(4000))
     ours, theirs = pty.openpty()
     script = (
-        "import sys; from mailhandlers.cli import copying; copying._FIRST_PROGRESS = 0\n"
+        "import sys; from mailhandlers.cli import changing; changing._FIRST_PROGRESS = 0\n"
         "from mailhandlers.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     arguments = ["copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]

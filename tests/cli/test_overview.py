@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 
 import pytest
 from shell import shell
-from support import KINDS
+from support import KINDS, PATIENCE
 
 from mailhandlers import __version__, handlers
-from mailhandlers.cli.commands import COMMANDS
-from mailhandlers.cli.main import main
-from mailhandlers.cli.overview import HANDLERS
+from mailhandlers.cli.main import COMMANDS, HANDLERS, main
 from mailhandlers.options import OPTIONS
 
 BUILT = [name for name in COMMANDS if name != "web"]
@@ -57,9 +56,34 @@ def test_an_example_is_of_its_command(name: str) -> None:
     assert COMMANDS[name].example.startswith(f"{name} ")
 
 
-def test_web_tells_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "mailhandlers.web.command", None)
-    assert main(["web", "inbox"]) == 2
-    assert "pip install 'mailhandlers[web]'" in capsys.readouterr().err
+WITHOUT = """
+import sys
+sys.modules[sys.argv.pop(1)] = None
+from mailhandlers.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_web_tells_what_to_install() -> None:
+    web = run_without("uvicorn", "web", "inbox")
+    assert web.returncode == 2
+    assert web.stderr == (
+        "mailhandlers: web needs more packages: pip install 'mailhandlers[web]'\n"
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_no_package_to_install() -> None:
+    web = run_without("mailhandlers.web.app", "web", "inbox")
+    assert web.returncode == 1
+    assert "ModuleNotFoundError" in web.stderr
+
+
+def run_without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``mailhandlers`` in a Python that has no *module*."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT, module, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )

@@ -20,7 +20,7 @@ from support import PATIENCE, Kind, Process, json_line
 
 from mailhandlers import Inbox
 from mailhandlers.cli.main import main
-from mailhandlers.cli.views import VIEWS
+from mailhandlers.cli.printing import VIEWS
 
 WELCOME = mail(
     "Welcome",

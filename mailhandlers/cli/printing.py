@@ -1,15 +1,127 @@
-"""What can be printed of a message: its text, its links, a line about it, and so on."""
+r"""What is printed of a message, and on a terminal nothing in it acts.
+
+An escape sequence can move the cursor, change the window's title or answer in the user's
+name; a bidi override shows text in another order; a line separator makes up lines. All of
+these are shown as ``\x1b`` and the like.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import unicodedata
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from ..formats import json_lines
 from ..mail import Mail
 from ..message.html_text import Page
 from ..message.message import StoredMessage
 from ..message.sizes import human_size
-from .terminal import Output, fitted, visible, visible_line
+
+CLOSED_PIPE = 141  # the exit status, as a shell has it: 128 + SIGPIPE
+
+# Cf without effect on others: soft hyphen, zero width space and (non-)joiners, which emoji
+# and Persian need, word joiner, byte order mark.
+_HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
+_ACTING = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
+_STYLES = {"bold": "1", "dim": "2"}
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    """Return *text* with all escaped that acts on a terminal, but for the characters *keep*."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _shown(c) for c in text)
+
+
+def visible_line(text: str) -> str:
+    """Return *text* as one line: spaces, tabs and line ends in a row are one space.
+
+    A row of spaces would fill the line, and what follows would look like the next one.
+    """
+    return visible(" ".join(text.split()), keep="")
+
+
+def _shown(char: str) -> str:
+    category = unicodedata.category(char)
+    if category == "Zs":
+        return " "
+    if category not in _ACTING or char in _HARMLESS:
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # an octet that was no UTF-8, as surrogateescape keeps it
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def fitted(text: str, width: int) -> str:
+    """Return *text* cut, or filled up with spaces, to *width* columns."""
+    columns = list(map(_columns, text))
+    used = sum(columns)
+    if used <= width:
+        return text + " " * (width - used)
+    end, used = 0, 0
+    while used + columns[end] < width:  # one column is for the dots
+        used += columns[end]
+        end += 1
+    return text[:end] + "…" + " " * (width - used - 1)
+
+
+def _columns(char: str) -> int:
+    if char in _HARMLESS or unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+class Output:
+    """Standard output, which is a terminal or isn't."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = sys.stdout if file is None else file
+        self.is_terminal = self._file.isatty()
+        # https://no-color.org
+        self._has_colour = (
+            self.is_terminal
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM", "dumb") != "dumb"
+        )
+
+    @property
+    def columns(self) -> int:
+        """The width of the terminal."""
+        return shutil.get_terminal_size().columns
+
+    def styled(self, text: str, style: str) -> str:
+        """Return *text* in bold or dim, where colours are welcome."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._has_colour else text
+
+    def lines(self, text: str) -> None:
+        """Write *text*, which is for people and made visible already, and end the line."""
+        self._file.write(text if text.endswith("\n") else f"{text}\n")
+        self._file.flush()
+
+    def text(self, text: str) -> None:
+        """Write what a client sent: as it is, or made visible for a terminal."""
+        self.lines(visible(text) if self.is_terminal else text)
+
+    def octets(self, data: bytes) -> None:
+        """Write what a client sent, octet for octet, or made visible for a terminal."""
+        if self.is_terminal:
+            self.text(data.replace(b"\r\n", b"\n").decode("utf-8", "backslashreplace"))
+        else:
+            self._file.flush()
+            self._file.buffer.write(data)
+            self._file.buffer.flush()
+
+
+def complain(text: str) -> None:
+    """Write *text* to standard error."""
+    print(visible(text), file=sys.stderr)
+
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _TIME = "%Y-%m-%d %H:%M:%S"

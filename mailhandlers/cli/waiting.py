@@ -1,0 +1,274 @@
+"""The commands that wait: expect for mail that a command sends, ready for a server."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from ..inbox.found import line_of
+from ..inbox.inbox import Inbox
+from . import arguments
+from .printing import complain, visible_line
+from .reading import FOR_PEOPLE, show
+
+# As a shell has it.
+_NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
+_SIGNAL = 128
+
+
+def expect(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Show the first message that arrives after the command was started."""
+    parser.usage = "mailhandlers expect STORE [options] [-- COMMAND [ARGUMENT ...]]"
+    arguments.add_store(parser)
+    arguments.add_criteria(parser)
+    arguments.add_timeout(
+        parser, 30, "how long to wait for mail once COMMAND has ended (default: 30)"
+    )
+    arguments.add_print(parser, FOR_PEOPLE)
+    parser.add_argument_group(
+        "COMMAND",
+        "Only mail that arrives after COMMAND starts counts. What COMMAND prints goes to "
+        "standard error. If it fails, its exit status is ours. Without COMMAND, mail counts "
+        "from now on.",
+    )
+    own, command = _split(argv)
+    options = parser.parse_args(own)
+    inbox = Inbox(options.store)
+    wanted = arguments.criteria(options)
+    came = inbox.follow(timeout=0, **wanted)
+    with inbox.expect(timeout=options.timeout, **wanted) as expected:
+        status = _status_of(command) if command else 0
+        if status:
+            message = next(came, None)
+            mail = f"a message came {line_of(message)}" if message else "no message came"
+            complain(f"mailhandlers: {command[0]} {_ending(status)}, and {mail}")
+            raise SystemExit(status)
+    return show(expected.message, options.view)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what stands before ``--``, and what behind it."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:end]), list(argv[end + 1 :])
+
+
+def _status_of(command: Sequence[str]) -> int:
+    """Run *command*; return its exit status, as a shell would."""
+    try:
+        # Our own output is the message alone, for $(mailhandlers expect ...).
+        process = subprocess.Popen(command, stdout=sys.stderr)
+    except FileNotFoundError:
+        return _NOT_FOUND
+    except OSError:
+        return _NOT_EXECUTABLE
+    interrupted = False
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:  # the command got it, too, and may have to tidy up
+            interrupted = True
+    if interrupted:
+        return _SIGNAL + signal.SIGINT
+    return status if status >= 0 else _SIGNAL - status
+
+
+def _ending(status: int) -> str:
+    if status == _NOT_FOUND:
+        return "was not found (127)"
+    if status == _NOT_EXECUTABLE:
+        return "could not be run (126)"
+    if status > _SIGNAL:
+        try:
+            return f"was ended by {signal.Signals(status - _SIGNAL).name} ({status})"
+        except ValueError:  # no signal, but a status of its own
+            pass
+    return f"failed with exit status {status}"
+
+
+_ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]*|\[[^\]]*\]):)?(?P<port>[0-9]{1,5})")
+_PAUSE = 0.02
+_LONGEST_LINE = 512  # RFC 5321 section 4.5.3.1.5
+
+
+def ready(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Wait for the greeting of a server; return 1 where none comes."""
+    parser.add_argument(
+        "address", metavar="[HOST:]PORT", type=_address, help="where the server listens"
+    )
+    arguments.add_timeout(parser, 10, "how long to wait (default: 10)")
+    parser.add_argument(
+        "--pid", type=_pid, help="the server's process: if it ends, so does the wait"
+    )
+    options = parser.parse_args(argv)
+    server = Process(options.pid) if options.pid else None
+    deadline = time.monotonic() + options.timeout
+    host, port = options.address
+    while True:
+        problem = _problem(host, port, max(_PAUSE, deadline - time.monotonic()), server)
+        if server is not None and not problem:
+            problem = _rivalry(server, port)
+        # Asked last: a server that is dead by now is not the one that greeted.
+        if server is not None and server.has_ended():
+            complain(f"mailhandlers: process {server.pid} has ended{_because(problem)}")
+            return 1
+        if not problem:
+            return 0
+        if time.monotonic() >= deadline:
+            complain(f"mailhandlers: {problem} (waited {options.timeout:g} s)")
+            return 1
+        if server is None:
+            time.sleep(_PAUSE)
+        else:
+            server.has_ended(_PAUSE)
+
+
+def _because(problem: str) -> str:
+    return f"; {problem}" if problem else ""
+
+
+def _rivalry(server: Process, port: int) -> str:
+    """Return that another server has the port, or nothing.
+
+    One that an earlier run left would make this one look ready, until it finds its port
+    taken and ends.
+    """
+    rival = server.rival(port)
+    return "" if rival is None else f"it is process {rival} that listens at port {port}"
+
+
+def _problem(host: str, port: int, timeout: float, server: Process | None) -> str:
+    """Return in a sentence what is wrong with the server, or nothing."""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        with socket.create_connection((host, port), timeout) as connection:
+            _wait_for_octets(connection, timeout, server)
+            greeting = connection.makefile("rb").readline(_LONGEST_LINE)
+            if re.match(rb"220[ -]", greeting):
+                connection.sendall(b"QUIT\r\n")
+                return ""
+    except socket.gaierror:
+        return f"nobody here knows an address of {host!r}"
+    except ConnectionRefusedError:
+        return f"no server listens at {place}"
+    except TimeoutError:
+        return f"the server at {place} sends no greeting"
+    except OSError as error:
+        return f"the server at {place} can't be reached: {error.strerror or error}"
+    said = visible_line(greeting.decode("ascii", "backslashreplace"))
+    if not said:
+        return f"the server at {place} hangs up without a greeting"
+    return f"the server at {place} says {said!r}: a mail server would begin with 220"
+
+
+def _wait_for_octets(connection: socket.socket, timeout: float, server: Process | None) -> None:
+    """Wait until something is said; raises TimeoutError, also when *server* ends.
+
+    Whoever has the port may be another program, which says nothing.
+    """
+    deadline = time.monotonic() + timeout
+    while not select.select([connection], [], [], _PAUSE)[0]:
+        if time.monotonic() >= deadline or (server is not None and server.has_ended()):
+            raise TimeoutError
+
+
+def _address(text: str) -> tuple[str, int]:
+    parts = _ADDRESS.fullmatch(text)
+    if parts is None or not 0 < int(parts["port"]) < 1 << 16:
+        raise ArgumentTypeError(f"{text!r} is no address such as localhost:8025")
+    return (parts["host"] or "localhost").strip("[]"), int(parts["port"])
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is no number of a process")
+    return int(text)
+
+
+_LISTENS = "0A"  # proc(5), /proc/net/tcp: the state of a socket that listens
+
+
+class Process:
+    """The process *pid*, from now on: the next one with its number is another."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended: select.poll | None = None
+        # Linux: true also of a process that its parent has not waited for yet.
+        if hasattr(os, "pidfd_open"):
+            with suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                self._ended = select.poll()
+                self._ended.register(fd, select.POLLIN)
+
+    def has_ended(self, seconds: float = 0) -> bool:
+        """Tell whether the process has ended, *seconds* from now at the latest."""
+        if self._ended is not None:
+            return bool(self._ended.poll(seconds * 1000))
+        time.sleep(seconds)
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            return False
+        return False
+
+    def rival(self, port: int) -> int | None:
+        """Return the process that listens at *port* instead of this one and its children.
+
+        None where there is none, or where only the system's administrator could tell.
+        """
+        sockets = set(_listening(port))
+        holders = [pid for pid in map(int, _numbers("/proc")) if sockets & _sockets(pid)]
+        if any(self.pid in _ancestry(pid) for pid in holders):
+            return None
+        return next(iter(holders), None)
+
+
+def _listening(port: int) -> Iterator[str]:
+    """Yield the sockets that listen at *port*, as ``/proc/PID/fd`` names them."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError), open(table, encoding="ascii") as lines:
+            for line in lines:
+                fields = line.split()
+                if fields[1].endswith(f":{port:04X}") and fields[3] == _LISTENS:
+                    yield f"socket:[{fields[9]}]"
+
+
+def _sockets(pid: int) -> set[str]:
+    found = set()
+    for path in glob.glob(f"/proc/{pid}/fd/*"):
+        with suppress(OSError):  # closed by now, or not ours to look at
+            found.add(os.readlink(path))
+    return found
+
+
+def _ancestry(pid: int) -> Iterator[int]:
+    """Yield the process *pid*, its parent, and so on."""
+    while pid:
+        yield pid
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # The name stands in brackets, and may hold brackets.
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError):
+            return
+
+
+def _numbers(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if re.fullmatch("[0-9]+", name)]
+    except OSError:  # macOS has no such folder
+        return []
