@@ -8,39 +8,24 @@ import textwrap
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import NamedTuple
 
 from ..inbox.search import NoMessageError
 from ..stores.store import StoreError
-from .changing import clear, copy
-from .printing import CLOSED_PIPE, complain
-from .reading import follow, list_messages, open_page, save_attachments, show_message
-from .waiting import expect, ready
-
-NO_MESSAGE = 1
-MISUSE = 2
-INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
+from .printing import CLOSED_PIPE, INTERRUPTED, MISUSE, NO_MESSAGE, complain
 
 _COLUMNS = 80
 
 
-def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
-    """Serve the page and the HTTP API; its module has a parser of its own."""
-    try:
-        from ..web.command import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mailhandlers"):
-            raise  # ours, and no package that the extra would install
-        complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
-        return MISUSE
-    return run(argv)
-
-
 class Command(NamedTuple):
-    """A command of the shell."""
+    """What is known of a command before it is imported.
 
-    run: Callable[[ArgumentParser, Sequence[str]], int]
-    """Takes the command's parser, which has no arguments yet, and returns the exit status."""
+    With all that the others need, each would start a seventh later.
+    """
+
+    where: str
+    """Its function, as ``module:function``, which takes a parser and the arguments."""
     help: str
     """What it does, in one line."""
     example: str
@@ -49,40 +34,44 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "list": Command(
-        list_messages, "Print one line for each message, oldest first.", "list inbox"
+        "reading:list_messages", "Print one line for each message, oldest first.", "list inbox"
     ),
     "show": Command(
-        show_message,
+        "reading:show_message",
         "Show the newest message, or wait for one.",
         "show inbox --to bob@example.com --timeout 10 --print links",
     ),
     "expect": Command(
-        expect,
+        "waiting:expect",
         "Run a command and show the mail that it sends.",
         "expect inbox --to bob@example.com --print codes -- ./sign_up bob",
     ),
     "follow": Command(
-        follow, "Print each message as it arrives, like tail -f.", "follow inbox"
+        "reading:follow", "Print each message as it arrives, like tail -f.", "follow inbox"
     ),
     "open": Command(
-        open_page, "Show the newest message in the browser.", "open inbox --subject Welcome"
+        "reading:open_page",
+        "Show the newest message in the browser.",
+        "open inbox --subject Welcome",
     ),
     "attachments": Command(
-        save_attachments,
+        "reading:save_attachments",
         "Save the attachments of the newest message in a folder.",
         "attachments inbox downloads",
     ),
     "copy": Command(
-        copy,
+        "changing:copy",
         "Copy messages to another store, exactly as they are.",
         "copy mail.mbox MaildirSink inbox",
     ),
-    "clear": Command(clear, "Remove all messages.", "clear inbox"),
+    "clear": Command("changing:clear", "Remove all messages.", "clear inbox"),
     "ready": Command(
-        ready, "Wait until a mail server answers.", "ready localhost:8025 --timeout 10"
+        "waiting:ready",
+        "Wait until a mail server answers.",
+        "ready localhost:8025 --timeout 10",
     ),
     "web": Command(
-        web,
+        "reading:web",
         "Show the messages as a page that is live. Needs: pip install 'mailhandlers[web]'",
         "web inbox",
     ),
@@ -130,7 +119,10 @@ def _run(argv: Sequence[str]) -> int:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    return command.run(parser, rest)
+    module, _, function = command.where.partition(":")
+    run = getattr(import_module(f".{module}", __package__), function)
+    status: int = run(parser, rest)
+    return status
 
 
 def _status_of(run: Callable[[], int]) -> int:

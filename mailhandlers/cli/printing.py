@@ -1,9 +1,4 @@
-r"""What is printed of a message, and on a terminal nothing in it acts.
-
-An escape sequence can move the cursor, change the window's title or answer in the user's
-name; a bidi override shows text in another order; a line separator makes up lines. All of
-these are shown as ``\x1b`` and the like.
-"""
+"""What is printed of a message: all of it or a line, and on a terminal nothing that acts."""
 
 from __future__ import annotations
 
@@ -15,25 +10,17 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from ..formats import json_lines
+from ..formats.eml import JOINERS, visible
 from ..mail import Mail
 from ..message.html_text import Page
 from ..message.message import StoredMessage
 from ..message.sizes import human_size
 
-CLOSED_PIPE = 141  # the exit status, as a shell has it: 128 + SIGPIPE
+# Exit statuses; the last two as a shell has them: 128 and the number of the signal.
+NO_MESSAGE, MISUSE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 
-# Cf without effect on others: soft hyphen, zero width space and (non-)joiners, which emoji
-# and Persian need, word joiner, byte order mark.
-_HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
-_ACTING = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
+_OF_TEXT = "\n\t"  # what acts, and belongs to a text of several lines
 _STYLES = {"bold": "1", "dim": "2"}
-
-
-def visible(text: str, keep: str = "\n\t") -> str:
-    """Return *text* with all escaped that acts on a terminal, but for the characters *keep*."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else _shown(c) for c in text)
 
 
 def visible_line(text: str) -> str:
@@ -41,21 +28,7 @@ def visible_line(text: str) -> str:
 
     A row of spaces would fill the line, and what follows would look like the next one.
     """
-    return visible(" ".join(text.split()), keep="")
-
-
-def _shown(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Zs":
-        return " "
-    if category not in _ACTING or char in _HARMLESS:
-        return char
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # an octet that was no UTF-8, as surrogateescape keeps it
-        code -= 0xDC00
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return visible(" ".join(text.split()))
 
 
 def fitted(text: str, width: int) -> str:
@@ -72,7 +45,7 @@ def fitted(text: str, width: int) -> str:
 
 
 def _columns(char: str) -> int:
-    if char in _HARMLESS or unicodedata.combining(char):
+    if char in JOINERS or unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
@@ -106,7 +79,7 @@ class Output:
 
     def text(self, text: str) -> None:
         """Write what a client sent: as it is, or made visible for a terminal."""
-        self.lines(visible(text) if self.is_terminal else text)
+        self.lines(visible(text, _OF_TEXT) if self.is_terminal else text)
 
     def octets(self, data: bytes) -> None:
         """Write what a client sent, octet for octet, or made visible for a terminal."""
@@ -120,7 +93,7 @@ class Output:
 
 def complain(text: str) -> None:
     """Write *text* to standard error."""
-    print(visible(text), file=sys.stderr)
+    print(visible(text, _OF_TEXT), file=sys.stderr)
 
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
@@ -176,7 +149,7 @@ def print_for_people(message: StoredMessage, output: Output) -> None:
     text = message.text
     if not text.strip() and message.html:
         text = _without_gaps(Page(message.html).text)
-    output.lines("\n".join([*lines, "", visible(text.rstrip())]))
+    output.lines("\n".join([*lines, "", visible(text.rstrip(), _OF_TEXT)]))
 
 
 def _facts(message: StoredMessage) -> Iterator[tuple[str, str]]:

@@ -1,62 +1,67 @@
-"""The commands that read: list, show, follow, open and attachments."""
+"""The commands that read: list, show, follow, open, attachments and web."""
 
 from __future__ import annotations
 
 import os
-import pathlib
 import select
 import stat
-import tempfile
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ..formats.eml import visible
 from ..inbox.found import line_of
 from ..inbox.inbox import Inbox, read_latest, read_messages
 from ..message.message import StoredMessage
 from . import arguments
 from .printing import (
     CLOSED_PIPE,
+    MISUSE,
     Output,
     complain,
     print_for_people,
     print_line,
     print_view,
-    visible,
 )
+
+FOR_PEOPLE = "a few headers, the attachments' names and the text"
+_A_LINE = "one line with time, sender, recipients, size and subject"
+_FOLDER = "mailhandlers-pages-"
+_PAGE, _HTML = "message-", ".html"
+_DAY = 24 * 60 * 60
 
 
 def list_messages(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """List the messages of a store."""
     arguments.add_store(parser)
     arguments.add_criteria(parser)
-    arguments.add_print(parser, "one line with time, sender, recipients, size and subject")
+    arguments.add_print(parser, _A_LINE)
     options = parser.parse_args(argv)
     output = Output()
     for message in read_messages(options.store, **arguments.criteria(options)):
-        if options.view:
-            print_view(message, options.view, output)
-        else:
-            print_line(message, output)
+        _print(message, options.view, output)
     if not os.path.exists(options.store):
         complain(f"{options.store}: nothing is there yet")
     return 0
 
 
-FOR_PEOPLE = "a few headers, the attachments' names and the text"
-
-
 def show_message(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Show the newest message."""
     arguments.add_store(parser)
+    arguments.add_print(parser, FOR_PEOPLE)
+    options, message = _newest(parser, argv)
+    return show(message, options.view)
+
+
+def _newest(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespace, StoredMessage]:
+    """Return the options, and the newest message that meets the criteria among them."""
     arguments.add_criteria(parser)
     arguments.add_timeout(parser, 0, "how long to wait for such a message (default: 0)")
-    arguments.add_print(parser, FOR_PEOPLE)
     options = parser.parse_args(argv)
     wanted = arguments.criteria(options)
-    return show(read_latest(options.store, timeout=options.timeout, **wanted), options.view)
+    return options, read_latest(options.store, timeout=options.timeout, **wanted)
 
 
 def show(message: StoredMessage, view: str | None) -> int:
@@ -70,6 +75,14 @@ def show(message: StoredMessage, view: str | None) -> int:
     return 0
 
 
+def _print(message: StoredMessage, view: str | None, output: Output) -> None:
+    """Print one of several messages."""
+    if view:
+        print_view(message, view, output)
+    else:
+        print_line(message, output)
+
+
 def follow(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Print what arrives, until Ctrl-C, the end of the pipe, or the timeout."""
     arguments.add_store(parser)
@@ -77,7 +90,7 @@ def follow(parser: ArgumentParser, argv: Sequence[str]) -> int:
     arguments.add_timeout(
         parser, None, "end when nothing came for so long (default: go on until Ctrl-C)"
     )
-    arguments.add_print(parser, "one line with time, sender, recipients, size and subject")
+    arguments.add_print(parser, _A_LINE)
     parser.add_argument(
         "--from-start", action="store_true", help="begin with the messages that are there"
     )
@@ -91,10 +104,7 @@ def follow(parser: ArgumentParser, argv: Sequence[str]) -> int:
     if hasattr(select, "poll"):  # not on Windows
         threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     for message in messages:
-        if options.view:
-            print_view(message, options.view, output)
-        else:
-            print_line(message, output)
+        _print(message, options.view, output)
     return 0
 
 
@@ -109,45 +119,45 @@ def _end_with_the_pipe() -> None:
     os._exit(CLOSED_PIPE)
 
 
-_FOLDER = "mailhandlers-pages-"
-_PAGE, _HTML = "message-", ".html"
-_DAY = 24 * 60 * 60
-
-
 def open_page(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Write the page of the newest message, and show it."""
     arguments.add_store(parser)
-    arguments.add_criteria(parser)
-    arguments.add_timeout(parser, 0, "how long to wait for such a message (default: 0)")
     parser.add_argument("--output", metavar="FILE", help="only write the page, to FILE")
-    options = parser.parse_args(argv)
-    wanted = arguments.criteria(options)
-    message = read_latest(options.store, timeout=options.timeout, **wanted)
+    options, message = _newest(parser, argv)
     if options.output:
         message.save_page(options.output)
         return 0
-    folders = _own_folders()
+    page = _new_page()
+    message.save_page(page)
+    Output().lines(visible(page))
+    return 0 if _shows(page) else 1
+
+
+def _new_page() -> str:
+    """Return the path of a new file for a page, in a folder that only this user can open.
+
+    Nobody knows when a browser has read it: it stays for a day.
+    """
+    import tempfile
+
+    folders = _own_folders(tempfile.gettempdir())
     for folder in folders:
         _remove_old_pages(folder)
     folder = min(folders) if folders else tempfile.mkdtemp(prefix=_FOLDER)
-    # Nobody knows when the browser has read it: it stays for a day.
-    handle, name = tempfile.mkstemp(_HTML, _PAGE, folder)
+    handle, page = tempfile.mkstemp(_HTML, _PAGE, folder)
     os.close(handle)
-    page = pathlib.Path(name)
-    message.save_page(page)
-    Output().lines(visible(os.fspath(page)))
-    return 0 if _show(page) else 1
+    return page
 
 
-def _own_folders() -> list[str]:
-    """Return the folders that earlier calls made for this user's pages.
+def _own_folders(parent: str) -> list[str]:
+    """Return the folders in *parent* that earlier calls made for this user's pages.
 
     It is one, unless the first two calls came together. Nobody can guess its name beforehand,
     and one that another user made, or that others may look into, or a link, is not taken.
     """
     found = []
     user = getattr(os, "getuid", int)()  # on Windows all files have the user 0
-    with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+    with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(_FOLDER) and entry.is_dir(follow_symlinks=False):
                 status = entry.stat(follow_symlinks=False)
@@ -168,10 +178,12 @@ def _remove_old_pages(folder: str) -> None:
                         os.unlink(entry.path)
 
 
-def _show(page: pathlib.Path) -> bool:
+def _shows(page: str) -> bool:
+    """Show *page* in the browser; return False where there is none."""
+    import pathlib
     import webbrowser  # it takes 10 ms, and --output needs none
 
-    if webbrowser.open(page.as_uri()):
+    if webbrowser.open(pathlib.Path(page).as_uri()):
         return True
     complain("mailhandlers: there is no browser: open the file above in one, or set BROWSER")
     return False
@@ -185,15 +197,23 @@ def save_attachments(parser: ArgumentParser, argv: Sequence[str]) -> int:
         metavar="FOLDER",
         help="where to; it is made if missing, and no file in it is replaced",
     )
-    arguments.add_criteria(parser)
-    arguments.add_timeout(parser, 0, "how long to wait for such a message (default: 0)")
-    options = parser.parse_args(argv)
-    wanted = arguments.criteria(options)
-    message = read_latest(options.store, timeout=options.timeout, **wanted)
+    options, message = _newest(parser, argv)
     if not message.attachments:
         complain(f"mailhandlers: the message has no attachments: {line_of(message)}")
         return 1
     output = Output()
     for attachment in message.attachments:
-        output.lines(visible(os.fspath(attachment.save_to(options.folder)), keep=""))
+        output.lines(visible(os.fspath(attachment.save_to(options.folder))))
     return 0
+
+
+def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Serve the page and the HTTP API; its module has a parser of its own."""
+    try:
+        from ..web.command import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mailhandlers"):
+            raise  # ours, and no package that the extra would install
+        complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
+        return MISUSE
+    return run(argv)

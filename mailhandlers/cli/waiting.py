@@ -18,7 +18,7 @@ from contextlib import suppress
 from ..inbox.found import line_of
 from ..inbox.inbox import Inbox
 from . import arguments
-from .printing import complain, visible_line
+from .printing import INTERRUPTED, complain, visible_line
 from .reading import FOR_PEOPLE, show
 
 # As a shell has it.
@@ -80,7 +80,7 @@ def _status_of(command: Sequence[str]) -> int:
         except KeyboardInterrupt:  # the command got it, too, and may have to tidy up
             interrupted = True
     if interrupted:
-        return _SIGNAL + signal.SIGINT
+        return INTERRUPTED
     return status if status >= 0 else _SIGNAL - status
 
 

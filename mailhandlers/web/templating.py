@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from datetime import datetime
 from typing import Any
 
@@ -11,29 +10,14 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ..formats.eml import visible
 from ..message.plain_text import urls_in
 from ..message.sizes import human_size
 
-# Cf without effect on others: soft hyphen, zero width space and joiners, word joiner.
-_HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
-_ACTING = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
-
-
-def shown(text: str, keep: str = "") -> str:
-    r"""Return *text* with all shown as ``\u202e`` that would reorder or hide what is near."""
-    if text.isprintable():
-        return text
-    return "".join(
-        f"\\u{ord(char):04x}"
-        if unicodedata.category(char) in _ACTING and char not in _HARMLESS and char not in keep
-        else char
-        for char in text
-    )
-
 
 def shown_text(text: str) -> str:
-    """Return text of several lines likewise."""
-    return shown(text, keep="\n\t")
+    """Return text of several lines, with all shown as a code that would act on what is near."""
+    return visible(text, keep="\n\t")
 
 
 def linked(text: str) -> Markup:
@@ -49,9 +33,9 @@ def linked(text: str) -> Markup:
 def link(url: str) -> Markup:
     """Return *url* to click at, where that leads to the web or to a mail."""
     if not url.lower().startswith(("http://", "https://", "mailto:")):
-        return escape(shown(url))
+        return escape(visible(url))
     return Markup('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>').format(
-        shown(url), shown(url)
+        visible(url), visible(url)
     )
 
 
@@ -78,7 +62,7 @@ _environment = Environment(
     undefined=StrictUndefined,
 )
 _environment.filters.update(
-    shown=shown,
+    shown=visible,
     shown_text=shown_text,
     linked=linked,
     link=link,

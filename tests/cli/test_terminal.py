@@ -19,7 +19,8 @@ from strategies import mails
 from support import PATIENCE, Process
 
 from mailhandlers.cli import printing
-from mailhandlers.cli.printing import Output, fitted, visible, visible_line
+from mailhandlers.cli.printing import Output, fitted, visible_line
+from mailhandlers.formats.eml import visible
 from mailhandlers.mail import Mail
 from mailhandlers.message.message import StoredMessage
 from mailhandlers.message.sizes import human_size
@@ -74,20 +75,21 @@ def on_terminal(
 @given(st.text() | st.text(st.characters(categories=["C", "Z"])))
 def test_nothing_visible_acts(text: str) -> None:
     assert acting(visible(text)) == []
+    assert acting(visible(text, "\n\t")) == []
     assert acting(visible_line(text)) == []
     assert not set("\n\t") & set(visible_line(text))
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from("\n\t ")))
 def test_what_is_visible_stays_as_it_is(text: str) -> None:
-    assert visible(text) == text
+    assert visible(text, "\n\t") == text
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         (EVIL, r"\x1b]0;pwned\x07\x1b[2J\x9b31m\u202etxt.exe\u2028\x7f\u2066"),
-        ("a\u00a0b", "a b"),
+        ("a\u00a0b", "a\u00a0b"),
         ("\udc80\udfff\U000e0041", r"\x80\udfff\U000e0041"),
         ("👩\u200d💻 ש\u200cל", "👩\u200d💻 ש\u200cל"),
         ("\ue000", "\ue000"),
