@@ -50,11 +50,11 @@ def clear(parser: ArgumentParser, argv: Sequence[str]) -> int:
 
 def copy(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Copy messages to another store; return 1 where some can't be read."""
-    from .. import handlers  # 0.15 s, with aiosmtpd; clear needs none of it
-
-    names = [name for name in handlers.__all__ if name != "Handler"]
+    handlers = arguments.handlers()
     arguments.add_store(parser, "source")
-    parser.add_argument("handler", choices=names, metavar="HANDLER", help=", ".join(names))
+    parser.add_argument(
+        "handler", choices=handlers, metavar="HANDLER", help=", ".join(handlers)
+    )
     parser.add_argument("path", metavar="PATH", help="the store to copy to")
     parser.add_argument(
         "options", nargs="*", metavar="key=value", help="options of the handler, as sync=no"
@@ -64,7 +64,7 @@ def copy(parser: ArgumentParser, argv: Sequence[str]) -> int:
     if not os.path.exists(options.source):
         parser.error(f"{options.source}: nothing is there")
     try:
-        handler = getattr(handlers, options.handler).from_args(options.path, *options.options)
+        handler = handlers[options.handler].from_args(options.path, *options.options)
         target = _Target(handler)
     except ValueError as error:
         parser.error(f"{options.handler}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import textwrap
@@ -78,15 +79,6 @@ COMMANDS = {
 }
 """The commands by name, in the order in which a reader wants to hear of them."""
 
-HANDLERS = {
-    "MailFile PATH": "one file with the latest message",
-    "MaildirSink DIR": "a Maildir, as mail programs read it",
-    "MboxSink PATH": "one mbox file",
-    "JsonLines PATH": "one JSON object a line, in a file or, with -, on standard output",
-    "PerRecipientDir DIR": "a folder for each recipient",
-}
-"""The handlers as one types them, and what each keeps."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that *argv*, or the command line, names; return the exit status."""
@@ -151,7 +143,9 @@ def _status_of(run: Callable[[], int]) -> int:
 def _overview() -> str:
     """Return the help of the command itself: commands, handlers and their options."""
     from ..options import OPTIONS
+    from .arguments import handlers
 
+    keeping = ((name, _what_it_does(kind)) for name, kind in handlers().items())
     commands = ((name, command.help) for name, command in COMMANDS.items())
     options = (
         (f"{name}={option.values}", option.help) for name, (_, option) in OPTIONS.items()
@@ -165,7 +159,7 @@ def _overview() -> str:
             *_table("commands (mailhandlers COMMAND --help tells more):", commands),
             *_table(
                 "handlers (aiosmtpd -n -c mailhandlers.HANDLER PATH [key=value ...]):",
-                HANDLERS.items(),
+                keeping,
             ),
             *_table("options of all handlers, as key=value:", options),
             "example:",
@@ -173,6 +167,12 @@ def _overview() -> str:
             "  mailhandlers show inbox --to bob@example.com --timeout 10",
         ]
     )
+
+
+def _what_it_does(kind: type) -> str:
+    """Return the first sentence of a handler's docstring, without "A handler that"."""
+    first = (inspect.getdoc(kind) or "").partition(".\n")[0]
+    return " ".join(first.split()).removeprefix("A handler that ")
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> list[str]:

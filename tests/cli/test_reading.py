@@ -481,7 +481,6 @@ print(status, sorted(servers & set(sys.modules)), file=sys.stderr)
         ["attachments", "inbox", "folder"],
         ["clear", "inbox"],
         ["ready", "1", "--timeout", "0"],
-        [],
     ],
     ids=" ".join,
 )
