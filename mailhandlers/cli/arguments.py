@@ -5,24 +5,9 @@ from __future__ import annotations
 import math
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from typing import TYPE_CHECKING
 
 from ..inbox.criteria import Wanted
 from .printing import VIEWS
-
-if TYPE_CHECKING:
-    from ..handlers import Handler
-
-
-def handlers() -> dict[str, type[Handler]]:
-    """Return the handlers by name, the simplest first; their import takes 0.15 s."""
-    from .. import handlers
-
-    return {
-        name: value
-        for name, value in vars(handlers).items()
-        if name in handlers.__all__ and name != "Handler"
-    }
 
 
 def add_store(parser: ArgumentParser, name: str = "store") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import textwrap
@@ -142,10 +141,9 @@ def _status_of(run: Callable[[], int]) -> int:
 
 def _overview() -> str:
     """Return the help of the command itself: commands, handlers and their options."""
-    from ..options import OPTIONS
-    from .arguments import handlers
+    from ..options import HANDLERS, OPTIONS
 
-    keeping = ((name, _what_it_does(kind)) for name, kind in handlers().items())
+    handlers = ((f"{name} {path}", kept) for name, (path, kept) in HANDLERS.items())
     commands = ((name, command.help) for name, command in COMMANDS.items())
     options = (
         (f"{name}={option.values}", option.help) for name, (_, option) in OPTIONS.items()
@@ -159,7 +157,7 @@ def _overview() -> str:
             *_table("commands (mailhandlers COMMAND --help tells more):", commands),
             *_table(
                 "handlers (aiosmtpd -n -c mailhandlers.HANDLER PATH [key=value ...]):",
-                keeping,
+                handlers,
             ),
             *_table("options of all handlers, as key=value:", options),
             "example:",
@@ -167,12 +165,6 @@ def _overview() -> str:
             "  mailhandlers show inbox --to bob@example.com --timeout 10",
         ]
     )
-
-
-def _what_it_does(kind: type) -> str:
-    """Return the first sentence of a handler's docstring, without "A handler that"."""
-    first = (inspect.getdoc(kind) or "").partition(".\n")[0]
-    return " ".join(first.split()).removeprefix("A handler that ")
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> list[str]:

@@ -10,25 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from ..formats import json_lines
-from ..formats.eml import JOINERS, visible
 from ..mail import Mail
 from ..message.html_text import Page
 from ..message.message import StoredMessage
 from ..message.sizes import human_size
+from ..message.visible import HARMLESS, visible, visible_line
 
 # Exit statuses; the last two as a shell has them: 128 and the number of the signal.
 NO_MESSAGE, MISUSE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 
-_OF_TEXT = "\n\t"  # what acts, and belongs to a text of several lines
 _STYLES = {"bold": "1", "dim": "2"}
-
-
-def visible_line(text: str) -> str:
-    """Return *text* as one line: spaces, tabs and line ends in a row are one space.
-
-    A row of spaces would fill the line, and what follows would look like the next one.
-    """
-    return visible(" ".join(text.split()))
 
 
 def fitted(text: str, width: int) -> str:
@@ -45,7 +36,7 @@ def fitted(text: str, width: int) -> str:
 
 
 def _columns(char: str) -> int:
-    if char in JOINERS or unicodedata.combining(char):
+    if char in HARMLESS or unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
@@ -79,7 +70,7 @@ class Output:
 
     def text(self, text: str) -> None:
         """Write what a client sent: as it is, or made visible for a terminal."""
-        self.lines(visible(text, _OF_TEXT) if self.is_terminal else text)
+        self.lines(visible(text) if self.is_terminal else text)
 
     def octets(self, data: bytes) -> None:
         """Write what a client sent, octet for octet, or made visible for a terminal."""
@@ -93,7 +84,7 @@ class Output:
 
 def complain(text: str) -> None:
     """Write *text* to standard error."""
-    print(visible(text, _OF_TEXT), file=sys.stderr)
+    print(visible(text), file=sys.stderr)
 
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
@@ -149,7 +140,7 @@ def print_for_people(message: StoredMessage, output: Output) -> None:
     text = message.text
     if not text.strip() and message.html:
         text = _without_gaps(Page(message.html).text)
-    output.lines("\n".join([*lines, "", visible(text.rstrip(), _OF_TEXT)]))
+    output.lines("\n".join([*lines, "", visible(text.rstrip())]))
 
 
 def _facts(message: StoredMessage) -> Iterator[tuple[str, str]]:

@@ -11,10 +11,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..formats.eml import visible
 from ..inbox.found import line_of
 from ..inbox.inbox import Inbox, read_latest, read_messages
 from ..message.message import StoredMessage
+from ..message.visible import visible
 from . import arguments
 from .printing import (
     CLOSED_PIPE,
@@ -129,7 +129,7 @@ def open_page(parser: ArgumentParser, argv: Sequence[str]) -> int:
         return 0
     page = _new_page()
     message.save_page(page)
-    Output().lines(visible(page))
+    Output().lines(visible(page, keep=""))
     return 0 if _shows(page) else 1
 
 
@@ -203,7 +203,7 @@ def save_attachments(parser: ArgumentParser, argv: Sequence[str]) -> int:
         return 1
     output = Output()
     for attachment in message.attachments:
-        output.lines(visible(os.fspath(attachment.save_to(options.folder))))
+        output.lines(visible(os.fspath(attachment.save_to(options.folder)), keep=""))
     return 0
 
 

@@ -17,8 +17,9 @@ from contextlib import suppress
 
 from ..inbox.found import line_of
 from ..inbox.inbox import Inbox
+from ..message.visible import visible_line
 from . import arguments
-from .printing import INTERRUPTED, complain, visible_line
+from .printing import INTERRUPTED, complain
 from .reading import FOR_PEOPLE, show
 
 # As a shell has it.

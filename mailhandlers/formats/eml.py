@@ -6,7 +6,6 @@ import binascii
 import contextlib
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from ..mail import Envelope, Mail
@@ -17,10 +16,6 @@ from .original import mail_of
 _LINE = 990  # RFC 5322 section 2.1.1 allows 998 octets
 BLOCK_NAMES = (b"Return-Path: ", b"X-Peer: ", b"X-MailFrom: ", b"X-RcptTo: ", b"X-Envelope: ")
 _LINES = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
-_ACTING = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
-JOINERS = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
-"""Cf that acts on no other text: soft hyphen, zero width space and (non-)joiners, which emoji
-and Persian need, word joiner, byte order mark."""
 # Python's email package breaks a line that holds no space by encoded words (RFC 2047).
 _WORD = re.compile(
     rb"=\?[\w-]+\?(?:(q)|b)\?([^?\s]*)\?=(?:\n[ \t]+(?==\?[\w-]+\?[qb]\?))?", re.IGNORECASE
@@ -173,26 +168,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
 
 
-def visible(text: str, keep: str = "") -> str:
-    r"""Return *text* for people to read: nothing in it acts on what stands near it.
-
-    An escape sequence moves the cursor or answers in the user's name; a bidi override shows
-    text in another order; a line separator makes up a line. All of these are shown as ``\x1b``
-    and the like, but for the characters *keep*. Joiners, spaces of all kinds and private
-    characters stay, which :func:`printable` escapes, too.
-    """
-    if text.isprintable():
-        return text
-    return "".join(_escape(ord(c)) if _acts(c) and c not in keep else c for c in text)
-
-
-def _acts(char: str) -> bool:
-    return unicodedata.category(char) in _ACTING and char not in JOINERS
-
-
 def _escape(code: int) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as surrogateescape keeps it
         code -= 0xDC00
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

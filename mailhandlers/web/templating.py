@@ -10,14 +10,14 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..formats.eml import visible
 from ..message.plain_text import urls_in
 from ..message.sizes import human_size
+from ..message.visible import visible
 
 
-def shown_text(text: str) -> str:
-    """Return text of several lines, with all shown as a code that would act on what is near."""
-    return visible(text, keep="\n\t")
+def _shown(text: str) -> str:
+    """Return *text* of one line, in which nothing acts."""
+    return visible(text, keep="")
 
 
 def linked(text: str) -> Markup:
@@ -25,17 +25,17 @@ def linked(text: str) -> Markup:
     pieces, end = [], 0
     for start, url in urls_in(text):
         if url.lower().startswith(("http://", "https://")):
-            pieces += [escape(shown_text(text[end:start])), link(url)]
+            pieces += [escape(visible(text[end:start])), link(url)]
             end = start + len(url)
-    return Markup("").join([*pieces, escape(shown_text(text[end:]))])
+    return Markup("").join([*pieces, escape(visible(text[end:]))])
 
 
 def link(url: str) -> Markup:
     """Return *url* to click at, where that leads to the web or to a mail."""
     if not url.lower().startswith(("http://", "https://", "mailto:")):
-        return escape(visible(url))
+        return escape(_shown(url))
     return Markup('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>').format(
-        visible(url), visible(url)
+        _shown(url), _shown(url)
     )
 
 
@@ -62,8 +62,8 @@ _environment = Environment(
     undefined=StrictUndefined,
 )
 _environment.filters.update(
-    shown=visible,
-    shown_text=shown_text,
+    shown=_shown,
+    shown_text=visible,
     linked=linked,
     link=link,
     human_size=human_size,

@@ -481,6 +481,7 @@ print(status, sorted(servers & set(sys.modules)), file=sys.stderr)
         ["attachments", "inbox", "folder"],
         ["clear", "inbox"],
         ["ready", "1", "--timeout", "0"],
+        [],
     ],
     ids=" ".join,
 )
