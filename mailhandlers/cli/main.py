@@ -68,7 +68,7 @@ COMMANDS = {
     "ready": Command(
         "waiting:ready",
         "Wait until a mail server answers.",
-        "ready localhost:8025 --timeout 10",
+        "ready localhost:8025 --pid $!",
     ),
     "web": Command(
         "reading:web",

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from ..inbox.found import line_of
 from ..inbox.inbox import Inbox
 from ..message.visible import visible_line
+from ..smtp import endpoints
 from . import arguments
 from .printing import INTERRUPTED, complain
 from .reading import FOR_PEOPLE, show
@@ -26,6 +27,11 @@ from .reading import FOR_PEOPLE, show
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _SIGNAL = 128
+
+_UNKNOWN, _ALIVE = 30, 60  # seconds for a server of which nothing is known, or its process
+_PAUSE = 0.02
+_LONGEST_LINE = 512  # RFC 5321 section 4.5.3.1.5
+_LISTENS = "0A"  # proc(5), /proc/net/tcp: the state of a socket that listens
 
 
 def expect(parser: ArgumentParser, argv: Sequence[str]) -> int:
@@ -98,45 +104,53 @@ def _ending(status: int) -> str:
     return f"failed with exit status {status}"
 
 
-_ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]*|\[[^\]]*\]):)?(?P<port>[0-9]{1,5})")
-_PAUSE = 0.02
-_LONGEST_LINE = 512  # RFC 5321 section 4.5.3.1.5
+def ready(
+    parser: ArgumentParser,
+    argv: Sequence[str],
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Wait for the greeting of a server; return 1 where none comes.
 
-
-def ready(parser: ArgumentParser, argv: Sequence[str]) -> int:
-    """Wait for the greeting of a server; return 1 where none comes."""
+    The clock is for a server that isn't there. One that has taken a connection is, however
+    slow: its greeting has as much time again. So is a process that lives: nearly always its
+    end tells that no server will come, so that it may be given longer.
+    """
     parser.add_argument(
         "address", metavar="[HOST:]PORT", type=_address, help="where the server listens"
     )
-    arguments.add_timeout(parser, 10, "how long to wait (default: 10)")
+    arguments.add_timeout(
+        parser,
+        None,
+        f"how long to wait for a server, and then for its greeting (default: {_UNKNOWN}; "
+        f"with --pid {_ALIVE})",
+    )
     parser.add_argument(
         "--pid", type=_pid, help="the server's process: if it ends, so does the wait"
     )
     options = parser.parse_args(argv)
     server = Process(options.pid) if options.pid else None
-    deadline = time.monotonic() + options.timeout
-    host, port = options.address
+    timeout = options.timeout
+    if timeout is None:
+        timeout = _ALIVE if server else _UNKNOWN
+    deadline = clock() + timeout
     while True:
-        problem = _problem(host, port, max(_PAUSE, deadline - time.monotonic()), server)
-        if server is not None and not problem:
-            problem = _rivalry(server, port)
+        problem = _problem(options.address, deadline - clock(), timeout, server, clock)
+        if server and not problem:
+            problem = _rivalry(server, options.address[1])
         # Asked last: a server that is dead by now is not the one that greeted.
-        if server is not None and server.has_ended():
-            complain(f"mailhandlers: process {server.pid} has ended{_because(problem)}")
+        if server and server.has_ended():
+            because = f"; {problem}" if problem else ""
+            complain(f"mailhandlers: process {server.pid} has ended{because}")
             return 1
         if not problem:
             return 0
-        if time.monotonic() >= deadline:
-            complain(f"mailhandlers: {problem} (waited {options.timeout:g} s)")
+        if clock() >= deadline:
+            complain(f"mailhandlers: {problem} (waited {timeout:g} s)")
             return 1
-        if server is None:
-            time.sleep(_PAUSE)
-        else:
+        if server:
             server.has_ended(_PAUSE)
-
-
-def _because(problem: str) -> str:
-    return f"; {problem}" if problem else ""
+        else:
+            time.sleep(_PAUSE)
 
 
 def _rivalry(server: Process, port: int) -> str:
@@ -149,22 +163,34 @@ def _rivalry(server: Process, port: int) -> str:
     return "" if rival is None else f"it is process {rival} that listens at port {port}"
 
 
-def _problem(host: str, port: int, timeout: float, server: Process | None) -> str:
-    """Return in a sentence what is wrong with the server, or nothing."""
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _problem(
+    address: tuple[str, int],
+    remaining: float,
+    timeout: float,
+    server: Process | None,
+    clock: Callable[[], float],
+) -> str:
+    """Return in a sentence what is wrong with the server, or nothing.
+
+    A connection may take *remaining* seconds, and the greeting then *timeout*.
+    """
+    place = endpoints.shown(address)
     try:
-        with socket.create_connection((host, port), timeout) as connection:
-            _wait_for_octets(connection, timeout, server)
+        with socket.create_connection(address, max(_PAUSE, remaining)) as connection:
+            connection.settimeout(max(_PAUSE, timeout))
+            deadline = clock() + timeout
+            while not select.select([connection], [], [], _PAUSE)[0]:
+                # Whoever has the port may be another program than ours, and silent.
+                if clock() >= deadline or (server and server.has_ended()):
+                    return f"the server at {place} sends no greeting"
             greeting = connection.makefile("rb").readline(_LONGEST_LINE)
             if re.match(rb"220[ -]", greeting):
                 connection.sendall(b"QUIT\r\n")
                 return ""
     except socket.gaierror:
-        return f"nobody here knows an address of {host!r}"
+        return f"nobody here knows an address of {address[0]!r}"
     except ConnectionRefusedError:
         return f"no server listens at {place}"
-    except TimeoutError:
-        return f"the server at {place} sends no greeting"
     except OSError as error:
         return f"the server at {place} can't be reached: {error.strerror or error}"
     said = visible_line(greeting.decode("ascii", "backslashreplace"))
@@ -173,31 +199,20 @@ def _problem(host: str, port: int, timeout: float, server: Process | None) -> st
     return f"the server at {place} says {said!r}: a mail server would begin with 220"
 
 
-def _wait_for_octets(connection: socket.socket, timeout: float, server: Process | None) -> None:
-    """Wait until something is said; raises TimeoutError, also when *server* ends.
-
-    Whoever has the port may be another program, which says nothing.
-    """
-    deadline = time.monotonic() + timeout
-    while not select.select([connection], [], [], _PAUSE)[0]:
-        if time.monotonic() >= deadline or (server is not None and server.has_ended()):
-            raise TimeoutError
-
-
 def _address(text: str) -> tuple[str, int]:
-    parts = _ADDRESS.fullmatch(text)
-    if parts is None or not 0 < int(parts["port"]) < 1 << 16:
-        raise ArgumentTypeError(f"{text!r} is no address such as localhost:8025")
-    return (parts["host"] or "localhost").strip("[]"), int(parts["port"])
+    try:
+        host, port = endpoints.parsed(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not port:
+        raise ArgumentTypeError(f"{text!r}: no server listens at port 0")
+    return host, port
 
 
 def _pid(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise ArgumentTypeError(f"{text!r} is no number of a process")
     return int(text)
-
-
-_LISTENS = "0A"  # proc(5), /proc/net/tcp: the state of a socket that listens
 
 
 class Process:
@@ -232,10 +247,18 @@ class Process:
         None where there is none, or where only the system's administrator could tell.
         """
         sockets = set(_listening(port))
-        holders = [pid for pid in map(int, _numbers("/proc")) if sockets & _sockets(pid)]
+        names = glob.glob("/proc/[0-9]*/fd/*")  # none on macOS
+        holders = {int(name.split("/")[2]) for name in names if _link(name) in sockets}
         if any(self.pid in _ancestry(pid) for pid in holders):
             return None
-        return next(iter(holders), None)
+        return min(holders, default=None)
+
+
+def _link(name: str) -> str:
+    try:
+        return os.readlink(name)
+    except OSError:  # closed by now, or not ours to look at
+        return ""
 
 
 def _listening(port: int) -> Iterator[str]:
@@ -248,14 +271,6 @@ def _listening(port: int) -> Iterator[str]:
                     yield f"socket:[{fields[9]}]"
 
 
-def _sockets(pid: int) -> set[str]:
-    found = set()
-    for path in glob.glob(f"/proc/{pid}/fd/*"):
-        with suppress(OSError):  # closed by now, or not ours to look at
-            found.add(os.readlink(path))
-    return found
-
-
 def _ancestry(pid: int) -> Iterator[int]:
     """Yield the process *pid*, its parent, and so on."""
     while pid:
@@ -266,10 +281,3 @@ def _ancestry(pid: int) -> Iterator[int]:
                 pid = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, IndexError):
             return
-
-
-def _numbers(folder: str) -> list[str]:
-    try:
-        return [name for name in os.listdir(folder) if re.fullmatch("[0-9]+", name)]
-    except OSError:  # macOS has no such folder
-        return []

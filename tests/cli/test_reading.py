@@ -201,7 +201,7 @@ MISUSES = {
     "no such source": (["copy", "inbox", "MboxSink", "x"], "inbox: nothing is there"),
     "a handler's misuse": (["copy", ".", "MboxSink", "x", "mode=9"], "'mode=9'"),
     "no address": (["ready", "localhost"], "'localhost' is no address"),
-    "no port": (["ready", "localhost:70000"], "no address such as localhost:8025"),
+    "no port": (["ready", "localhost:70000"], "no address: write HOST:PORT"),
     "no process": (["ready", "1:1", "--pid", "x"], "no address|--pid"),
 }
 

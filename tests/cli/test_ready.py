@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from shell import COMMAND, shell
 from support import HOST, PATIENCE, Process, Server, reserved_port, wait_until
+
+from mailhandlers.cli.waiting import ready
 
 SLEEPING = [sys.executable, "-c", "input()"]
 
@@ -86,6 +91,23 @@ def test_a_server_that_is_none(greeting: bytes | None, told: str) -> None:
     assert ready.stderr == f"mailhandlers: {told.format(address)} (waited 0.2 s)\n"
 
 
+def test_a_server_that_breaks_the_connection() -> None:
+    with socket.create_server((HOST, 0)) as server:
+
+        def reset() -> None:
+            client, _ = server.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+
+        thread = threading.Thread(target=reset)
+        thread.start()
+        address = f"{HOST}:{server.getsockname()[1]}"
+        ready = shell("ready", address, "--timeout", "0")
+        thread.join()
+    assert ready.returncode == 1
+    assert f"the server at {address} can't be reached: Connection reset by peer" in ready.stderr
+
+
 @pytest.mark.parametrize(
     ("host", "told"),
     [
@@ -100,6 +122,59 @@ def test_no_server(host: str, told: str) -> None:
         ready = shell("ready", f"{host}:{port}", "--timeout", "0.1")
     assert ready.returncode == 1
     assert any(words in ready.stderr for words in told.format(port).split("|"))
+
+
+class Clock:
+    """A clock that the test sets, each time that it is looked at."""
+
+    def __init__(self, *times: Callable[[], float]) -> None:
+        self._times = iter(times)
+
+    def __call__(self) -> float:
+        return next(self._times)()
+
+
+def test_a_server_that_took_a_connection_has_as_much_time_again() -> None:
+    reservation, port = reserved_port()
+    with reservation, socket.socket() as server:
+
+        def begin() -> float:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((HOST, port))
+            server.listen()  # the system takes the connection; nobody says anything
+            return 9.9
+
+        def greet() -> float:
+            client, _ = server.accept()
+            client.sendall(b"220 here I am\r\n")
+            client.close()
+            return 19.8
+
+        clock = Clock(
+            lambda: 0.0,  # it begins
+            lambda: 0.0,  # and tries: nobody listens
+            begin,  # just in time
+            lambda: 9.9,  # so it tries again, and has a connection
+            lambda: 9.9,
+            lambda: 19.7,  # no greeting yet
+            greet,
+        )
+        arguments = [f"{HOST}:{port}", "--timeout", "10"]
+        assert ready(ArgumentParser(), arguments, clock) == 0
+
+
+@pytest.mark.parametrize(("pid", "waited"), [([], 30), (["--pid", str(os.getpid())], 60)])
+def test_a_process_that_lives_is_given_longer(
+    pid: list[str], waited: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reservation, port = reserved_port()
+    with reservation:
+        before, after = (lambda: waited - 0.1), (lambda: float(waited))
+        clock = Clock(lambda: 0.0, lambda: 0.0, before, before, after)
+        assert ready(ArgumentParser(), [f"{HOST}:{port}", *pid], clock) == 1
+    assert capsys.readouterr().err == (
+        f"mailhandlers: no server listens at {HOST}:{port} (waited {waited} s)\n"
+    )
 
 
 def test_a_server_that_died_is_not_waited_for() -> None:
