@@ -1,4 +1,4 @@
-"""``mailhandlers copy``: between all stores, exactly, and never twice."""
+"""The commands that change a store: copy, exactly and never twice, and clear."""
 
 from __future__ import annotations
 
@@ -315,3 +315,12 @@ def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
     assert b"\r1,000 messages copied ...\r2,000 messages copied ..." in told
     assert told.endswith(b"\r\x1b[K4,000 messages copied; 0 were there already\r\n")
+
+
+def test_clear_empties(kind: Kind, store: Path) -> None:
+    assert main(["clear", str(store)]) == 0
+    put(kind.handler, store, mail(), mail())
+    assert main(["clear", str(store)]) == 0
+    assert len(Inbox(store)) == 0
+    put(kind.handler, store, mail())
+    assert len(Inbox(store)) == 1
