@@ -24,7 +24,15 @@ def add_criteria(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("which messages", "all that is given must be true")
     group.add_argument("--to", metavar="ADDRESS", help="one of the envelope's recipients")
     group.add_argument("--mail-from", metavar="ADDRESS", help="the envelope's sender")
-    group.add_argument("--subject", metavar="TEXT", help="the whole subject")
+    subject = group.add_mutually_exclusive_group()
+    subject.add_argument("--subject", metavar="TEXT", help="the whole subject")
+    subject.add_argument(
+        "--subject-matching",
+        dest="subject",
+        metavar="REGEX",
+        type=_pattern,
+        help="a Python regular expression, searched in the subject",
+    )
     group.add_argument(
         "--matching",
         metavar="REGEX",

@@ -96,6 +96,11 @@ MISUSES = {
     "a bad timeout": (["show", "inbox", "--timeout", "soon"], "'soon' is no number of seconds"),
     "an endless timeout": (["show", "inbox", "--timeout", "inf"], "'inf' is no number"),
     "a bad expression": (["list", "inbox", "--matching", "("], "'(' is no regular expression"),
+    "a bad subject": (["show", "x", "--subject-matching", "["], "'[' is no regular expression"),
+    "two subjects": (
+        ["show", "inbox", "--subject", "x", "--subject-matching", "x"],
+        "--subject-matching: not allowed with argument --subject",
+    ),
     "no such option": (["list", "inbox", "--form", "x"], "--form"),
     "no such command": (["lst", "inbox"], "no command 'lst': choose from list, show"),
     "something else": (["list", "."], "holds something else than mail, such as"),
