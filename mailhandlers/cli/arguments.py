@@ -58,15 +58,28 @@ def add_timeout(parser: ArgumentParser, default: float | None, meaning: str) -> 
     )
 
 
-def add_print(parser: ArgumentParser, otherwise: str) -> None:
-    """Add ``--print``; without it, *otherwise* is printed."""
-    parser.add_argument(
+def add_print(parser: ArgumentParser, otherwise: str, none: str = "") -> None:
+    """Add ``--print`` and ``--json``; without them, *otherwise* is printed.
+
+    With *none*, which is its help, add ``--none``, too.
+    """
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
         "--print",
         dest="view",
         choices=VIEWS,
         help=f"what to print of a message: {', '.join(VIEWS)} (default: {otherwise})",
         metavar="WHAT",
     )
+    group.add_argument(
+        "--json",
+        dest="view",
+        action="store_const",
+        const="json",
+        help="the same as --print json",
+    )
+    if none:
+        group.add_argument("--none", action="store_true", help=none)
 
 
 def _seconds(text: str) -> float:

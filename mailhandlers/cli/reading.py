@@ -37,10 +37,13 @@ def list_messages(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """List the messages of a store."""
     arguments.add_store(parser)
     arguments.add_criteria(parser)
-    arguments.add_print(parser, _A_LINE)
+    arguments.add_print(parser, _A_LINE, "print nothing, and fail if there is such a message")
     options = parser.parse_args(argv)
     output = Output()
     for message in read_messages(options.store, **arguments.criteria(options)):
+        if options.none:
+            complain(f"mailhandlers: a message is there where none may be: {line_of(message)}")
+            return 1
         _print(message, options.view, output)
     if not os.path.exists(options.store):
         complain(f"{options.store}: nothing is there yet")

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from ..inbox.found import line_of
 from ..inbox.inbox import Inbox
+from ..message.message import StoredMessage
 from ..message.visible import visible_line
 from ..smtp import endpoints
 from . import arguments
@@ -40,9 +41,11 @@ def expect(parser: ArgumentParser, argv: Sequence[str]) -> int:
     arguments.add_store(parser)
     arguments.add_criteria(parser)
     arguments.add_timeout(
-        parser, 30, "how long to wait for mail once COMMAND has ended (default: 30)"
+        parser,
+        None,
+        "how long to wait for mail once COMMAND has ended (default: 30; with --none 1)",
     )
-    arguments.add_print(parser, FOR_PEOPLE)
+    arguments.add_print(parser, FOR_PEOPLE, "print nothing, and fail if such a message arrives")
     parser.add_argument_group(
         "COMMAND",
         "Only mail that arrives after COMMAND starts counts. What COMMAND prints goes to "
@@ -54,14 +57,28 @@ def expect(parser: ArgumentParser, argv: Sequence[str]) -> int:
     inbox = Inbox(options.store)
     wanted = arguments.criteria(options)
     came = inbox.follow(timeout=0, **wanted)
-    with inbox.expect(timeout=options.timeout, **wanted) as expected:
-        status = _status_of(command) if command else 0
-        if status:
-            message = next(came, None)
-            mail = f"a message came {line_of(message)}" if message else "no message came"
-            complain(f"mailhandlers: {command[0]} {_ending(status)}, and {mail}")
-            raise SystemExit(status)
+    timeout = options.timeout
+    if options.none:
+        try:
+            with inbox.expect_none(within=1 if timeout is None else timeout, **wanted):
+                _run(command, came)
+        except AssertionError as error:
+            complain(f"mailhandlers: {error}")
+            return 1
+        return 0
+    with inbox.expect(timeout=30 if timeout is None else timeout, **wanted) as expected:
+        _run(command, came)
     return show(expected.message, options.view)
+
+
+def _run(command: Sequence[str], came: Iterator[StoredMessage]) -> None:
+    """Run *command*, if there is one; raises SystemExit if it fails."""
+    status = _status_of(command) if command else 0
+    if status:
+        message = next(came, None)
+        mail = f"a message came {line_of(message)}" if message else "no message came"
+        complain(f"mailhandlers: {command[0]} {_ending(status)}, and {mail}")
+        raise SystemExit(status)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -101,6 +101,10 @@ MISUSES = {
         ["show", "inbox", "--subject", "x", "--subject-matching", "x"],
         "--subject-matching: not allowed with argument --subject",
     ),
+    "nothing to print": (
+        ["list", "inbox", "--none", "--json"],
+        "--json: not allowed with argument --none",
+    ),
     "no such option": (["list", "inbox", "--form", "x"], "--form"),
     "no such command": (["lst", "inbox"], "no command 'lst': choose from list, show"),
     "something else": (["list", "."], "holds something else than mail, such as"),

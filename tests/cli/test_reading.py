@@ -48,6 +48,31 @@ def test_list_tells_who_when_and_what(
     assert lines == expected[0 if kind.keeps_all else 1 :]
 
 
+def test_no_such_mail_may_be_there(
+    kind: Kind, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(kind.handler, store, mail("one"))
+    assert main(["list", str(store), "--none", "--to", "carol@x.test"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["list", str(store), "--none", "--to", "bob@example.com"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "mailhandlers: a message is there where none may be: to bob@example.com: 'one'\n"
+    )
+
+
+def test_json_is_short_for_print_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail("one"), mail("two"))
+    assert main(["list", str(tmp_path / "inbox"), "--print", "json"]) == 0
+    lines = capsys.readouterr().out
+    assert [json.loads(line)["subject"] for line in lines.splitlines()] == ["one", "two"]
+    assert main(["list", str(tmp_path / "inbox"), "--json"]) == 0
+    assert capsys.readouterr().out == lines
+
+
 def test_a_field_of_a_list_is_one_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,6 +115,24 @@ def test_without_a_command_mail_counts_from_now_on(kind: Kind, store: Path) -> N
         assert process.returncode == 0
 
 
+def test_no_such_mail_may_arrive(tmp_path: Path) -> None:
+    store = tmp_path / "inbox"
+    put("MaildirSink", store, mail("old", to=["carol@x.test"]))
+    with Server("MaildirSink", store) as server:
+        none = ["expect", str(store), "--none", "--timeout", "0", "--to"]
+        ran = shell(*none, "carol@x.test", "--", *sending(server))
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "sent\n")
+        ran = shell(*none, "bob@example.com", "--", *sending(server))
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert ran.stderr == (
+            "sent\nmailhandlers: a message came where none was expected: "
+            "to bob@example.com: 'new'\n"
+        )
+        ran = shell(*none, "carol@x.test", "--", "false")  # which could send nothing
+        assert ran.returncode == 1
+        assert "false failed with exit status 1, and no message came" in ran.stderr
+
+
 def test_arguments_of_the_command_are_its_own(tmp_path: Path) -> None:
     script = "import sys; print(sys.argv[1:])"
     arguments = ["--timeout", "x", "--", "--help"]
