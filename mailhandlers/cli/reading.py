@@ -15,6 +15,7 @@ from ..inbox.found import line_of
 from ..inbox.inbox import Inbox, read_latest, read_messages
 from ..message.message import StoredMessage
 from ..message.visible import visible
+from ..stores.store import StoreError
 from . import arguments
 from .printing import (
     CLOSED_PIPE,
@@ -211,12 +212,31 @@ def save_attachments(parser: ArgumentParser, argv: Sequence[str]) -> int:
 
 
 def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
-    """Serve the page and the HTTP API; its module has a parser of its own."""
+    """Serve the page and the HTTP API until Ctrl-C; return 1 where that can't be."""
+    arguments.add_store(parser)
+    parser.add_argument(
+        "--listen",
+        metavar="[HOST:]PORT",
+        default="localhost:8026",
+        help="where to listen (default: %(default)s); beyond this computer a token is needed, "
+        "which the printed address holds",
+    )
+    options = parser.parse_args(argv)
     try:
-        from ..web.command import run
+        from ..web.serving import serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mailhandlers"):
             raise  # ours, and no package that the extra would install
         complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
         return MISUSE
-    return run(argv)
+    try:
+        serve(options.store, options.listen)
+    except KeyboardInterrupt:
+        return 0
+    except ValueError as error:  # StoreError is one
+        complain(f"mailhandlers: {error}")
+        return 1 if isinstance(error, StoreError) else MISUSE
+    except OSError as error:
+        complain(f"mailhandlers: {options.listen}: {error.strerror}")
+        return 1
+    return 0

@@ -16,8 +16,6 @@ from mailhandlers.cli.main import COMMANDS, main
 from mailhandlers.cli.printing import VIEWS
 from mailhandlers.options import HANDLERS, OPTIONS
 
-BUILT = [name for name in COMMANDS if name != "web"]
-
 
 def test_alone_it_prints_commands_handlers_and_options() -> None:
     alone = shell()
@@ -39,7 +37,7 @@ def test_the_version() -> None:
     assert shell("--version").stdout == f"mailhandlers {__version__}\n"
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help_with_an_example(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
