@@ -418,3 +418,12 @@ OPTIONS: dict[str, tuple[str, Option]] = {
     for option in [field.metadata["option"]]
 }
 """The keyword in Python and the rest, by the name on the command line."""
+
+HANDLERS = {
+    "MailFile": ("PATH", "one file with the latest message"),
+    "MaildirSink": ("DIR", "a Maildir, as mail programs read it"),
+    "MboxSink": ("PATH", "one mbox file"),
+    "JsonLines": ("PATH", "one JSON object a line, in a file or, with -, on standard output"),
+    "PerRecipientDir": ("DIR", "a folder for each recipient"),
+}
+"""The names of the handlers: what to type behind each, and what it keeps."""

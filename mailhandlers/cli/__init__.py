@@ -1,1 +1,1 @@
-"""The shell's reader: the command ``mailhandlers``, a module for each of its commands."""
+"""The shell's reader: the command ``mailhandlers``, a function for each of its commands."""

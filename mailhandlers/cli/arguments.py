@@ -7,7 +7,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..inbox.criteria import Wanted
-from .views import VIEWS
+from .printing import VIEWS
 
 
 def add_store(parser: ArgumentParser, name: str = "store") -> None:
@@ -24,7 +24,15 @@ def add_criteria(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("which messages", "all that is given must be true")
     group.add_argument("--to", metavar="ADDRESS", help="one of the envelope's recipients")
     group.add_argument("--mail-from", metavar="ADDRESS", help="the envelope's sender")
-    group.add_argument("--subject", metavar="TEXT", help="the whole subject")
+    subject = group.add_mutually_exclusive_group()
+    subject.add_argument("--subject", metavar="TEXT", help="the whole subject")
+    subject.add_argument(
+        "--subject-matching",
+        dest="subject",
+        metavar="REGEX",
+        type=_pattern,
+        help="a Python regular expression, searched in the subject",
+    )
     group.add_argument(
         "--matching",
         metavar="REGEX",
@@ -50,15 +58,28 @@ def add_timeout(parser: ArgumentParser, default: float | None, meaning: str) -> 
     )
 
 
-def add_print(parser: ArgumentParser, otherwise: str) -> None:
-    """Add ``--print``; without it, *otherwise* is printed."""
-    parser.add_argument(
+def add_print(parser: ArgumentParser, otherwise: str, none: str = "") -> None:
+    """Add ``--print`` and ``--json``; without them, *otherwise* is printed.
+
+    With *none*, which is its help, add ``--none``, too.
+    """
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
         "--print",
         dest="view",
         choices=VIEWS,
         help=f"what to print of a message: {', '.join(VIEWS)} (default: {otherwise})",
         metavar="WHAT",
     )
+    group.add_argument(
+        "--json",
+        dest="view",
+        action="store_const",
+        const="json",
+        help="the same as --print json",
+    )
+    if none:
+        group.add_argument("--none", action="store_true", help=none)
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The commands that read: list, show, follow, open, attachments, and clear."""
+"""The commands that read: list, show, follow, open and attachments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from support import PATIENCE, Kind, Process, json_line
 
 from mailhandlers import Inbox
 from mailhandlers.cli.main import main
-from mailhandlers.cli.views import VIEWS
 
 WELCOME = mail(
     "Welcome",
@@ -50,6 +48,31 @@ def test_list_tells_who_when_and_what(
     assert lines == expected[0 if kind.keeps_all else 1 :]
 
 
+def test_no_such_mail_may_be_there(
+    kind: Kind, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(kind.handler, store, mail("one"))
+    assert main(["list", str(store), "--none", "--to", "carol@x.test"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["list", str(store), "--none", "--to", "bob@example.com"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "mailhandlers: a message is there where none may be: to bob@example.com: 'one'\n"
+    )
+
+
+def test_json_is_short_for_print_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail("one"), mail("two"))
+    assert main(["list", str(tmp_path / "inbox"), "--print", "json"]) == 0
+    lines = capsys.readouterr().out
+    assert [json.loads(line)["subject"] for line in lines.splitlines()] == ["one", "two"]
+    assert main(["list", str(tmp_path / "inbox"), "--json"]) == 0
+    assert capsys.readouterr().out == lines
+
+
 def test_a_field_of_a_list_is_one_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +91,9 @@ def test_a_field_of_a_list_is_one_field(
         (["--to", "CAROL@x.test"], ["Welcome"]),
         (["--mail-from", ""], ["hello"]),
         (["--subject", "hello"], ["hello", "hello"]),
+        (["--subject", "ell"], []),
+        (["--subject-matching", "ell"], ["hello", "hello"]),
+        (["--subject-matching", "^W.*e$"], ["Welcome"]),
         (["--matching", "^Subject: W.*e$|nonsense"], []),
         (["--matching", "(?m)^Subject: W.*e$"], ["Welcome"]),
         (["--subject", "hello", "--to", "bob@example.com"], ["hello"]),
@@ -187,46 +213,6 @@ def test_other_programs_mail_is_read(
     assert "Subject:   Hi\n" in capsys.readouterr().out
 
 
-MISUSES = {
-    "no store": (["show"], "STORE"),
-    "an unknown view": (["show", "inbox", "--print", "colour"], "invalid choice: 'colour'"),
-    "a bad timeout": (["show", "inbox", "--timeout", "soon"], "'soon' is no number of seconds"),
-    "an endless timeout": (["show", "inbox", "--timeout", "inf"], "'inf' is no number"),
-    "a bad expression": (["list", "inbox", "--matching", "("], "'(' is no regular expression"),
-    "no such option": (["list", "inbox", "--form", "x"], "--form"),
-    "no such command": (["lst", "inbox"], "no command 'lst': choose from list, show"),
-    "something else": (["list", "."], "holds something else than mail, such as"),
-    "no place to copy to": (["copy", "inbox", "MaildirSink"], "PATH"),
-    "no such handler": (["copy", ".", "Maildir", "copy"], "'Maildir'"),
-    "no such source": (["copy", "inbox", "MboxSink", "x"], "inbox: nothing is there"),
-    "a handler's misuse": (["copy", ".", "MboxSink", "x", "mode=9"], "'mode=9'"),
-    "no address": (["ready", "localhost"], "'localhost' is no address"),
-    "no port": (["ready", "localhost:70000"], "is no address: write HOST:PORT"),
-    "no process": (["ready", "1:1", "--pid", "x"], "no address|--pid"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "told"), MISUSES.values(), ids=MISUSES)
-def test_misuse_is_told(
-    arguments: list[str],
-    told: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "cat.png").write_bytes(b"\x89PNG")
-    monkeypatch.chdir(tmp_path)
-    try:
-        status = main(arguments)
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    assert status == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert any(words in said.err for words in told.split("|"))
-
-
 def test_what_another_program_changed_is_marked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,15 +240,6 @@ def test_a_store_that_is_not_there_is_told(kind: Kind, store: Path) -> None:
     listed = shell("list", store)
     assert (listed.returncode, listed.stdout) == (0, "")
     assert listed.stderr == f"{store}: nothing is there yet\n"
-
-
-def test_clear_empties(kind: Kind, store: Path) -> None:
-    assert main(["clear", str(store)]) == 0
-    put(kind.handler, store, mail(), mail())
-    assert main(["clear", str(store)]) == 0
-    assert len(Inbox(store)) == 0
-    put(kind.handler, store, mail())
-    assert len(Inbox(store)) == 1
 
 
 def test_attachments_are_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -458,42 +435,3 @@ def test_a_list_ends_with_its_pipe(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(PATIENCE) == 141
         assert process.stderr.read() == b""
-
-
-IMPORTED = """
-import sys
-from mailhandlers.cli.main import main
-status = main(sys.argv[1:])
-servers = {"aiosmtpd", "asyncio", "ssl", "smtplib", "mailhandlers.handlers"}
-print(status, sorted(servers & set(sys.modules)), file=sys.stderr)
-"""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["list", "inbox"],
-        *(["show", "inbox", "--print", view] for view in VIEWS),
-        ["show", "inbox"],
-        ["expect", "inbox", "--timeout", "0", "--", "true"],
-        ["follow", "inbox", "--timeout", "0"],
-        ["open", "inbox", "--output", "page.html"],
-        ["attachments", "inbox", "folder"],
-        ["clear", "inbox"],
-        ["ready", "1", "--timeout", "0"],
-        [],
-    ],
-    ids=" ".join,
-)
-def test_no_server_is_imported(arguments: list[str], tmp_path: Path) -> None:
-    put("MaildirSink", tmp_path / "inbox", mail("hi", "1234 http://x\n", html="x", files=FILES))
-    ran = subprocess.run(
-        [sys.executable, "-c", IMPORTED, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    status, modules = ran.stderr.splitlines()[-1].split(" ", 1)
-    assert modules == "[]"
-    assert status == ("1" if arguments[:1] in (["expect"], ["ready"]) else "0")

@@ -11,8 +11,8 @@ import aiosmtpd.smtp
 import pytest
 
 import mailhandlers
-from mailhandlers.cli.commands import COMMANDS
-from mailhandlers.cli.views import VIEWS
+from mailhandlers.cli.main import COMMANDS
+from mailhandlers.cli.printing import VIEWS
 from mailhandlers.options import OPTIONS
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"

@@ -11,32 +11,32 @@ from chromium import BUSY, HOOK, EndlessWeb, busy, store_directly
 
 pytest.importorskip("fastapi")
 
-from mailhandlers.web.command import run
+from mailhandlers.cli.main import main
 
 
 @pytest.mark.parametrize(
     "listen", ["", "localhost", "localhost:", "localhost:99999", "a:b:1", "http://x:1"]
 )
 def test_no_address(tmp_path: Path, listen: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([str(tmp_path / "inbox"), "--listen", listen]) == 2
+    assert main(["web", str(tmp_path / "inbox"), "--listen", listen]) == 2
     assert f"{listen!r} is no address: write HOST:PORT" in capsys.readouterr().err
 
 
 def test_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes").write_text("these are my notes\n")
-    assert run([str(tmp_path / "notes")]) == 1
+    assert main(["web", str(tmp_path / "notes")]) == 1
     assert "no mail file, mbox or JSON Lines" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert run([str(tmp_path / "inbox"), "--listen", listen]) == 1
+        assert main(["web", str(tmp_path / "inbox"), "--listen", listen]) == 1
     assert "in use" in capsys.readouterr().err
 
 
 def test_a_host_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([str(tmp_path / "inbox"), "--listen", "nobody.invalid:1"]) == 1
+    assert main(["web", str(tmp_path / "inbox"), "--listen", "nobody.invalid:1"]) == 1
     assert capsys.readouterr().err.startswith("mailhandlers: nobody.invalid:1: ")
 
 

@@ -1,4 +1,4 @@
-"""``mailhandlers copy``: between all stores, exactly, and never twice."""
+"""The commands that change a store: copy, exactly and never twice, and clear."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from strategies import mails
 from support import KINDS, PATIENCE, Kind, Process, tree, wait_until
 
 from mailhandlers import Inbox
-from mailhandlers.cli.identities import Identities
+from mailhandlers.cli.changing import Identities
 from mailhandlers.cli.main import main
 from mailhandlers.mail import Mail
 
@@ -302,12 +302,8 @@ def test_ctrl_c_leaves_a_copy_to_be_completed(tmp_path: Path) -> None:
 def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "source", *many(4000))
     ours, theirs = pty.openpty()
-    script = (
-        "import sys; from mailhandlers.cli import copying; copying._FIRST_PROGRESS = 0\n"
-        "from mailhandlers.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    )
     arguments = ["copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
-    with Process([COMMAND[0], "-c", script, *arguments], stderr=theirs) as process:
+    with Process([*COMMAND, *arguments], stderr=theirs) as process:
         os.close(theirs)
         told = b""
         try:
@@ -319,3 +315,12 @@ def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
     assert b"\r1,000 messages copied ...\r2,000 messages copied ..." in told
     assert told.endswith(b"\r\x1b[K4,000 messages copied; 0 were there already\r\n")
+
+
+def test_clear_empties(kind: Kind, store: Path) -> None:
+    assert main(["clear", str(store)]) == 0
+    put(kind.handler, store, mail(), mail())
+    assert main(["clear", str(store)]) == 0
+    assert len(Inbox(store)) == 0
+    put(kind.handler, store, mail())
+    assert len(Inbox(store)) == 1

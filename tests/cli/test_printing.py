@@ -18,8 +18,8 @@ from shell import COMMAND, mail, put, raw_mail
 from strategies import mails
 from support import PATIENCE, Process
 
-from mailhandlers.cli import views
-from mailhandlers.cli.terminal import Output, fitted
+from mailhandlers.cli import printing
+from mailhandlers.cli.printing import Output, fitted
 from mailhandlers.mail import Mail
 from mailhandlers.message.message import StoredMessage
 from mailhandlers.message.sizes import human_size
@@ -103,16 +103,16 @@ def test_no_message_acts_on_a_terminal(made: Mail) -> None:
     screen = Terminal()
     output = Output(screen)
     message = StoredMessage.parse(made.content, made.envelope)
-    views.print_for_people(message, output)
+    printing.print_for_people(message, output)
     before = screen.getvalue().count("\n")
-    views.print_line(message, output)
+    printing.print_line(message, output)
     assert screen.getvalue().count("\n") == before + 1
-    for view in views.VIEWS:
-        views.print_view(message, view, output)
+    for view in printing.VIEWS:
+        printing.print_view(message, view, output)
     assert acting(screen.getvalue()) == []
 
 
-@pytest.mark.parametrize("view", [None, *views.VIEWS])
+@pytest.mark.parametrize("view", [None, *printing.VIEWS])
 def test_a_hostile_message_in_a_terminal(view: str | None, tmp_path: Path) -> None:
     text = f"{EVIL} 1234 http://x.test/{EVIL}\n"
     evil = mail("x", text, html=text, files={"evil\u202efdp.exe": b""}, to=["a@x.test"])

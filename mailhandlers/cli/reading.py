@@ -1,0 +1,242 @@
+"""The commands that read: list, show, follow, open, attachments and web."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from contextlib import suppress
+
+from ..inbox.inbox import Inbox, read_latest, read_messages
+from ..inbox.misses import line_of
+from ..message.message import StoredMessage
+from ..message.visible import visible
+from ..stores.store import StoreError
+from . import arguments
+from .printing import (
+    CLOSED_PIPE,
+    MISUSE,
+    Output,
+    complain,
+    print_for_people,
+    print_line,
+    print_view,
+)
+
+FOR_PEOPLE = "a few headers, the attachments' names and the text"
+_A_LINE = "one line with time, sender, recipients, size and subject"
+_FOLDER = "mailhandlers-pages-"
+_PAGE, _HTML = "message-", ".html"
+_DAY = 24 * 60 * 60
+
+
+def list_messages(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """List the messages of a store."""
+    arguments.add_store(parser)
+    arguments.add_criteria(parser)
+    arguments.add_print(parser, _A_LINE, "print nothing, and fail if there is such a message")
+    options = parser.parse_args(argv)
+    output = Output()
+    for message in read_messages(options.store, **arguments.criteria(options)):
+        if options.none:
+            complain(f"mailhandlers: a message is there where none may be: {line_of(message)}")
+            return 1
+        _print(message, options.view, output)
+    if not os.path.exists(options.store):
+        complain(f"{options.store}: nothing is there yet")
+    return 0
+
+
+def show_message(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Show the newest message."""
+    arguments.add_store(parser)
+    arguments.add_print(parser, FOR_PEOPLE)
+    options, message = _newest(parser, argv)
+    return show(message, options.view)
+
+
+def _newest(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Namespace, StoredMessage]:
+    """Return the options, and the newest message that meets the criteria among them."""
+    arguments.add_criteria(parser)
+    arguments.add_timeout(parser, 0, "how long to wait for such a message (default: 0)")
+    options = parser.parse_args(argv)
+    wanted = arguments.criteria(options)
+    return options, read_latest(options.store, timeout=options.timeout, **wanted)
+
+
+def show(message: StoredMessage, view: str | None) -> int:
+    """Print *message*; return 1 where it has nothing of what was asked for."""
+    output = Output()
+    if view is None:
+        print_for_people(message, output)
+    elif not print_view(message, view, output):
+        complain(f"mailhandlers: the message has no {view}: {line_of(message)}")
+        return 1
+    return 0
+
+
+def _print(message: StoredMessage, view: str | None, output: Output) -> None:
+    """Print one of several messages."""
+    if view:
+        print_view(message, view, output)
+    else:
+        print_line(message, output)
+
+
+def follow(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Print what arrives, until Ctrl-C, the end of the pipe, or the timeout."""
+    arguments.add_store(parser)
+    arguments.add_criteria(parser)
+    arguments.add_timeout(
+        parser, None, "end when nothing came for so long (default: go on until Ctrl-C)"
+    )
+    arguments.add_print(parser, _A_LINE)
+    parser.add_argument(
+        "--from-start", action="store_true", help="begin with the messages that are there"
+    )
+    options = parser.parse_args(argv)
+    messages = Inbox(options.store).follow(
+        timeout=options.timeout,
+        from_start=options.from_start,
+        **arguments.criteria(options),
+    )
+    output = Output()
+    if hasattr(select, "poll"):  # not on Windows
+        threading.Thread(target=_end_with_the_pipe, daemon=True).start()
+    for message in messages:
+        _print(message, options.view, output)
+    return 0
+
+
+def _end_with_the_pipe() -> None:
+    """End this process as soon as nobody reads its output any more.
+
+    Otherwise ``follow | head -1`` would end with the second message, which may never come.
+    """
+    closed = select.poll()
+    closed.register(1, 0)  # nothing but errors, of which a closed pipe is one
+    closed.poll()
+    os._exit(CLOSED_PIPE)
+
+
+def open_page(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Write the page of the newest message, and show it."""
+    arguments.add_store(parser)
+    parser.add_argument("--output", metavar="FILE", help="only write the page, to FILE")
+    options, message = _newest(parser, argv)
+    if options.output:
+        message.save_page(options.output)
+        return 0
+    page = _new_page()
+    message.save_page(page)
+    Output().lines(visible(page, keep=""))
+    return 0 if _shows(page) else 1
+
+
+def _new_page() -> str:
+    """Return the path of a new file for a page, in a folder that only this user can open.
+
+    Nobody knows when a browser has read it: it stays for a day.
+    """
+    import tempfile
+
+    folders = _own_folders(tempfile.gettempdir())
+    for folder in folders:
+        _remove_old_pages(folder)
+    folder = min(folders) if folders else tempfile.mkdtemp(prefix=_FOLDER)
+    handle, page = tempfile.mkstemp(_HTML, _PAGE, folder)
+    os.close(handle)
+    return page
+
+
+def _own_folders(parent: str) -> list[str]:
+    """Return the folders in *parent* that earlier calls made for this user's pages.
+
+    It is one, unless the first two calls came together. Nobody can guess its name beforehand,
+    and one that another user made, or that others may look into, or a link, is not taken.
+    """
+    found = []
+    user = getattr(os, "getuid", int)()  # on Windows all files have the user 0
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(_FOLDER) and entry.is_dir(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                is_private = os.name == "nt" or stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+                if status.st_uid == user and is_private:
+                    found.append(os.path.abspath(entry.path))
+    return found
+
+
+def _remove_old_pages(folder: str) -> None:
+    """Remove what earlier calls wrote to *folder* more than a day ago."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PAGE) and entry.name.endswith(_HTML):
+                # Another call may just have removed it.
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - _DAY:
+                        os.unlink(entry.path)
+
+
+def _shows(page: str) -> bool:
+    """Show *page* in the browser; return False where there is none."""
+    import pathlib
+    import webbrowser  # it takes 10 ms, and --output needs none
+
+    if webbrowser.open(pathlib.Path(page).as_uri()):
+        return True
+    complain("mailhandlers: there is no browser: open the file above in one, or set BROWSER")
+    return False
+
+
+def save_attachments(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Save the attachments and print where each is."""
+    arguments.add_store(parser)
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="where to; it is made if missing, and no file in it is replaced",
+    )
+    options, message = _newest(parser, argv)
+    if not message.attachments:
+        complain(f"mailhandlers: the message has no attachments: {line_of(message)}")
+        return 1
+    output = Output()
+    for attachment in message.attachments:
+        output.lines(visible(os.fspath(attachment.save_to(options.folder)), keep=""))
+    return 0
+
+
+def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Serve the page and the HTTP API until Ctrl-C; return 1 where that can't be."""
+    arguments.add_store(parser)
+    parser.add_argument(
+        "--listen",
+        metavar="[HOST:]PORT",
+        default="localhost:8026",
+        help="where to listen (default: %(default)s); beyond this computer a token is needed, "
+        "which the printed address holds",
+    )
+    options = parser.parse_args(argv)
+    try:
+        from ..web.serving import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mailhandlers"):
+            raise  # ours, and no package that the extra would install
+        complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
+        return MISUSE
+    try:
+        serve(options.store, options.listen)
+    except KeyboardInterrupt:
+        return 0
+    except ValueError as error:  # StoreError is one
+        complain(f"mailhandlers: {error}")
+        return 1 if isinstance(error, StoreError) else MISUSE
+    except OSError as error:
+        complain(f"mailhandlers: {options.listen}: {error.strerror}")
+        return 1
+    return 0
