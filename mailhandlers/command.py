@@ -79,7 +79,7 @@ def open_page(path: str, listen: str) -> Page:
     Raises ValueError in one sentence.
     """
     try:
-        page: Page = import_module("mailhandlers.web.beside").Beside(path, listen)
+        page: Page = import_module("mailhandlers.web.process").Beside(path, listen)
     except ModuleNotFoundError:
         raise ValueError("web= needs more packages: pip install 'mailhandlers[web]'") from None
     except OSError as error:

@@ -116,9 +116,9 @@ def get(url: str, **options: Any) -> Any:
 
 
 class Web:
-    """``python -m mailhandlers.web`` as a process."""
+    """``mailhandlers web`` as a process."""
 
-    start: ClassVar = ["-m", "mailhandlers.web"]
+    start: ClassVar = ["-m", "mailhandlers", "web"]
 
     def __init__(self, store: Path, listen: str = "127.0.0.1:0") -> None:
         command = [sys.executable, *self.start, os.fspath(store), "--listen", listen]
@@ -152,8 +152,8 @@ class EndlessWeb(Web):
 
     start: ClassVar = [
         "-c",
-        "import sys\nfrom mailhandlers.web import command, parameters\n"
-        "parameters._MATCHING_SECONDS = 1e9\nsys.exit(command.run(sys.argv[1:]))",
+        "import sys\nfrom mailhandlers.cli import web\nfrom mailhandlers.web import query\n"
+        "query._MATCHING_SECONDS = 1e9\nsys.exit(web.run(sys.argv[1:]))",
     ]
 
 

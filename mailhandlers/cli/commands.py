@@ -54,7 +54,7 @@ COMMANDS = {
         ".readiness", "Wait until a mail server answers.", "ready localhost:8025 --timeout 10"
     ),
     "web": Command(
-        "..web.command",
+        ".web",
         "Show the messages as a page that is live. Needs: pip install 'mailhandlers[web]'",
         "web inbox",
     ),

@@ -15,6 +15,6 @@ def main(path: str | os.PathLike[str], listen: str = "localhost:8026") -> None:
     Raises StoreError where *path* holds no store, ValueError for an address that is none,
     OSError where it can't be had.
     """
-    from .serving import serve
+    from .server import serve
 
     serve(path, listen)

@@ -22,15 +22,15 @@ from .arrivals import Arrivals
 from .downloads import download
 from .framed import framed
 from .mailbox import Mailbox, UnknownIdError
-from .parameters import (
+from .query import (
     After,
     ArrivalsParameter,
     CriteriaParameter,
     MailboxParameter,
     MessageParameter,
 )
-from .problems import documented
 from .record import Record, record
+from .responses import documented
 
 _JSON = "application/json"
 _LONGEST_WAIT = 60

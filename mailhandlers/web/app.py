@@ -13,11 +13,11 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from . import api, pages, problems
+from . import api, pages, responses
 from .arrivals import Arrivals
 from .guard import Guard
 from .mailbox import Mailbox
-from .parameters import check_names
+from .query import check_names
 
 # Each reads one message at a time, which may be large.
 _THREADS = 4
@@ -91,7 +91,7 @@ def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Fas
     app.state.arrivals = Arrivals(app.state.mailbox.path)
     for router in (api.router, pages.router):
         app.include_router(router, dependencies=[Depends(check_names)])
-    problems.install(app)
+    responses.install(app)
     app.add_middleware(Guard, token=token)
     app.add_middleware(ForTheClient)
     return app

@@ -20,7 +20,7 @@ from .asked import criteria_for
 from .framed import SANDBOX
 from .listing import Screen, screen, sender_of
 from .mailbox import Mailbox, UnknownIdError
-from .parameters import ArrivalsParameter, MailboxParameter
+from .query import ArrivalsParameter, MailboxParameter
 from .templating import answer
 
 View = Literal["html", "text", "links", "headers", "source", "envelope"]

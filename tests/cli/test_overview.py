@@ -60,6 +60,6 @@ def test_an_example_is_of_its_command(name: str) -> None:
 def test_web_tells_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mailhandlers.web.command", None)
+    monkeypatch.setitem(sys.modules, "mailhandlers.cli.web", None)
     assert main(["web", "inbox"]) == 2
     assert "pip install 'mailhandlers[web]'" in capsys.readouterr().err

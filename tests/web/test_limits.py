@@ -21,10 +21,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 
-from mailhandlers.web import parameters, serving
+from mailhandlers.web import query, server
 from mailhandlers.web.app import create_app
 from mailhandlers.web.mailbox import Mailbox
-from mailhandlers.web.parameters import LimitedPattern
+from mailhandlers.web.query import LimitedPattern
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def client(store: Path) -> Iterator[TestClient]:
 def test_a_pattern_shares_its_time_among_all_its_searches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parameters, "_MATCHING_SECONDS", 0.05)
+    monkeypatch.setattr(query, "_MATCHING_SECONDS", 0.05)
     pattern = LimitedPattern(EVIL)
     assert pattern.search("aaa")
     assert pattern.search("b") is None
@@ -76,7 +76,7 @@ def test_other_threads_run_while_a_pattern_is_searched() -> None:
 def test_a_pattern_that_takes_too_long(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(parameters, "_MATCHING_SECONDS", 0.05)
+    monkeypatch.setattr(query, "_MATCHING_SECONDS", 0.05)
     url = httpx.URL(f"/api/{path}").copy_add_param("matching", EVIL)
     answer = client.get(url)
     assert answer.status_code == 422
@@ -87,7 +87,7 @@ def test_a_pattern_that_takes_too_long(
 def test_an_answer_begins_when_all_is_searched(
     store: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parameters, "_MATCHING_SECONDS", 0.05)
+    monkeypatch.setattr(query, "_MATCHING_SECONDS", 0.05)
     store_directly(store, b"Subject: newer\r\n\r\naaa")
     params = {"matching": EVIL}
     assert client.get("/api/messages", params=params).status_code == 422
@@ -99,7 +99,7 @@ def test_an_answer_begins_when_all_is_searched(
 def test_a_wait_shares_the_time_with_what_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parameters, "_MATCHING_SECONDS", 0.05)
+    monkeypatch.setattr(query, "_MATCHING_SECONDS", 0.05)
     store = tmp_path / "inbox"
     store_directly(store, b"Subject: harmless\r\n\r\n")
     with TestClient(create_app(store), base_url="http://localhost") as client:
@@ -139,7 +139,7 @@ def test_what_does_not_compile(client: TestClient, pattern: str) -> None:
 def test_events_end_when_a_pattern_has_had_its_time(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(parameters, "_MATCHING_SECONDS", 0.05)
+    monkeypatch.setattr(query, "_MATCHING_SECONDS", 0.05)
     # A moment before all: what came since is sent.
     headers = {"Last-Event-ID": "1000000000.M000001P1Q1.x"}
     answer = client.get("/api/events", params={"matching": EVIL}, headers=headers)
@@ -300,7 +300,7 @@ def test_head_of_what_never_ends_ends(store: Path) -> None:
 @contextmanager
 def serving_here(store: Path) -> Iterator[int]:
     """Serve in a thread; yield the port."""
-    site = serving.Site(store, "127.0.0.1:0")
+    site = server.Site(store, "127.0.0.1:0")
     running = threading.Thread(target=site.run)
     running.start()
     try:
@@ -324,7 +324,7 @@ NEVER_ENDING = {
 def test_a_request_that_never_ends_is_closed(
     store: Path, monkeypatch: pytest.MonkeyPatch, begun: str, drips: bool
 ) -> None:
-    monkeypatch.setattr(serving, "_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 0.3)
     with serving_here(store) as port, socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(NEVER_ENDING[begun])
         client.settimeout(0.02 if drips else PATIENCE)
@@ -348,7 +348,7 @@ def test_a_request_that_never_ends_is_closed(
 def test_what_is_being_answered_stays_open(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 0.3)
     with serving_here(store) as port:
         url = f"http://127.0.0.1:{port}"
         with httpx.stream("GET", f"{url}/api/events", timeout=PATIENCE) as events:

@@ -11,7 +11,7 @@ from chromium import BUSY, HOOK, EndlessWeb, busy, store_directly
 
 pytest.importorskip("fastapi")
 
-from mailhandlers.web.command import run
+from mailhandlers.cli.web import run
 
 
 @pytest.mark.parametrize(

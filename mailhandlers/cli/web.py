@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from ..stores.store import StoreError
-from .serving import serve
+from ..web.server import serve
 
 _MISUSE = 2
 

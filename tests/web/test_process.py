@@ -26,7 +26,7 @@ import httpx
 
 SERVER = """
 import asyncio, os, sys
-from mailhandlers.web.beside import Beside
+from mailhandlers.web.process import Beside
 
 beside = Beside(sys.argv[1], sys.argv[2])
 if os.getuid() == 0 and len(sys.argv) > 3:
@@ -74,7 +74,7 @@ def test_it_ends_with_the_server_whatever_it_is_doing(
     tmp_path: Path, path: str, number: signal.Signals
 ) -> None:
     store_directly(tmp_path / "inbox", HOOK)
-    endless = "from mailhandlers.web import parameters\nparameters._MATCHING_SECONDS = 1e9\n"
+    endless = "from mailhandlers.web import parameters\nquery._MATCHING_SECONDS = 1e9\n"
     listen = "127.0.0.1:0"
     with server(tmp_path / "inbox", listen, script=endless + SERVER) as running:
         process, address, pid = running

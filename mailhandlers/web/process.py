@@ -10,7 +10,7 @@ import signal
 import threading
 from typing import NoReturn
 
-from .serving import Site
+from .server import Site
 from .templating import load_all
 
 _log = logging.getLogger("mailhandlers")
