@@ -26,6 +26,7 @@ from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
 from .stores.retention import Keep, Place, Retention
+from .web.process import PageProcess
 from .writing.commit import GroupCommit
 from .writing.store import Store
 
@@ -82,7 +83,7 @@ class Handler(ABC):
         )
         self._options = chosen
         self._terminal: command.Terminal | None = None
-        self._page: command.Page | None = None
+        self._page: PageProcess | None = None
         self._script = Script(self, chosen, self._commits.commit_reset)
 
     @property
@@ -116,7 +117,7 @@ class Handler(ABC):
         try:
             handler = cls.from_args(*args)
             if handler._options.web is not None:
-                handler._page = command.open_page(handler.path, handler._options.web)
+                handler._page = PageProcess(handler.path, handler._options.web)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         command.import_while_readable()
@@ -203,7 +204,7 @@ class Handler(ABC):
         if self._retention is not None:
             self._retention.sweep()
         if self._page is not None:
-            self._page.fork()
+            self._page.take_rights()
         if sys.platform == "linux":  # macOS's libraries don't survive a fork
             await self._commits.fork_writer()
 

@@ -1,106 +1,115 @@
-"""The page beside a mail server: a process of its own, with the server's rights."""
+"""The page beside the stock command: a process of its own, which ends with the server.
+
+The command starts it while Python's files can be read: the server may become ``nobody``, who
+may be unable to. It opens its port and imports all it needs, takes the server's rights before
+the mail port opens, and ends when its standard input does, which is when the server is gone.
+
+Each tells the other a line of JSON: the page its address, or the error for which it ends; then
+the server its rights; then the page an empty object when it has taken them.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures.thread  # noqa: F401 - asyncio would, at its first thread
-import logging
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-from typing import NoReturn
+from contextlib import suppress
+from io import FileIO
+from typing import IO, Any
 
-from .server import Site
-from .templating import load_all
+_MISSING = "web= needs more packages: pip install 'mailhandlers[web]'"
+# With "-m", Python would import from the working folder, in which others may write.
+_START = """
+import sys
+sys.path[:] = sys.argv[3:]
+from mailhandlers.web.process import main
+main(*sys.argv[1:3])
+"""
 
-_log = logging.getLogger("mailhandlers")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+class PageProcess:
+    """The process that shows the store at *path* on ``[HOST:]PORT``."""
 
-class Beside:
-    """The page of the store at *path*, for the process that fills the store.
-
-    It is made while this process may read Python's files, and forked when the server has
-    dropped its rights. It ends with the server, however that ends.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], listen: str) -> None:
-        """Open the port, and read all that an answer may need.
-
-        Raises ValueError for an address that is none, and OSError.
-        """
-        self._site = Site(path, listen)
-        self.address = self._site.address
+    def __init__(self, path: str, listen: str) -> None:
+        """Start it, and wait until its port is open. Raises ValueError in one sentence."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, path, listen, *sys.path],
+            stdin=subprocess.PIPE,  # never closed: it ends when this process does
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is the server's, which has mail to answer
+        )
+        told = self._hear() or {"error": f"web={listen}: the process of the page has failed"}
+        if "error" in told:
+            self._process.communicate()
+            raise ValueError(told["error"])
+        self.address: str = told["address"]
         """What to open in a browser."""
-        self._lifeline = -1
-        load_all()
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(self._ask_for_all())
-        finally:
-            loop.close()
 
-    def fork(self) -> int:
-        """Start the process and return its id. The port is then the child's alone."""
-        theirs, self._lifeline = os.pipe()
-        # Until the child has handlers of its own, a signal to it would reach the server's.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            os.close(self._lifeline)
-            self._serve(theirs, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(theirs)
-        for server in self._site.sockets:
-            server.close()
-        return pid
+    def take_rights(self) -> None:
+        """Have it take the rights of this process, which ends if it can't."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # then nothing is heard, either
+            _tell(self._process.stdin, _rights())
+        if self._hear() is None:
+            sys.exit("aiosmtpd: web=: the process of the page has failed")
 
-    def _serve(self, lifeline: int, mask: set[int | signal.Signals]) -> NoReturn:
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            threading.Thread(target=self._end_with_server, args=[lifeline], daemon=True).start()
-            self._site.run()
-        except Exception:  # noqa: BLE001 - without this, nobody would ever see it
-            _log.exception("the page ends")
-        finally:
-            os._exit(0)
+    def _hear(self) -> dict[str, str] | None:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        told: dict[str, str] | None = json.loads(line) if line else None
+        return told
 
-    def _end_with_server(self, lifeline: int) -> None:
-        os.read(lifeline, 1)  # nothing is ever written: it returns when the server is gone
-        self._site.server.handle_exit(signal.SIGTERM, None)
 
-    async def _ask_for_all(self) -> None:
-        """Ask the application once, since libraries import much at the first request."""
-        for path in ("/", "/api/messages", "/api/openapi.json"):
-            await self._ask(path)
+def main(path: str, listen: str) -> None:
+    """Be that process."""
+    try:
+        from .server import Site
 
-    async def _ask(self, path: str) -> None:
-        host = self.address.split("/")[2]
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": self.address.partition("?")[2].encode(),
-            "headers": [(b"host", host.encode())],
-            "server": ("localhost", 0),
-        }
+        site = Site(path, listen)
+    except ModuleNotFoundError:
+        return _tell(sys.stdout.buffer, {"error": _MISSING})
+    except ValueError as error:
+        return _tell(sys.stdout.buffer, {"error": str(error)})
+    except OSError as error:
+        reason = f"web={listen}: {error.strerror}: take another port"
+        return _tell(sys.stdout.buffer, {"error": reason})
+    _tell(sys.stdout.buffer, {"address": site.address})
+    # Without its buffer, whose lock Python would wait for in vain when it ends.
+    server = FileIO(sys.stdin.fileno(), closefd=False)
+    rights = server.readline()
+    if not rights:
+        return None
+    _take(json.loads(rights))
+    _tell(sys.stdout.buffer, {})
 
-        requests = [{"type": "http.request", "body": b"", "more_body": False}]
+    def end_with_server() -> None:
+        server.read(1)  # nothing more is ever written
+        site.server.handle_exit(signal.SIGTERM, None)
 
-        async def receive() -> dict[str, object]:
-            if not requests:
-                await asyncio.Event().wait()  # this client stays
-            return requests.pop()
+    threading.Thread(target=end_with_server, daemon=True).start()
+    site.run()
+    return None
 
-        async def send(message: object) -> None:
-            """Take the answer, which nobody reads."""
 
-        await self._site.app(scope, receive, send)
+def _rights() -> dict[str, Any]:
+    if not hasattr(os, "geteuid"):  # Windows, where the server has those it was started with
+        return {}
+    return {"groups": os.getgroups(), "gid": os.getegid(), "uid": os.geteuid()}
+
+
+def _take(rights: dict[str, Any]) -> None:
+    if rights == _rights():
+        return
+    # The user last, who may not change the others. Only root may set groups.
+    if set(rights["groups"]) != set(os.getgroups()):
+        os.setgroups(rights["groups"])
+    os.setgid(rights["gid"])
+    os.setuid(rights["uid"])
+
+
+def _tell(pipe: IO[bytes], told: dict[str, Any]) -> None:
+    pipe.write(json.dumps(told).encode() + b"\n")
+    pipe.flush()

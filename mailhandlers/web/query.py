@@ -1,24 +1,96 @@
-"""What a request names: the criteria of Python, a message, a moment in the store."""
+"""What a request asks for: its parameters, by name and by type, and the criteria among them."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import regex
-from fastapi import Depends, HTTPException, Path, Query, Request
-from fastapi.dependencies.models import Dependant
-from fastapi.exceptions import RequestValidationError
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.requests import Request
 
 from ..inbox.criteria import Criteria
-from ..message.message import StoredMessage
-from .arrivals import Arrivals
-from .mailbox import Mailbox, UnknownIdError
 
-_LONGEST_PATTERN = 1000
 _MATCHING_SECONDS = 1.0
+_T = TypeVar("_T")
+# Each takes a second: in the threads of all others, they would hold up all others.
+_PATTERN_THREADS = CapacityLimiter(2)
+_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True)
+_TRUTHS |= dict.fromkeys(("false", "0", "no", "off"), False)
+# The types of JSON Schema.
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": lambda text: _TRUTHS[text.lower()],
+}
+
+
+class ParameterError(ValueError):
+    """A parameter is wrong, or there is no such one."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+def parameters(request: Request, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the query's parameters, each of which has its JSON Schema in *schemas*.
+
+    One that is not given has its schema's default, or None. Raises ParameterError, also for a
+    name that is none: whoever mistypes a criterion would be given, or remove, any messages.
+    """
+    given = request.query_params
+    for name, count in Counter(name for name, _ in given.multi_items()).items():
+        if name not in schemas and name != "token":
+            known = ", ".join(sorted({"token", *schemas}))
+            raise ParameterError(name, f"there is no such parameter here: {known}")
+        if count > 1:
+            raise ParameterError(name, "it is given more than once")
+    return {
+        name: parsed(name, given[name], schema) if name in given else schema.get("default")
+        for name, schema in schemas.items()
+    }
+
+
+def parsed(name: str, text: str, schema: Mapping[str, Any]) -> Any:
+    """Return what *text* says, as the JSON *schema* wants it. Raises ParameterError."""
+    try:
+        value = _TYPES[schema["type"]](text)
+    except (ValueError, KeyError):
+        raise ParameterError(name, f"{text!r} is no {schema['type']}") from None
+    least, most = schema.get("minimum", value), schema.get("maximum", value)
+    if not least <= value <= most:  # nan is in no range
+        raise ParameterError(name, f"{text} is not from {least} to {most}")
+    if len(text) > schema.get("maxLength", len(text)):
+        raise ParameterError(name, f"it has more than {schema['maxLength']} characters")
+    if value not in schema.get("enum", [value]):
+        raise ParameterError(name, f"{text!r} is none of {', '.join(schema['enum'])}")
+    return value
+
+
+def criteria_of(given: Mapping[str, Any]) -> Criteria:
+    """Return the criteria among the parameters *given*: those of Python, and as strict.
+
+    Raises ParameterError for a pattern that is none.
+    """
+    matching = given["matching"]
+    return Criteria(
+        to=given["to"],
+        mail_from=given["mail_from"],
+        subject=given["subject"],
+        matching=None if matching is None else LimitedPattern(matching),
+    )
+
+
+async def search(criteria: Criteria, function: Callable[..., _T], *args: Any) -> _T:
+    """Return what *function*, which looks for *criteria*, does in a thread."""
+    limiter = None if criteria.matching is None else _PATTERN_THREADS
+    return await run_sync(function, *args, limiter=limiter)
 
 
 class LimitedPattern:
@@ -29,102 +101,27 @@ class LimitedPattern:
     """
 
     def __init__(self, pattern: str) -> None:
-        """Compile *pattern*. Raises RequestValidationError."""
+        """Compile *pattern*. Raises ParameterError."""
         self.pattern = pattern
         self._seconds_left = _MATCHING_SECONDS
         try:
             # As near to `re` as it can be.
             self._compiled = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
         except (regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
-            raise _refused("matching", f"no regular expression: {error}") from error
+            raise ParameterError("matching", f"no regular expression: {error}") from error
 
     def search(self, string: str) -> object:
-        """Return None where nothing matches. Raises RequestValidationError after a second."""
+        """Return None where nothing matches. Raises ParameterError after a second."""
         started = time.thread_time()
         try:
             # For the library, less than 0 is no limit.
             left = max(self._seconds_left, 0)
             return self._compiled.search(string, timeout=left)
         except (TimeoutError, MemoryError) as error:
-            raise _refused(
+            raise ParameterError(
                 "matching",
                 f"it takes more than {_MATCHING_SECONDS:g} s to search for this: make it "
                 "simpler, or add other criteria",
             ) from error
         finally:
             self._seconds_left -= time.thread_time() - started
-
-
-def _refused(parameter: str, reason: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": ("query", parameter), "msg": reason}])
-
-
-def check_names(request: Request) -> None:
-    """Refuse a parameter that the route doesn't have, or only once.
-
-    Whoever mistypes a criterion would be given, or remove, any messages.
-    """
-    known = {"token", *_names(request.scope["route"].dependant)}
-    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
-        if name not in known:
-            raise _refused(name, f"there is no such parameter here: {', '.join(sorted(known))}")
-        if count > 1:
-            raise _refused(name, "it is given more than once")
-
-
-def _names(dependant: Dependant) -> Iterator[str]:
-    yield from (field.alias for field in dependant.query_params)
-    for each in dependant.dependencies:
-        yield from _names(each)
-
-
-def mailbox_of(request: Request) -> Mailbox:
-    """Return the mailbox of this application."""
-    mailbox: Mailbox = request.app.state.mailbox
-    return mailbox
-
-
-def arrivals_of(request: Request) -> Arrivals:
-    """Return what arrives there."""
-    arrivals: Arrivals = request.app.state.arrivals
-    return arrivals
-
-
-def criteria_of(
-    to: Annotated[str | None, Query(description="One of the envelope's recipients.")] = None,
-    mail_from: Annotated[
-        str | None, Query(description="The reverse-path; empty for a bounce.")
-    ] = None,
-    subject: Annotated[str | None, Query(description="The whole subject.")] = None,
-    matching: Annotated[
-        str | None,
-        Query(
-            max_length=_LONGEST_PATTERN,
-            description="A regular expression to search in headers and text, for one second.",
-            json_schema_extra={"format": "regex"},
-        ),
-    ] = None,
-) -> Criteria:
-    """Return the criteria that a request names: those of Python, and as strict."""
-    pattern = None if matching is None else LimitedPattern(matching)
-    return Criteria(to=to, mail_from=mail_from, subject=subject, matching=pattern)
-
-
-def message_of(
-    mailbox: MailboxParameter,
-    id: Annotated[str, Path(description="The id of a message.")],  # noqa: A002
-) -> StoredMessage:
-    """Return the message that a request names."""
-    try:
-        return mailbox.get(id)
-    except UnknownIdError as error:
-        raise HTTPException(404, str(error)) from error
-
-
-MailboxParameter = Annotated[Mailbox, Depends(mailbox_of)]
-ArrivalsParameter = Annotated[Arrivals, Depends(arrivals_of)]
-CriteriaParameter = Annotated[Criteria, Depends(criteria_of)]
-MessageParameter = Annotated[StoredMessage, Depends(message_of)]
-After = Annotated[
-    str, Query(description="Only messages that arrived after the one with this id.")
-]

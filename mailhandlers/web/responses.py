@@ -1,53 +1,26 @@
-"""Errors as RFC 9457 has them: ``application/problem+json``."""
+"""The answers that are no page of ours: errors, files, streams of events, a mail's own page."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from ..stores.store import StoreError
+from ..message.message import StoredMessage
+from ..message.page import page, policy
 
-_log = logging.getLogger("mailhandlers")
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
+"""What a mail's page may do: a link opens a page of its own, which is an ordinary one."""
 
-MEDIA_TYPE = "application/problem+json"
-
-_SCHEMA = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["parameter", "detail"],
-                "properties": {"parameter": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
-
-
-def documented(**reasons: str) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI of the errors that an operation may answer, such as ``s404``."""
-    return {
-        int(status[1:]): {
-            "description": reason,
-            "content": {MEDIA_TYPE: {"schema": _SCHEMA}},
-        }
-        for status, reason in reasons.items()
-    }
+# What no browser would run if it showed it after all.
+_HARMLESS = re.compile(
+    r"image/(?:png|jpeg|gif|webp)|application/(?:pdf|zip)|text/(?:plain|csv|calendar)"
+    r"|message/rfc822"
+)
 
 
 def problem(
@@ -56,7 +29,7 @@ def problem(
     errors: list[dict[str, str]] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return the answer that tells of an error."""
+    """Return the answer that tells of an error, as RFC 9457 has it."""
     content: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -66,48 +39,46 @@ def problem(
     }
     if errors:
         content["errors"] = errors
-    return JSONResponse(content, status, headers, MEDIA_TYPE)
+    return JSONResponse(content, status, headers, "application/problem+json")
 
 
-def install(app: FastAPI) -> None:
-    """Have *app* answer its errors in this form."""
-
-    @app.exception_handler(HTTPException)
-    async def told(request: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers or {})
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            # Each method has a route of its own, and the first names itself alone.
-            headers["Allow"] = ", ".join(_methods(app, request.url.path)) or headers["Allow"]
-        return problem(error.status_code, str(error.detail), headers=headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [
-            {"parameter": str(one["loc"][-1]), "detail": str(one["msg"])}
-            for one in error.errors()
-        ]
-        detail = "; ".join(f"{one['parameter']}: {one['detail']}" for one in errors)
-        return problem(422, detail, errors)
-
-    @app.exception_handler(StoreError)
-    async def no_store(request: Request, error: StoreError) -> JSONResponse:
-        return problem(409, str(error))
-
-    @app.exception_handler(PermissionError)
-    async def not_allowed(request: Request, error: PermissionError) -> JSONResponse:
-        return problem(403, f"{error.filename}: {error.strerror}")
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
-        _log.error("%s: an error of this program", request.url.path, exc_info=error)
-        return problem(500, "an error of this program: what it printed tells more")
+def download(content: bytes, name: str, content_type: str) -> Response:
+    """Return *content* as a file to be saved under *name*, which is safe, and never shown."""
+    plain = re.sub(r"[^\w.,=+@~ -]", "_", name, flags=re.ASCII)
+    is_harmless = _HARMLESS.fullmatch(content_type)
+    return Response(
+        content,
+        headers={
+            "Content-Type": content_type if is_harmless else "application/octet-stream",
+            # RFC 6266: the second is for all that aren't ancient.
+            "Content-Disposition": f'attachment; filename="{plain}"; '
+            f"filename*=UTF-8''{quote(name, safe='')}",
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+        },
+    )
 
 
-def _methods(app: FastAPI, path: str) -> list[str]:
-    methods = {
-        method.upper()
-        for template, methods in app.openapi()["paths"].items()
-        if compile_path(template)[0].match(path)
-        for method in methods
+def mail_page(message: StoredMessage, *, remote: bool) -> HTMLResponse:
+    """Return *message* as a page for a frame, which runs nothing and loads nothing.
+
+    With *remote* its images may come from the web.
+    """
+    headers = {
+        "Content-Security-Policy": f"sandbox {SANDBOX}; {policy(remote)}; "
+        "frame-ancestors 'self'",
+        "Referrer-Policy": "no-referrer",
     }
-    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+    return HTMLResponse(page(message, remote).encode("utf-8", "replace"), headers=headers)
+
+
+def event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+    """Return *events*, which :func:`event` made, as they come."""
+    headers = {"X-Accel-Buffering": "no"}  # nginx would keep them back
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+def event(message: StoredMessage | None, data: bytes = b"") -> bytes:
+    """Return the server-sent event of *message*; for None a comment, which nobody hears."""
+    if message is None:
+        return b": ping\n\n"
+    return b"data: %b\nid: %b\n\n" % (data, message.envelope.id.encode())

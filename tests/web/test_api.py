@@ -17,9 +17,9 @@ from chromium import Web, catching, deliver, get, store_directly
 from shell import put, raw_mail
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 import httpx
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from mailhandlers import Inbox, MailCatcher, StoredMessage
 from mailhandlers.web.app import create_app

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from chromium import catching, deliver, store_directly
 
-pytest.importorskip("fastapi")
-from fastapi.testclient import TestClient
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
 
 from mailhandlers import Inbox, StoredMessage
 from mailhandlers.mail import Mail
@@ -91,7 +91,7 @@ def test_a_search_that_takes_long_goes_on_behind_a_link(
 ) -> None:
     for number in range(3):
         store_directly(store, f"Subject: {number}\r\n\r\n".encode())
-    monkeypatch.setattr("mailhandlers.web.listing._LONGEST_SEARCH", 0.0)
+    monkeypatch.setattr("mailhandlers.web.screen._LONGEST_SEARCH", 0.0)
     page, looked = client.get("/?q=subject:0").text, 0
     while link := re.search(r'<li class="older"><a href="([^"]*)">Search older', page):
         page = client.get(html.unescape(link[1])).text
