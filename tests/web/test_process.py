@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,48 +26,35 @@ from support import (
 pytest.importorskip("starlette")
 import httpx
 
-# A server that has a page and does nothing else.
-SERVER = """
-import asyncio, os, sys
-from mailhandlers.web.process import PageProcess
-
-async def serve():
-    page = PageProcess(*sys.argv[1:])
-    page.take_rights()
-    asyncio.get_running_loop().add_signal_handler(15, lambda: None)
-    print(page.address, page._process.pid, flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(serve())
-"""
-# What the page's process runs instead, with more time for a pattern, or with nothing to read.
-ENDLESS = """
-from mailhandlers.web import process
-process._START = process._START.replace("import main", "import main\\n"
-    "from mailhandlers.web import query; query._MATCHING_SECONDS = 1e9")
-"""
+MAIN = "import sys; from mailhandlers.web.process import main; main(*sys.argv[1:])"
+ENDLESS = "from mailhandlers.web import query; query._MATCHING_SECONDS = 1e9\n"
 LOCKED = """
-from mailhandlers.web import process
-process._START = process._START.replace("import main", "import main\\nimport os\\n"
-    "setuid = os.setuid; os.setuid = lambda user: (os.chroot({folder!r}), setuid(user))")
-process._rights = lambda: {{"groups": [], "gid": 65534, "uid": 65534}}
+import os
+setuid = os.setuid
+os.setuid = lambda user: (os.chroot({folder!r}), setuid(user))
 """
+OWN = {"groups": os.getgroups(), "gid": os.getegid(), "uid": os.geteuid()}
+NOBODY = {"groups": [], "gid": 65534, "uid": 65534}
 
 
 @contextmanager
-def server(
-    *arguments: object, script: str = SERVER
-) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    try:
-        address, pid = process.stdout.readline().split()
-        yield process, address, int(pid)
-    finally:
-        process.kill()
-        process.wait(PATIENCE)
-        process.stdout.close()
+def page_process(
+    store: object, before: str = "", rights: object = OWN
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the process as the command would; its standard input is open as a server lives."""
+    command = [sys.executable, "-c", before + MAIN, str(store), "127.0.0.1:0"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            address = json.loads(process.stdout.readline())["address"]
+            print(json.dumps(rights), file=process.stdin, flush=True)
+            assert process.stdout.readline() == "{}\n"
+            yield process, address
+        finally:
+            process.kill()
 
 
 def is_gone(pid: int) -> bool:
@@ -78,27 +67,25 @@ def is_gone(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("path", BUSY)
-def test_it_ends_with_the_server_whatever_it_is_doing(
-    tmp_path: Path, path: str, number: signal.Signals
-) -> None:
+def test_it_ends_with_the_server_whatever_it_is_doing(tmp_path: Path, path: str) -> None:
     store_directly(tmp_path / "inbox", HOOK)
-    endless = "from mailhandlers.web import parameters\nquery._MATCHING_SECONDS = 1e9\n"
-    listen = "127.0.0.1:0"
-    with server(tmp_path / "inbox", listen, script=endless + SERVER) as running:
-        process, address, pid = running
-        with busy(address, path, pid):
-            process.send_signal(number)
-            process.wait(PATIENCE)
-            wait_until(lambda: is_gone(pid))
+    with (
+        page_process(tmp_path / "inbox", ENDLESS) as (process, address),
+        busy(address, path, process.pid),
+    ):
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
 
 
-def test_its_end_leaves_the_server_alone(tmp_path: Path) -> None:
-    with server(tmp_path / "inbox", "127.0.0.1:0") as (process, _, pid):
-        os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: is_gone(pid))
-        assert process.poll() is None
+def test_a_server_that_ends_before_it_gives_its_rights(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MAIN, str(tmp_path / "inbox"), "127.0.0.1:0"]
+    ended = subprocess.run(
+        command, input="", capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == ""
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
@@ -107,9 +94,9 @@ def test_it_answers_where_it_may_read_nothing_but_the_store(open_folder: Path) -
     mail = (
         b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\nContent-Type: text/html\r\n\r\n<b>hi</b>\r\n"
     )
-    script = LOCKED.format(folder=str(open_folder)) + SERVER
-    with server("/inbox", "127.0.0.1:0", script=script) as (_, address, pid):
-        status = Path(f"/proc/{pid}/status").read_text()
+    locked = LOCKED.format(folder=str(open_folder))
+    with page_process("/inbox", locked, NOBODY) as (process, address):
+        status = Path(f"/proc/{process.pid}/status").read_text()
         for name in ("Uid", "Gid"):
             assert f"{name}:\t65534\t65534\t65534\t65534\n" in status
         assert "Groups:\t \n" in status
@@ -128,6 +115,7 @@ def test_it_answers_where_it_may_read_nothing_but_the_store(open_folder: Path) -
         ]
         answers = {path: get(address + path).status_code for path in paths}
         assert set(answers.values()) == {200}, answers
+        assert get(f"{address}api/messages?matching=hi").status_code == 200
         assert get(f"{address}api/messages?limit=x").status_code == 422
         assert get(f"{address}messages/nobody").status_code == 404
         assert get(f"{address}api/messages/latest?to=a&timeout=0.1").status_code == 404
@@ -149,6 +137,15 @@ def test_the_command_shows_its_store(kind: Kind, store: Path) -> None:
     assert len(children) == 2  # the page, and the writer
 
 
+def test_its_end_leaves_the_command_alone(tmp_path: Path) -> None:
+    reservation, port = reserved_port()
+    with reservation, Server("MaildirSink", tmp_path / "inbox", f"web={port}") as running:
+        page = children_of(running)[0]
+        os.kill(page, signal.SIGTERM)
+        wait_until(lambda: is_gone(page))
+        assert running.send() == "250 OK"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_page_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
     store = tmp_path / "inbox"
@@ -167,16 +164,55 @@ def test_the_page_ends_with_the_command(tmp_path: Path, number: signal.Signals) 
             wait_until(lambda: all(map(is_gone, children)))
 
 
-@pytest.mark.parametrize(
-    ("web", "told"),
-    [("web=a:b:c", "is no address"), ("web=nobody.invalid:1", "take another port")],
-)
-def test_an_address_that_can_not_be_is_one_sentence(
-    web: str, told: str, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-m", "aiosmtpd", "-n", "-c", "mailhandlers.MailFile"]
-    ended = subprocess.run(
-        [*command, str(tmp_path / "mail"), web], capture_output=True, text=True, check=False
-    )
+def refusal(store: Path, web: str, environment: dict[str, str] | None = None) -> str:
+    """Return the sentence with which the command ends; it never comes to its own port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", listen]
+        ended = subprocess.run(
+            [*command, "-c", "mailhandlers.MailFile", str(store), f"web={web}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            env=environment,
+        )
     assert ended.returncode == 2
-    assert told in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+def test_an_address_that_can_not_be_is_one_sentence(tmp_path: Path) -> None:
+    assert "'a:b:c' is no address: write HOST:PORT" in refusal(tmp_path / "mail", "a:b:c")
+    assert "take another port" in refusal(tmp_path / "mail", "nobody.invalid:1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        web = f"127.0.0.1:{taken.getsockname()[1]}"
+        told = refusal(tmp_path / "mail", web)
+        assert "Address already in use" in told
+        assert told.endswith(": take another port")
+
+
+def test_packages_that_are_missing_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('uvicorn')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    told = refusal(tmp_path / "mail", "0", environment)
+    assert told.endswith("web= needs more packages: pip install 'mailhandlers[web]'")
+
+
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path) -> None:
+    # Others may write there, and the command may be root. "python -m" would look there, too.
+    for name in ("json", "uvicorn", "starlette"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')")
+    script = "import sys; sys.path.remove(''); from aiosmtpd.main import main; main()"
+    reservation, port = reserved_port()
+    with reservation:
+        command = [sys.executable, "-c", script, "-n", "-c", "mailhandlers.MailFile"]
+        ended = subprocess.run(
+            [*command, "mail", f"web={port}", "-l", "nobody.invalid:1"],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+    assert b"can't listen at nobody.invalid:1" in ended.stderr
+    assert not (tmp_path / "imported").exists()
