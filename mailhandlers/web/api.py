@@ -28,7 +28,7 @@ from ..message.summary import summary
 from ..stores.store import Entry
 from .arrivals import Arrivals
 from .mailbox import Mailbox
-from .query import ParameterError, criteria_of, parameters, parsed, search
+from .query import criteria_of, parameters, parsed, search
 from .responses import download, event, event_stream, mail_page
 
 OPENAPI: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
@@ -151,13 +151,12 @@ async def events(request: Request) -> Response:
     criteria = criteria_of(parameters(request, _schemas("/api/events")))
     after = request.headers.get("last-event-id", "")
 
+    await run_in_threadpool(request.app.state.mailbox.entries)  # says now what is no store
+
     async def send() -> AsyncIterator[bytes]:
-        try:
-            async for arrived in arrivals.messages(criteria, after):
-                data = await run_in_threadpool(_data, arrived) if arrived else b""
-                yield event(arrived, data)
-        except ParameterError:
-            return  # a pattern has had its time, and the stream began without an error
+        async for arrived in arrivals.messages(criteria, after):
+            data = await run_in_threadpool(_data, arrived) if arrived else b""
+            yield event(arrived, data)
 
     return event_stream(send())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -128,6 +129,7 @@ async def arrivals(request: Request) -> Response:
     arrivals: Arrivals = request.app.state.arrivals
     criteria = criteria_for(parameters(request, {"q": _Q})["q"])
     after = request.headers.get("last-event-id", "")
+    await run_in_threadpool(request.app.state.mailbox.entries)  # says now what is no store
 
     async def send() -> AsyncIterator[bytes]:
         async for arrived in arrivals.messages(criteria, after):

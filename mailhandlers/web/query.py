@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,13 +19,22 @@ _MATCHING_SECONDS = 1.0
 _T = TypeVar("_T")
 # Each takes a second: in the threads of all others, they would hold up all others.
 _PATTERN_THREADS = CapacityLimiter(2)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 _TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True)
 _TRUTHS |= dict.fromkeys(("false", "0", "no", "off"), False)
 # The types of JSON Schema.
 _TYPES: dict[str, Callable[[str], Any]] = {
     "string": str,
     "integer": int,
-    "number": float,
+    "number": _number,
     "boolean": lambda text: _TRUTHS[text.lower()],
 }
 
@@ -63,9 +73,10 @@ def parsed(name: str, text: str, schema: Mapping[str, Any]) -> Any:
         value = _TYPES[schema["type"]](text)
     except (ValueError, KeyError):
         raise ParameterError(name, f"{text!r} is no {schema['type']}") from None
-    least, most = schema.get("minimum", value), schema.get("maximum", value)
-    if not least <= value <= most:  # nan is in no range
-        raise ParameterError(name, f"{text} is not from {least} to {most}")
+    if value < schema.get("minimum", value):
+        raise ParameterError(name, f"{text} is less than {schema['minimum']}")
+    if value > schema.get("maximum", value):
+        raise ParameterError(name, f"{text} is more than {schema['maximum']}")
     if len(text) > schema.get("maxLength", len(text)):
         raise ParameterError(name, f"it has more than {schema['maxLength']} characters")
     if value not in schema.get("enum", [value]):

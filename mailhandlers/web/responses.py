@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 from ..message.message import StoredMessage
 from ..message.page import page, policy
+from ..stores.store import StoreError
+from .query import ParameterError
 
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """What a mail's page may do: a link opens a page of its own, which is an ordinary one."""
@@ -72,9 +75,16 @@ def mail_page(message: StoredMessage, *, remote: bool) -> HTMLResponse:
 
 
 def event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """Return *events*, which :func:`event` made, as they come."""
+    """Return *events*, which :func:`event` made, as they come, until they fail."""
+
+    async def until_they_fail() -> AsyncIterator[bytes]:
+        # The answer has begun, and can't become an error any more.
+        with suppress(ParameterError, StoreError, OSError):
+            async for each in events:
+                yield each
+
     headers = {"X-Accel-Buffering": "no"}  # nginx would keep them back
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(until_they_fail(), media_type="text/event-stream", headers=headers)
 
 
 def event(message: StoredMessage | None, data: bytes = b"") -> bytes:
