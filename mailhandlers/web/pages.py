@@ -58,7 +58,7 @@ def index(request: Request) -> Response:
         listed = _listed(mailbox, **given)
     except UnknownIdError:
         return RedirectResponse("/", 303)
-    return answer("list.html", **_frame(mailbox, listed, **given), **_first_mail(mailbox))
+    return answer("list.html", **_common(mailbox, listed, **given), **_first_mail(mailbox))
 
 
 async def static(request: Request) -> Response:
@@ -82,7 +82,7 @@ def rows(request: Request) -> Response:
             listed = _listed(mailbox, **given)
     except UnknownIdError:
         return HTMLResponse("", 404)
-    return answer("rows.html", **_frame(mailbox, listed, **given))
+    return answer("rows.html", **_common(mailbox, listed, **given))
 
 
 def message(request: Request) -> Response:
@@ -95,7 +95,7 @@ def message(request: Request) -> Response:
     try:
         chosen = mailbox.get(request.path_params["id"])
     except UnknownIdError:
-        return answer("gone.html", 404, **_frame(mailbox, Screen(), q, ""))
+        return answer("gone.html", 404, **_common(mailbox, Screen(), q, ""))
     try:
         listed = _listed(mailbox, q, before)
     except UnknownIdError:
@@ -107,7 +107,7 @@ def message(request: Request) -> Response:
     at = names.index(chosen.envelope.id) if chosen.envelope.id in names else None
     return answer(
         "message.html",
-        **_frame(mailbox, listed, q, before),
+        **_common(mailbox, listed, q, before),
         message=chosen,
         sender=sender_of(chosen),
         newer=names[at - 1] if at else None,
@@ -149,7 +149,7 @@ def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:
     return screen(mailbox.mails(before), criteria_for(q) if q.strip() else None)
 
 
-def _frame(mailbox: Mailbox, listed: Screen, q: str, before: str) -> dict[str, Any]:
+def _common(mailbox: Mailbox, listed: Screen, q: str, before: str) -> dict[str, Any]:
     """Return what all pages show."""
     kept = {name: value for name, value in (("q", q), ("before", before)) if value}
     return {
