@@ -37,6 +37,7 @@ class PageProcess:
         """Start it, and wait until its port is open. Raises ValueError in one sentence."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, path, listen, *sys.path],
+            bufsize=0,
             stdin=subprocess.PIPE,  # never closed: it ends when this process does
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the server's, which has mail to answer

@@ -26,6 +26,8 @@ from support import (
 pytest.importorskip("starlette")
 import httpx
 
+from mailhandlers.web.process import PageProcess
+
 MAIN = "import sys; from mailhandlers.web.process import main; main(*sys.argv[1:])"
 ENDLESS = "from mailhandlers.web import query; query._MATCHING_SECONDS = 1e9\n"
 LOCKED = """
@@ -197,6 +199,25 @@ def test_packages_that_are_missing_are_one_sentence(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     told = refusal(tmp_path / "mail", "0", environment)
     assert told.endswith("web= needs more packages: pip install 'mailhandlers[web]'")
+
+
+def test_a_process_that_fails_is_one_sentence_behind_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "uvicorn.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="web=0: the process of the page has failed"):
+        PageProcess(str(tmp_path / "inbox"), "0")
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_the_command_ends_where_the_page_can_not_take_its_rights(tmp_path: Path) -> None:
+    page = PageProcess(str(tmp_path / "inbox"), "127.0.0.1:0")
+    with page._process as process:
+        process.kill()
+        process.wait(PATIENCE)
+        with pytest.raises(SystemExit, match="the process of the page has failed"):
+            page.take_rights()
 
 
 def test_nothing_is_imported_from_the_working_folder(tmp_path: Path) -> None:
