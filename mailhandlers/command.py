@@ -64,30 +64,6 @@ def keep_freed_memory() -> None:
     bytearray(1 << 20)
 
 
-class Page(Protocol):
-    """The page of a store, which a process beside the server shows."""
-
-    address: str
-    """What to open in a browser."""
-
-    def fork(self) -> int:
-        """Start the process."""
-
-
-def open_page(path: str, listen: str) -> Page:
-    """Open the port of the page of the store at *path*; its process is forked later.
-
-    Raises ValueError in one sentence.
-    """
-    try:
-        page: Page = import_module("mailhandlers.web.beside").Beside(path, listen)
-    except ModuleNotFoundError:
-        raise ValueError("web= needs more packages: pip install 'mailhandlers[web]'") from None
-    except OSError as error:
-        raise ValueError(f"web={listen}: {error.strerror}: take another port") from None
-    return page
-
-
 class Served(Protocol):
     """What the command's loop tells: a handler."""
 

@@ -28,6 +28,7 @@ from .smtp.replies import Reply, Replying
 from .smtp.script import Script, Settings
 from .stores.folder import FolderStore
 from .stores.store import Store
+from .web.process import PageProcess
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -65,7 +66,7 @@ class Handler(ABC):
         self._commits = Commits(self._store, is_quick=not chosen.sync)
         self._options = chosen
         self._terminal: command.Terminal | None = None
-        self._page: command.Page | None = None
+        self._page: PageProcess | None = None
         self._script = Script(self, chosen.fill(Settings), self._commits.commit_reset)
 
     @property
@@ -109,7 +110,7 @@ class Handler(ABC):
         try:
             handler = cls.from_args(*args)
             if handler._options.web is not None:
-                handler._page = command.open_page(handler.path, handler._options.web)
+                handler._page = PageProcess(handler.path, handler._options.web)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         command.import_while_readable()
@@ -194,7 +195,7 @@ class Handler(ABC):
         """
         self._store.prepare()
         if self._page is not None:
-            self._page.fork()
+            self._page.take_rights()
 
     def after_listening(self, addresses: Sequence[str]) -> None:
         """Print where the server listens, if ``log=`` says so. The command calls this."""

@@ -151,8 +151,8 @@ class EndlessWeb(Web):
     start: ClassVar = [
         "-c",
         "import sys\nfrom mailhandlers.cli.main import main\n"
-        "from mailhandlers.web import parameters\n"
-        "parameters._MATCHING_SECONDS = 1e9\nsys.exit(main(['web', *sys.argv[1:]]))",
+        "from mailhandlers.web import query\n"
+        "query._MATCHING_SECONDS = 1e9\nsys.exit(main(['web', *sys.argv[1:]]))",
     ]
 
 

@@ -26,6 +26,7 @@ from support import (
     children_of,
     contents,
     expected,
+    reserved_port,
     tree,
 )
 
@@ -130,6 +131,23 @@ def test_no_process_of_ours_stays_root(kind: Kind, open_folder: Path) -> None:
         for status in Path(f"/proc/{server.process.pid}/task").glob("*/status"):
             [users] = re.findall(r"^Uid:\t(.*)$", status.read_text(), re.MULTILINE)
             assert {*users.split()} == {str(pwd.getpwnam("nobody").pw_uid)}
+
+
+@ROOT_ALONE
+def test_the_page_has_the_rights_of_the_server(open_folder: Path) -> None:
+    pytest.importorskip("starlette")
+    reservation, port = reserved_port()
+    store = open_folder / "inbox"
+    with reservation, Server("MaildirSink", store, f"web={port}", flags=()) as server:
+        processes = [server.process.pid, *children_of(server)]
+        tasks = [task for pid in processes for task in Path(f"/proc/{pid}/task").iterdir()]
+        rights = {
+            tuple(re.findall(r"^(?:Uid|Gid|Groups|Cap\w+):.*$", status, re.MULTILINE))
+            for status in ((task / "status").read_text() for task in tasks)
+        }
+        assert len(rights) == 1
+        nobody = pwd.getpwnam("nobody").pw_uid
+        assert f"Uid:\t{nobody}\t{nobody}\t{nobody}\t{nobody}" in rights.pop()
 
 
 @ROOT_ALONE

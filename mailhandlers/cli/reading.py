@@ -223,7 +223,7 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     try:
-        from ..web.serving import serve
+        from ..web.server import serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mailhandlers"):
             raise  # ours, and no package that the extra would install

@@ -44,7 +44,6 @@ _LINK = re.compile(r"(?:(?:https?|ftp)://|(?:mailto|tel|sms):)", re.IGNORECASE)
 _NEW_TAB = {"target": "_blank", "rel": "noopener noreferrer"}
 _CID = re.compile(r"cid:[^\s\"'()<>;]+", re.IGNORECASE)
 _IMAGE = re.compile(r"image/[\w.+-]+")
-_WEB = ("http://", "https://")
 _MANY = 1 << 20
 
 _HEAD = """<!DOCTYPE html>
@@ -90,23 +89,6 @@ def page(message: Readable, remote: bool) -> str:
         styles="".join(f"<style>{style}</style>\n" for style in body.styles),
     )
     return f"{head}<body{_attributes(body.body)}>\n{''.join(body.out)}\n</body>\n</html>\n"
-
-
-def has_remote_images(source: str) -> bool:
-    """Tell whether the HTML *source* shows images of the web, which wait for a click."""
-    return any(map(_is_from_web, tokens(source)))
-
-
-def _is_from_web(token: Start | Text | End | Raw) -> bool:
-    if isinstance(token, Start):
-        addresses = [token.attributes.get(name, "") for name in ("src", "background")]
-        if any(each.strip().lower().startswith(_WEB) for each in addresses):
-            return token.tag in _TAGS or token.tag == "body"
-        style = token.attributes.get("style", "")
-    else:
-        style = token.text if isinstance(token, Raw) and token.tag == "style" else ""
-    style = style.lower()
-    return "url(" in style and any(scheme in style for scheme in _WEB)
 
 
 class _Embedded:

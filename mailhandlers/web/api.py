@@ -1,121 +1,88 @@
-"""The HTTP API: the messages as JSON, and waiting for them."""
+"""The HTTP API: the messages as JSON, and waiting for them.
+
+``openapi.json`` says which parameters each operation takes, to programs and to this module.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-from typing import Annotated, Any, NamedTuple, TypeVar
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
-from anyio import CapacityLimiter, move_on_after
-from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, HTTPException, Path, Query
-from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from anyio import move_on_after
+from starlette.concurrency import run_in_threadpool
+from starlette.endpoints import HTTPEndpoint
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
+from .. import __version__
 from ..inbox.criteria import Criteria
+from ..mail import Mail
 from ..message.message import StoredMessage
+from ..message.summary import summary
+from ..stores import json_lines
 from ..stores.store import Entry
 from .arrivals import Arrivals
-from .downloads import download
-from .framed import framed
-from .mailbox import Mailbox, UnknownIdError
-from .parameters import (
-    After,
-    ArrivalsParameter,
-    CriteriaParameter,
-    MailboxParameter,
-    MessageParameter,
-)
-from .problems import documented
-from .record import Record, record
+from .mailbox import Mailbox
+from .query import criteria_of, parameters, parsed, search
+from .responses import download, event, event_stream, mail_page
+
+OPENAPI: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
+"""What this API is, for programs."""
+OPENAPI["info"]["version"] = __version__
 
 _JSON = "application/json"
-_LONGEST_WAIT = 60
-_MOST_MISSED = 100
-_T = TypeVar("_T")
-# Each takes a second: in the threads of all others, they would hold up all others.
-_PATTERN_THREADS = CapacityLimiter(2)
-
-router = APIRouter(
-    prefix="/api",
-    responses=documented(
-        s401="A token is needed.",
-        s403="A page of another site asks, or the store may not be read.",
-        s409="The path holds something that is no store.",
-        s421="The Host header names another computer.",
-        s422="A parameter is none.",
-    ),
-)
+_SCHEMAS = {
+    f"#/components/parameters/{name}": (parameter["in"], parameter["name"], parameter["schema"])
+    for name, parameter in OPENAPI["components"]["parameters"].items()
+}
 
 
-_NO_ID = documented(s404="No message has the id.")
+def _schemas(path: str, method: str = "get", place: str = "query") -> dict[str, Any]:
+    """Return the schemas of the parameters that an operation takes in that *place*."""
+    named = OPENAPI["paths"][path][method].get("parameters", ())
+    schemas = (_SCHEMAS[each["$ref"]] for each in named)
+    return {name: schema for where, name, schema in schemas if where == place}
 
 
-class _Whole(NamedTuple):
-    """What OpenAPI says of an answer that is no JSON."""
+class Messages(HTTPEndpoint):
+    """All messages: to read those that meet criteria, and to remove them."""
 
-    media_type: str
-    format: str = "binary"
+    async def get(self, request: Request) -> Response:
+        """Return the messages that meet the criteria, the newest first."""
+        mailbox: Mailbox = request.app.state.mailbox
+        given = parameters(request, _schemas("/api/messages"))
+        criteria, limit = criteria_of(given), given["limit"]
 
-    def documented(self) -> dict[int | str, dict[str, Any]]:
-        schema = {"type": "string", "format": self.format}
-        content = {self.media_type: {"schema": schema}}
-        return _NO_ID | {200: {"description": "The octets.", "content": content}}
+        def find() -> Iterator[StoredMessage]:
+            entries, rest = mailbox.entries(given["after"], given["before"]), criteria
+            if criteria.matching is not None:
+                # An answer that has begun can't become an error any more: first search all.
+                hits = (entry for entry in entries for _ in mailbox.among([entry], criteria))
+                entries, rest = iter(list(itertools.islice(hits, limit))), Criteria()
+            found = itertools.islice(mailbox.among(entries, rest), limit)
+            first = list(itertools.islice(found, 1))  # what can't be read is said now
+            return itertools.chain(first, found)
 
+        return StreamingResponse(_array(await search(criteria, find)), media_type=_JSON)
 
-@router.get("/messages", response_model=list[Record], responses=_NO_ID)
-async def messages(
-    mailbox: MailboxParameter,
-    criteria: CriteriaParameter,
-    after: After = "",
-    before: Annotated[
-        str, Query(description="Only messages that arrived before the one with this id.")
-    ] = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-) -> Response:
-    """Return the messages that meet the criteria, the newest first."""
-
-    def find() -> Iterator[StoredMessage]:
-        entries, rest = mailbox.entries(after, before), criteria
-        if criteria.matching is not None:
-            # An answer that has begun can't become an error any more: first search all.
-            hits = (entry for entry in entries for _ in mailbox.among([entry], criteria))
-            entries, rest = iter(list(itertools.islice(hits, limit))), Criteria()
-        found = itertools.islice(mailbox.among(entries, rest), limit)
-        first = list(itertools.islice(found, 1))  # what can't be read is said now
-        return itertools.chain(first, found)
-
-    try:
-        found = await _search(criteria, find)
-    except UnknownIdError as error:
-        raise HTTPException(404, str(error)) from error
-    return StreamingResponse(_array(found), media_type=_JSON)
+    def delete(self, request: Request) -> Response:
+        """Remove all messages."""
+        parameters(request, _schemas("/api/messages", "delete"))
+        request.app.state.mailbox.clear()
+        return Response(status_code=204)
 
 
-@router.get(
-    "/messages/latest",
-    response_model=Record,
-    responses=documented(s404="No such message came in time: 'detail' has the nearest misses."),
-)
-async def latest(
-    mailbox: MailboxParameter,
-    arrivals: ArrivalsParameter,
-    criteria: CriteriaParameter,
-    after: After = "",
-    timeout: Annotated[
-        float,
-        Query(
-            ge=0,
-            le=_LONGEST_WAIT,
-            allow_inf_nan=False,
-            description="How many seconds to wait for one.",
-        ),
-    ] = 0,
-) -> Response:
+async def latest(request: Request) -> Response:
     """Return the newest message that meets the criteria, or wait for one."""
+    mailbox: Mailbox = request.app.state.mailbox
+    arrivals: Arrivals = request.app.state.arrivals
+    given = parameters(request, _schemas("/api/messages/latest"))
+    criteria, after, timeout = criteria_of(given), given["after"], given["timeout"]
 
     def look() -> StoredMessage | None:
         return next(mailbox.messages(criteria, after), None)
@@ -125,127 +92,94 @@ async def latest(
         # The one that arrived may be the one that was not to count.
         return look() if message is not None and after else message
 
-    try:
-        if timeout == 0:
-            item = await _search(criteria, look)
-        else:
-            # Before the look: what comes meanwhile is not missed.
-            async with arrivals.subscribed(criteria) as subscription:
-                item = await _search(criteria, look)
-                with move_on_after(timeout):
-                    while item is None:
-                        item = await _search(criteria, look_at, await subscription.next())
-    except UnknownIdError as error:
-        raise HTTPException(404, str(error)) from error
-    if item is None:
-        text = await _search(criteria, mailbox.miss, criteria, timeout, after)
+    if timeout == 0:
+        message = await search(criteria, look)
+    else:
+        # Before the look: what comes meanwhile is not missed.
+        async with arrivals.subscribed(criteria) as subscription:
+            message = await search(criteria, look)
+            with move_on_after(timeout):
+                while message is None:
+                    message = await search(criteria, look_at, await subscription.next())
+    if message is None:
+        text = await search(criteria, mailbox.miss, criteria, timeout, after)
         raise HTTPException(404, text)
-    return await run_in_threadpool(_answer, item)
+    return await run_in_threadpool(_answer, message)
 
 
-@router.get("/messages/{id}", response_model=Record, responses=_NO_ID)
-def one(message: MessageParameter) -> Response:
+def message(request: Request) -> Response:
     """Return one message."""
-    return _answer(message)
+    parameters(request, _schemas("/api/messages/{id}"))
+    return _answer(_named(request))
 
 
-@router.get(
-    "/messages/{id}/html", response_class=Response, responses=_Whole("text/html").documented()
-)
-def html(message: MessageParameter, remote: bool = False) -> Response:
+def html(request: Request) -> Response:
     """Return one page that shows the message; with `remote` its images come from the web."""
-    return framed(message, remote=remote)
+    given = parameters(request, _schemas("/api/messages/{id}/html"))
+    return mail_page(_named(request), remote=given["remote"])
 
 
-@router.get(
-    "/messages/{id}/text",
-    response_class=PlainTextResponse,
-    responses=_Whole("text/plain", "").documented(),
-)
-def text(message: MessageParameter) -> Response:
+def text(request: Request) -> Response:
     """Return the plain text of the message; empty where there is none."""
-    return PlainTextResponse(message.text.encode("utf-8", "replace"))
+    parameters(request, _schemas("/api/messages/{id}/text"))
+    return PlainTextResponse(_named(request).text.encode("utf-8", "replace"))
 
 
-@router.get(
-    "/messages/{id}/source",
-    response_class=Response,
-    responses=_Whole("message/rfc822").documented(),
-)
-def source(message: MessageParameter) -> Response:
+def source(request: Request) -> Response:
     """Return the message as it came, octet for octet."""
+    parameters(request, _schemas("/api/messages/{id}/source"))
+    message = _named(request)
     return download(message.original_content, f"{message.envelope.id}.eml", "message/rfc822")
 
 
-@router.get(
-    "/messages/{id}/attachments/{number}",
-    response_class=Response,
-    responses=_Whole("*/*").documented(),
-)
-def attachment(
-    message: MessageParameter,
-    number: Annotated[int, Path(ge=0, description="Counted from 0, as in the record.")],
-) -> Response:
+def attachment(request: Request) -> Response:
     """Return what an attachment holds."""
-    attachments = message.attachments
+    path = "/api/messages/{id}/attachments/{number}"
+    parameters(request, _schemas(path))
+    schema = _schemas(path, place="path")["number"]
+    number = parsed("number", request.path_params["number"], schema)
+    attachments = _named(request).attachments
     if number >= len(attachments):
         raise HTTPException(404, f"the message has {len(attachments)} attachments")
     chosen = attachments[number]
     return download(chosen.content, chosen.safe_name(), chosen.content_type)
 
 
-@router.delete("/messages", status_code=204)
-def clear(mailbox: MailboxParameter) -> None:
-    """Remove all messages."""
-    mailbox.clear()
-
-
-@router.get("/events", response_class=EventSourceResponse)
-async def events(
-    mailbox: MailboxParameter,
-    arrivals: ArrivalsParameter,
-    criteria: CriteriaParameter,
-    last_event_id: Annotated[
-        str, Header(description="The id of the last message that was seen.")
-    ] = "",
-) -> AsyncIterator[ServerSentEvent]:
+async def events(request: Request) -> Response:
     """Send each message that arrives as an event, whose data is its record."""
-    # When a pattern has had its time, the stream ends: it began without an error.
-    with suppress(RequestValidationError):
-        async for item in arriving(mailbox, arrivals, criteria, last_event_id):
-            data = b"".join(await run_in_threadpool(list, record(item))).decode()
-            yield ServerSentEvent(raw_data=data.rstrip("\n"), id=item.envelope.id)
+    arrivals: Arrivals = request.app.state.arrivals
+    criteria = criteria_of(parameters(request, _schemas("/api/events")))
+    after = request.headers.get("last-event-id", "")
+
+    await run_in_threadpool(request.app.state.mailbox.entries)  # says now what is no store
+
+    async def send() -> AsyncIterator[bytes]:
+        async for arrived in arrivals.messages(criteria, after):
+            data = await run_in_threadpool(_data, arrived) if arrived else b""
+            yield event(arrived, data)
+
+    return event_stream(send())
 
 
-async def arriving(
-    mailbox: Mailbox, arrivals: Arrivals, criteria: Criteria, after: str
-) -> AsyncIterator[StoredMessage]:
-    """Yield what arrives, and first the newest that arrived since the message *after*."""
-    async with arrivals.subscribed(criteria) as subscription:
-        sent = set()
-        if after:
-            for item in await _search(criteria, _missed, mailbox, criteria, after):
-                sent.add(item.envelope.id)
-                yield item
-        while True:
-            found = mailbox.among([await subscription.next()], criteria)
-            for item in await _search(criteria, list, found):
-                if item.envelope.id not in sent:
-                    yield item
+async def openapi(request: Request) -> Response:
+    """Return what this API is."""
+    return JSONResponse(OPENAPI)
 
 
-def _missed(mailbox: Mailbox, criteria: Criteria, after: str) -> list[StoredMessage]:
-    try:
-        newest = itertools.islice(mailbox.messages(criteria, after), _MOST_MISSED)
-        return list(newest)[::-1]
-    except UnknownIdError:
-        return []
+def _named(request: Request) -> StoredMessage:
+    """Return the message that the path names. Raises UnknownIdError."""
+    mailbox: Mailbox = request.app.state.mailbox
+    return mailbox.get(request.path_params["id"])
 
 
-async def _search(criteria: Criteria, function: Callable[..., _T], *args: Any) -> _T:
-    """Call *function* in a thread."""
-    limiter = None if criteria.matching is None else _PATTERN_THREADS
-    return await run_sync(function, *args, limiter=limiter)
+def record(message: StoredMessage) -> Iterator[bytes]:
+    """Yield the line that JSON Lines has for *message*, in pieces."""
+    mail = Mail(message.envelope, message.original_content)
+    yield from json_lines.encode(mail, summary(message))
+
+
+def _data(message: StoredMessage) -> bytes:
+    return b"".join(record(message)).rstrip(b"\n")
 
 
 def _answer(message: StoredMessage) -> Response:
@@ -259,3 +193,16 @@ def _array(messages: Iterator[StoredMessage]) -> Iterator[bytes]:
         yield from record(message)
         before = b","
     yield b"]\n" if before == b"," else b"[]\n"
+
+
+ROUTES = [
+    Route("/api/messages", Messages),
+    Route("/api/messages/latest", latest),
+    Route("/api/messages/{id}", message),
+    Route("/api/messages/{id}/html", html),
+    Route("/api/messages/{id}/text", text),
+    Route("/api/messages/{id}/source", source),
+    Route("/api/messages/{id}/attachments/{number}", attachment),
+    Route("/api/events", events),
+    Route("/api/openapi.json", openapi),
+]

@@ -1,97 +1,87 @@
-"""The application: which rooms it is made of."""
+"""The application: the API, the pages, the guard before them, and how an error is told."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from anyio import CancelScope, sleep
 from anyio.to_thread import current_default_thread_limiter
-from fastapi import Depends, FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 
-from .. import __version__
-from . import api, pages, problems
+from ..stores.store import StoreError
+from . import api, pages
 from .arrivals import Arrivals
-from .guard import Guard
-from .mailbox import Mailbox
-from .parameters import check_names
+from .guard import CancelOnDisconnect, Guard
+from .mailbox import Mailbox, UnknownIdError
+from .query import ParameterError
+from .responses import problem
 
 # Each reads one message at a time, which may be large.
 _THREADS = 4
 
-
-@asynccontextmanager
-async def _few_threads(app: FastAPI) -> AsyncIterator[None]:
-    current_default_thread_limiter().total_tokens = _THREADS
-    yield
+_log = logging.getLogger("mailhandlers")
 
 
-class ForTheClient:
-    """ASGI middleware: work ends when its client leaves, and HEAD is GET without a body."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as long as somebody wants the answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        left = asyncio.Event()
-        is_head = scope["method"] == "HEAD"
-
-        async def cancel_when_left() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass  # nothing here reads a body
-            left.set()
-            work.cancel()
-
-        async def receive_nothing() -> Message:
-            await left.wait()
-            return {"type": "http.disconnect"}
-
-        async def send_head(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await send(message)
-                return
-            await send({"type": "http.response.body"})
-            work.cancel()  # it may have no end
-            await sleep(0)
-
-        watching = asyncio.create_task(cancel_when_left())
-        try:
-            with CancelScope() as work:
-                if is_head:
-                    await self._app({**scope, "method": "GET"}, receive_nothing, send_head)
-                else:
-                    await self._app(scope, receive_nothing, send)
-        finally:
-            watching.cancel()
-
-
-def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> FastAPI:
+def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Starlette:
     """Return the ASGI application that shows the store at *path*.
 
     With a *token* all who ask must know it; without one the Host header must name this
     computer.
     """
-    app = FastAPI(
-        title="mailhandlers",
-        summary="The messages of one store, for programs in any language.",
-        version=__version__,
-        openapi_url="/api/openapi.json",
-        docs_url=None,  # these load their scripts from elsewhere
-        redoc_url=None,
+    app = Starlette(
+        routes=[*api.ROUTES, *pages.ROUTES],
+        middleware=[Middleware(CancelOnDisconnect), Middleware(Guard, token=token)],
+        exception_handlers=_ERRORS,
         lifespan=_few_threads,
     )
     app.state.mailbox = Mailbox(path)
-    app.state.arrivals = Arrivals(app.state.mailbox.path)
-    for router in (api.router, pages.router):
-        app.include_router(router, dependencies=[Depends(check_names)])
-    problems.install(app)
-    app.add_middleware(Guard, token=token)
-    app.add_middleware(ForTheClient)
+    app.state.arrivals = Arrivals(app.state.mailbox)
     return app
+
+
+@asynccontextmanager
+async def _few_threads(app: Starlette) -> AsyncIterator[None]:
+    current_default_thread_limiter().total_tokens = _THREADS
+    yield
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    return problem(error.status_code, error.detail, headers=error.headers)
+
+
+async def _wrong_parameter(request: Request, error: ParameterError) -> Response:
+    return problem(422, str(error), [{"parameter": error.name, "detail": error.reason}])
+
+
+async def _unknown_id(request: Request, error: UnknownIdError) -> Response:
+    return problem(404, str(error))
+
+
+async def _no_store(request: Request, error: StoreError) -> Response:
+    return problem(409, str(error))
+
+
+async def _not_allowed(request: Request, error: PermissionError) -> Response:
+    return problem(403, f"{error.filename}: {error.strerror}")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    _log.error("%s: an error of this program", request.url.path, exc_info=error)
+    return problem(500, "an error of this program: what it printed tells more")
+
+
+_ERRORS: dict[Any, Any] = {
+    HTTPException: _refused,
+    ParameterError: _wrong_parameter,
+    UnknownIdError: _unknown_id,
+    StoreError: _no_store,
+    PermissionError: _not_allowed,
+    Exception: _failed,
+}

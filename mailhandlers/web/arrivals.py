@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
+
+from anyio import move_on_after
 
 from ..inbox.criteria import Criteria, Mails
 from ..inbox.cursor import EntryCursor
 from ..inbox.waiting import until_found, wait_in_loop
 from ..mail import Mail
+from ..message.message import StoredMessage
 from ..stores.store import Entry, StoreError
+from .mailbox import Mailbox, UnknownIdError
+from .query import search
 
 _LONGEST_QUEUE = 1000
+_MOST_MISSED = 100
+_QUIET_SECONDS = 15
 
 
 class Subscription:
@@ -44,10 +52,10 @@ class Subscription:
 
 
 class Arrivals:
-    """The messages that arrive in the store at *path*, for any number of subscriptions."""
+    """The messages that arrive in *mailbox*, for any number of subscriptions."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
         self._subscriptions: set[Subscription] = set()
         self._task: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
@@ -72,9 +80,35 @@ class Arrivals:
                 self._task.cancel()
                 self._task = None
 
+    async def messages(
+        self, criteria: Criteria, after: str
+    ) -> AsyncIterator[StoredMessage | None]:
+        """Yield what arrives, and first the newest that arrived since the message *after*.
+
+        None is for 15 s without any, after which a proxy may need to hear something.
+        """
+        mailbox = self._mailbox
+        async with self.subscribed(criteria) as subscription:
+            sent = set()
+            if after:
+                for message in await search(criteria, _missed, mailbox, criteria, after):
+                    sent.add(message.envelope.id)
+                    yield message
+            while True:
+                entry = None
+                with move_on_after(_QUIET_SECONDS):
+                    entry = await subscription.next()
+                if entry is None:
+                    yield None
+                    continue
+                found = mailbox.among([entry], criteria)
+                for message in await search(criteria, list, found):
+                    if message.envelope.id not in sent:
+                        yield message
+
     async def _follow(self, started: asyncio.Event) -> None:
         try:
-            cursor = await asyncio.to_thread(EntryCursor, self._path)
+            cursor = await asyncio.to_thread(EntryCursor, self._mailbox.path)
             started.set()
             while True:
                 looks = until_found(partial(_look, cursor), cursor.watch, None)
@@ -89,6 +123,14 @@ class Arrivals:
             started.set()
             for subscription in self._subscriptions:
                 subscription.put(error)
+
+
+def _missed(mailbox: Mailbox, criteria: Criteria, after: str) -> list[StoredMessage]:
+    try:
+        newest = itertools.islice(mailbox.messages(criteria, after), _MOST_MISSED)
+        return list(newest)[::-1]
+    except UnknownIdError:
+        return []
 
 
 def _look(cursor: EntryCursor) -> list[Entry] | None:

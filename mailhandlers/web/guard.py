@@ -1,4 +1,4 @@
-"""Who may ask, and what a browser may do with the answer.
+"""What stands before the application: who may ask, and for how long somebody is answered.
 
 A page on another site can make the user's browser send requests here, and with DNS
 rebinding read the answers. So the Host header must name this computer, or the token must
@@ -7,18 +7,19 @@ be known; and what a browser says comes from another site is refused.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi.responses import RedirectResponse
+from anyio import CancelScope, sleep
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import problem
+from .responses import problem
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -105,6 +106,49 @@ class Guard:
 
     def _knows(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+
+class CancelOnDisconnect:
+    """ASGI middleware: work ends when its client leaves, and HEAD is GET without a body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as long as somebody wants the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        left = asyncio.Event()
+        is_head = scope["method"] == "HEAD"
+
+        async def cancel_when_left() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # nothing here reads a body
+            left.set()
+            work.cancel()
+
+        async def receive_nothing() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                return
+            await send({"type": "http.response.body"})
+            work.cancel()  # it may have no end
+            await sleep(0)
+
+        watching = asyncio.create_task(cancel_when_left())
+        try:
+            with CancelScope() as work:
+                if is_head:
+                    await self._app({**scope, "method": "GET"}, receive_nothing, send_head)
+                else:
+                    await self._app(scope, receive_nothing, send)
+        finally:
+            watching.cancel()
 
 
 def _is_this_computer(host: str) -> bool:

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, HTTPException, Query
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from ..mail import Mail
 from ..message.message import StoredMessage
-from ..message.page import has_remote_images
-from .api import arriving
-from .asked import criteria_for
-from .framed import SANDBOX
-from .listing import Screen, screen, sender_of
+from .arrivals import Arrivals
 from .mailbox import Mailbox, UnknownIdError
-from .parameters import ArrivalsParameter, MailboxParameter
+from .query import parameters
+from .responses import SANDBOX, event, event_stream
+from .screen import Screen, criteria_for, screen, sender_of
 from .templating import answer
 
-View = Literal["html", "text", "links", "headers", "source", "envelope"]
+# The parameters, as JSON Schema describes them.
+_Q = {"type": "string", "maxLength": 1000, "default": ""}
+_ID = {"type": "string", "default": ""}
+_FLAG = {"type": "boolean", "default": False}
+_VIEW = {"type": "string", "enum": ["html", "text", "links", "headers", "source", "envelope"]}
 
 # More of it is a download: no person reads on, and browsers become slow.
 _LONGEST_SHOWN = 1 << 18
 # Chromium works half a minute on 20 MiB of HTML.
 _LARGE_HTML = 1 << 21
+# What offers to load the images of the web. Where there are none, it offers too much.
+_WEB_IMAGE = re.compile(r"(?:\b(?:src|background)\s*=|\burl\()[\s\"']*https?://", re.IGNORECASE)
 _HANDLERS = {
     ".mbox": "MboxSink",
     ".jsonl": "JsonLines",
@@ -37,82 +44,76 @@ _HANDLERS = {
     ".eml": "MailFile",
 }
 
-router = APIRouter(include_in_schema=False)
 _FOLDER = Path(__file__).parent / "static"
 # Read at once: a server that became nobody may not read them later.
 _STATIC = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.is_file()}
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
-Asked = Annotated[str, Query(max_length=1000)]
 
-
-@router.get("/")
-def index(mailbox: MailboxParameter, q: Asked = "", before: str = "") -> Response:
+def index(request: Request) -> Response:
     """Show the list."""
+    mailbox: Mailbox = request.app.state.mailbox
+    given = parameters(request, {"q": _Q, "before": _ID})
     try:
-        listed = _listed(mailbox, q, before)
+        listed = _listed(mailbox, **given)
     except UnknownIdError:
         return RedirectResponse("/", 303)
-    return answer("list.html", **_frame(mailbox, listed, q, before), **_first_mail(mailbox))
+    return answer("list.html", **_common(mailbox, listed, **given), **_first_mail(mailbox))
 
 
-@router.get("/static/{name}")
-async def static(name: str) -> Response:
+async def static(request: Request) -> Response:
     """Return one of the files that a page needs."""
+    name = request.path_params["name"]
     if name not in _STATIC:
         raise HTTPException(404, f"there is no file {name!r}")
     return Response(_STATIC[name], media_type=_KINDS[Path(name).suffix])
 
 
-@router.get("/rows")
-def rows(
-    mailbox: MailboxParameter, q: Asked = "", before: str = "", after: str = ""
-) -> Response:
-    """Return a part of the list: what is new since *after*, or what is before *before*."""
+def rows(request: Request) -> Response:
+    """Return a part of the list: what is new since `after`, or what is before `before`."""
+    mailbox: Mailbox = request.app.state.mailbox
+    given = parameters(request, {"q": _Q, "before": _ID, "after": _ID})
+    after = given.pop("after")
     try:
         if after:
-            found = mailbox.messages(criteria_for(q), after)
+            found = mailbox.messages(criteria_for(given["q"]), after)
             listed = screen((Mail(m.envelope, m.original_content) for m in found), None)
         else:
-            listed = _listed(mailbox, q, before)
+            listed = _listed(mailbox, **given)
     except UnknownIdError:
         return HTMLResponse("", 404)
-    return answer("rows.html", **_frame(mailbox, listed, q, before))
+    return answer("rows.html", **_common(mailbox, listed, **given))
 
 
-@router.get("/messages/{id}")
-def message(
-    mailbox: MailboxParameter,
-    id: str,  # noqa: A002
-    q: Asked = "",
-    before: str = "",
-    view: View | None = None,
-    remote: bool = False,
-    whole: bool = False,
-) -> Response:
+def message(request: Request) -> Response:
     """Show one message, beside the list it was chosen from."""
+    mailbox: Mailbox = request.app.state.mailbox
+    given = parameters(
+        request, {"q": _Q, "before": _ID, "view": _VIEW, "remote": _FLAG, "whole": _FLAG}
+    )
+    q, before, remote, whole = (given[name] for name in ("q", "before", "remote", "whole"))
     try:
-        chosen = mailbox.get(id)
+        chosen = mailbox.get(request.path_params["id"])
     except UnknownIdError:
-        return answer("gone.html", 404, **_frame(mailbox, Screen(), q, ""))
+        return answer("gone.html", 404, **_common(mailbox, Screen(), q, ""))
     try:
         listed = _listed(mailbox, q, before)
     except UnknownIdError:
         listed = _listed(mailbox, q, "")
     names = [row.id for row in listed.rows]
-    view = view or ("html" if chosen.html else "text")
+    view = given["view"] or ("html" if chosen.html else "text")
     is_too_large = not whole and len(chosen.html) > _LARGE_HTML
     is_framed = view == "html" and not is_too_large
     at = names.index(chosen.envelope.id) if chosen.envelope.id in names else None
     return answer(
         "message.html",
-        **_frame(mailbox, listed, q, before),
+        **_common(mailbox, listed, q, before),
         message=chosen,
         sender=sender_of(chosen),
         newer=names[at - 1] if at else None,
         older=names[at + 1] if at is not None and at + 1 < len(names) else None,
         view=view,
-        has_remote=is_framed and not remote and has_remote_images(chosen.html),
+        offers_images=is_framed and not remote and bool(_WEB_IMAGE.search(chosen.html)),
         remote=remote,
         whole=whole,
         is_too_large=is_too_large,
@@ -123,23 +124,24 @@ def message(
     )
 
 
-@router.get("/arrivals", response_class=EventSourceResponse)
-async def arrivals(
-    mailbox: MailboxParameter,
-    arrivals: ArrivalsParameter,
-    q: Asked = "",
-    last_event_id: Annotated[str, Header()] = "",
-) -> AsyncIterator[ServerSentEvent]:
+async def arrivals(request: Request) -> Response:
     """Tell a page the id of each message that arrives."""
-    async for arrived in arriving(mailbox, arrivals, criteria_for(q), last_event_id):
-        name = arrived.envelope.id
-        yield ServerSentEvent(raw_data=name, id=name)
+    arrivals: Arrivals = request.app.state.arrivals
+    criteria = criteria_for(parameters(request, {"q": _Q})["q"])
+    after = request.headers.get("last-event-id", "")
+    await run_in_threadpool(request.app.state.mailbox.entries)  # says now what is no store
+
+    async def send() -> AsyncIterator[bytes]:
+        async for arrived in arrivals.messages(criteria, after):
+            yield event(arrived, arrived.envelope.id.encode() if arrived else b"")
+
+    return event_stream(send())
 
 
-@router.post("/clear")
-def clear(mailbox: MailboxParameter) -> Response:
+def clear(request: Request) -> Response:
     """Remove all messages."""
-    mailbox.clear()
+    parameters(request, {})
+    request.app.state.mailbox.clear()
     return RedirectResponse("/", 303)
 
 
@@ -147,7 +149,7 @@ def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:
     return screen(mailbox.mails(before), criteria_for(q) if q.strip() else None)
 
 
-def _frame(mailbox: Mailbox, listed: Screen, q: str, before: str) -> dict[str, Any]:
+def _common(mailbox: Mailbox, listed: Screen, q: str, before: str) -> dict[str, Any]:
     """Return what all pages show."""
     kept = {name: value for name, value in (("q", q), ("before", before)) if value}
     return {
@@ -157,7 +159,7 @@ def _frame(mailbox: Mailbox, listed: Screen, q: str, before: str) -> dict[str, A
         "q": q,
         "before": before,
         "kept": urlencode(kept),
-        "asked": urlencode({"q": q}) if q else "",
+        "search": urlencode({"q": q}) if q else "",
     }
 
 
@@ -170,3 +172,13 @@ def _first_mail(mailbox: Mailbox) -> dict[str, Any]:
 def _source(message: StoredMessage) -> str:
     octets = message.original_content[:_LONGEST_SHOWN]
     return octets.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+
+
+ROUTES = [
+    Route("/", index),
+    Route("/static/{name}", static),
+    Route("/rows", rows),
+    Route("/messages/{id}", message),
+    Route("/arrivals", arrivals),
+    Route("/clear", clear, methods=["POST"]),
+]

@@ -6,9 +6,9 @@ import shlex
 from datetime import datetime
 from typing import Any
 
-from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.responses import HTMLResponse
 
 from ..message.plain_text import urls_in
 from ..message.sizes import human_size
@@ -73,13 +73,11 @@ _environment.filters.update(
 )
 
 
-def load_all() -> None:
-    """Read all templates now."""
-    for name in _environment.list_templates():
-        _environment.get_template(name)
+# Read at once: a server that became nobody may not read them later.
+_TEMPLATES = {name: _environment.get_template(name) for name in _environment.list_templates()}
 
 
 def answer(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return the page that *template* makes of *values*."""
-    text = _environment.get_template(template).render(values)
+    text = _TEMPLATES[template].render(values)
     return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)

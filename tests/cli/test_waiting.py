@@ -74,8 +74,8 @@ def test_exactly_so_many_are_expected(tmp_path: Path) -> None:
         assert re.findall("Subject: (.*)", ran.stdout) == ["one", "two"]
         ran = shell("expect", store, "--exactly", "1", *both)
     assert (ran.returncode, ran.stdout) == (1, "")
-    told = "mailhandlers: another message came where exactly one was expected: to bob@example.com: 'two'"
-    assert ran.stderr == f"sent\nsent\n{told}\n"
+    told = "another message came where exactly one was expected: to bob@example.com: 'two'"
+    assert ran.stderr == f"sent\nsent\nmailhandlers: {told}\n"
 
 
 def test_a_store_of_one_message_and_a_number_that_is_none_are_misuse(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chromium import BUSY, HOOK, EndlessWeb, busy, store_directly
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 
 from mailhandlers.cli.main import main
 

@@ -32,9 +32,12 @@ from mailhandlers.mail import Envelope, Mail
 from mailhandlers.stores import foreign, json_lines, mbox
 
 try:
-    from mailhandlers.web import framed, listing, pages, record
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+
+    from mailhandlers.web import api, pages, responses, screen
 except ImportError:  # the extra "web" is not installed
-    framed = listing = pages = record = None  # type: ignore[assignment]
+    api = pages = responses = screen = None  # type: ignore[assignment]
 
 pytestmark = pytest.mark.slow
 
@@ -502,7 +505,11 @@ def _save(message: StoredMessage, folder: str) -> None:
 
 
 def _web(message: StoredMessage, view: str) -> None:
-    pages.message(_Mailbox(message), "a", view=view)  # type: ignore[arg-type]
+    app = Starlette()
+    app.state.mailbox = _Mailbox(message)
+    query = f"view={view}".encode()
+    scope = {"type": "http", "app": app, "path_params": {"id": "a"}, "query_string": query}
+    pages.message(Request(scope))
 
 
 MESSAGE_DOORS: dict[str, Callable[[StoredMessage, str], object]] = {
@@ -524,13 +531,13 @@ MESSAGE_DOORS: dict[str, Callable[[StoredMessage, str], object]] = {
 }
 if pages is not None:
     MESSAGE_DOORS |= {
-        "the record": lambda m, _: b"".join(record.record(m)),
-        "the frame": lambda m, _: framed.framed(m, remote=False),
+        "the record": lambda m, _: b"".join(api.record(m)),
+        "the frame": lambda m, _: responses.mail_page(m, remote=False),
         **{
             f"the page's {view}": lambda m, _, view=view: _web(m, view)  # type: ignore[misc]
             for view in ("html", "text", "links", "headers", "source")
         },
-        "the list": lambda m, _: listing.screen(
+        "the list": lambda m, _: screen.screen(
             [Mail(m.envelope, m.original_content)], criteria=None
         ),
     }

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
-from mailhandlers.message.page import has_remote_images
 
 PIXEL = "R0lGODlhAQABAAAAACw="
 
@@ -166,22 +165,6 @@ def test_images_of_the_web_are_shown_when_they_are_asked_for() -> None:
     assert body(source) == body(source, remote=True) == source
     assert "img-src data:;" in page(source)
     assert "img-src data: https: http:;" in page(source, remote=True)
-
-
-@pytest.mark.parametrize(
-    ("source", "is_remote"),
-    [
-        ("<img src=' HTTPS://e.test/1.gif'>", True),
-        ("<table background=http://e.test/1.gif>", True),
-        ("<p style='background: URL(\"https://e.test/1.gif\")'>", True),
-        ("<style>p { background: url(https://e.test/1.gif) }</style>", True),
-        ("<img src=cid:a><img src=data:,><a href=https://e.test>https://e.test</a>", False),
-        ("<!-- <img src=https://e.test/1.gif> --><script src=https://e.test/></script>", False),
-        ("url(" + " " * 1_000_000, False),
-    ],
-)
-def test_whether_images_wait_for_a_click(source: str, is_remote: bool) -> None:
-    assert has_remote_images(source) is is_remote
 
 
 @pytest.mark.parametrize(

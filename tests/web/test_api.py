@@ -17,9 +17,9 @@ from chromium import Web, catching, deliver, get, store_directly
 from shell import put, raw_mail
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 import httpx
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from mailhandlers import Inbox, MailCatcher, StoredMessage
 from mailhandlers.web.app import create_app
@@ -205,6 +205,8 @@ def test_a_wait_in_vain_tells_what_came_instead(api: TestClient) -> None:
         ({"timeout": 61}, "timeout"),
         ({"timeout": "nan"}, "timeout"),
         ({"timeout": "soon"}, "timeout"),
+        ({"timeout": -1}, "timeout"),
+        ({"timeout": ""}, "timeout"),
         ({"matching": "("}, "matching"),
         ({"matching": "x" * 1001}, "matching"),
     ],
@@ -353,10 +355,11 @@ def test_messages_of_other_programs_have_ids_of_their_own(tmp_path: Path) -> Non
             assert newer == records[:1]
 
 
-def test_a_path_that_holds_something_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/api/messages", "/api/events", "/arrivals"])
+def test_a_path_that_holds_something_else(tmp_path: Path, path: str) -> None:
     (tmp_path / "notes").write_text("these are my notes\n")
     with client_of(tmp_path / "notes") as api:
-        answer = api.get("/api/messages")
+        answer = api.get(path)
     assert answer.status_code == 409
     assert "no mail file, mbox or JSON Lines" in answer.json()["detail"]
 
@@ -392,3 +395,11 @@ def test_an_error_of_ours_is_told_and_logged(
     assert answer.headers["content-type"] == "application/problem+json"
     assert "mistake" not in answer.text
     assert "a mistake" in caplog.text
+
+
+def test_a_record_has_what_its_description_names(tmp_path: Path) -> None:
+    name = store_directly(tmp_path / "inbox", LETTERS[0][0])
+    with client_of(tmp_path / "inbox") as api:
+        record = api.get(f"/api/messages/{name}").json()
+        described = api.get("/api/openapi.json").json()["components"]["schemas"]["Message"]
+    assert list(record) == described["required"] == list(described["properties"])

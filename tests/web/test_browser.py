@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chromium import Web, browser, catching, deliver, store_directly
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 expect = pytest.importorskip("playwright.sync_api").expect
 
 __all__ = ["browser"]

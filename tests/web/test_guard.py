@@ -11,9 +11,9 @@ import pytest
 from chromium import Web, catching, deliver, get
 from support import PATIENCE
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 import httpx
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from mailhandlers import Inbox
 from mailhandlers.web.app import create_app

@@ -11,8 +11,8 @@ import pytest
 from chromium import Web, browser, store_directly
 from hostile import corpus
 
-pytest.importorskip("fastapi")
-from fastapi.testclient import TestClient
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
 
 from mailhandlers.web.app import create_app
 

@@ -21,7 +21,7 @@ from web.test_api import connections
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 
 SIGN_UP = """
 const { chromium } = require("playwright-core");

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chromium import catching, deliver, store_directly
 
-pytest.importorskip("fastapi")
-from fastapi.testclient import TestClient
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
 
 from mailhandlers import Inbox, StoredMessage
 from mailhandlers.mail import Mail
 from mailhandlers.stores.maildir import MaildirStore
+from mailhandlers.web import pages
 from mailhandlers.web.app import create_app
 
 
@@ -92,7 +94,7 @@ def test_a_search_that_takes_long_goes_on_behind_a_link(
 ) -> None:
     for number in range(3):
         store_directly(store, f"Subject: {number}\r\n\r\n".encode())
-    monkeypatch.setattr("mailhandlers.web.listing._LONGEST_SEARCH", 0.0)
+    monkeypatch.setattr("mailhandlers.web.screen._LONGEST_SEARCH", 0.0)
     page, looked = client.get("/?q=subject:0").text, 0
     while link := re.search(r'<li class="older"><a href="([^"]*)">Search older', page):
         page = client.get(html.unescape(link[1])).text
@@ -195,3 +197,36 @@ def test_a_huge_message_costs_the_list_no_more_than_its_head(
     assert subjects(page) == ["huge"]
     assert "10.0 MB" in page
     assert max(sizes) <= 1 << 15
+
+
+@pytest.mark.parametrize(
+    ("source", "is_offered"),
+    [
+        ("<img src=' HTTPS://e.test/1.gif'>", True),
+        ('<img\nsrc =\n"http://e.test/1.gif">', True),
+        ("<table background=http://e.test/1.gif>", True),
+        ("<p style='background: URL(\"https://e.test/1.gif\")'>", True),
+        ("<style>p { background: url(https://e.test/1.gif) }</style>", True),
+        ("<img src=cid:a><img src=data:,><a href=https://e.test>https://e.test</a>", False),
+        ("<p>curl(https://e.test/)", False),
+    ],
+)
+def test_images_of_the_web_are_offered(
+    client: TestClient, store: Path, source: str, is_offered: bool
+) -> None:
+    name = store_directly(store, f"Content-Type: text/html\r\n\r\n{source}".encode())
+    page = client.get(f"/messages/{name}").text
+    assert (f'"/messages/{name}?view=html&amp;remote=true">Load them' in page) is is_offered
+    page = client.get(f"/messages/{name}?remote=true").text
+    assert "Load them" not in page
+
+
+@pytest.mark.parametrize("piece", ["url(", "src=", "src", "src='"])
+def test_to_look_for_them_takes_time_in_proportion(piece: str) -> None:
+    seconds = []
+    for count in (20_000, 80_000):
+        source = piece + " " * count + piece * (count // len(piece))
+        begun = time.process_time()
+        assert pages._WEB_IMAGE.search(source) is None
+        seconds.append(time.process_time() - begun)
+    assert seconds[1] < 8 * seconds[0] + 0.2

@@ -1,7 +1,8 @@
-"""The list of messages: one screen of it, each message in a few words."""
+"""What the list shows: one screen of messages, each in a few words, and what was searched."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from ..mail import Mail
 from ..message.html_text import Page
 from ..message.message import StoredMessage
 
-ROWS = 50
+_ROWS = 50
 # Of a message this much is looked at: the subject and the first words stand above it.
 _HEAD = 1 << 15
 _LONGEST_SNIPPET = 160
 _LONGEST_SEARCH = 2.0
+_TERM = re.compile(r'(?:(to|from|subject):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Screen:
     """False where the search took too long and stopped at *older*."""
 
 
-def screen(mails: Iterable[Mail], criteria: Criteria | None, most: int = ROWS) -> Screen:
+def screen(mails: Iterable[Mail], criteria: Criteria | None, most: int = _ROWS) -> Screen:
     """Return the first *most* of *mails*; those that meet the *criteria*, where given.
 
     A search that takes more than two seconds ends with what it found.
@@ -67,6 +69,35 @@ def screen(mails: Iterable[Mail], criteria: Criteria | None, most: int = ROWS) -
         if criteria.match(message):
             found.rows.append(_row(message, len(mail.content)))
     return found
+
+
+def criteria_for(text: str) -> Criteria:
+    """Return the criteria for messages that hold all that *text* names, ignoring case.
+
+    ``to:bob from:"eva@" subject:welcome 4711``: a part of a recipient, of a sender, of the
+    subject, and a word anywhere. What is in quotes may hold spaces.
+    """
+    wanted: dict[str, list[str]] = {"to": [], "from": [], "subject": [], "": []}
+    for where, quoted, word in _TERM.findall(text):
+        wanted[where.lower()].append((quoted or word).casefold())
+    if not any(wanted.values()):
+        return Criteria()
+
+    def holds(message: StoredMessage) -> bool:
+        envelope = message.envelope
+        fields = {"subject": str(message["Subject"] or "")}
+        fields["to"] = "\n".join([*envelope.rcpt_tos, *map(str, message.get_all("To", []))])
+        fields["from"] = f"{envelope.mail_from}\n{message['From'] or ''}"
+        for where, found in fields.items():
+            if not all(word in found.casefold() for word in wanted[where]):
+                return False
+        if not wanted[""]:
+            return True
+        headers = (f"{name}: {value}" for name, value in message.own_texts())
+        shown = "\n".join([*fields.values(), *headers, message.text, message.html])
+        return all(word in shown.casefold() for word in wanted[""])
+
+    return Criteria(where=holds)
 
 
 def _row(message: StoredMessage, size: int) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - the first request would import these
 import ipaddress
 import os
 import secrets
@@ -11,8 +12,10 @@ import threading
 from types import FrameType
 from typing import Any
 
+import anyio._backends._asyncio  # noqa: F401 - and these
 import h11
 import uvicorn
+import uvicorn.loops.asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..smtp import endpoints
@@ -96,7 +99,6 @@ class Site:
             proxy_headers=False,
         )
         config.load()
-        config.get_loop_factory()  # imported now, as all that load() imports
         self.server = Server(config)
 
     def run(self) -> None:
