@@ -39,7 +39,7 @@ def import_while_readable() -> None:
     for needed in (
         "encodings.idna",
         "concurrent.futures.thread",
-        "mailhandlers.message.summary",
+        "mailhandlers.message.record",
     ):
         import_module(needed)
 

@@ -251,7 +251,7 @@ def _json_line(mail: Mail) -> Iterator[bytes]:
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
     from .message.budget import LINE, Budget
     from .message.message import StoredMessage
-    from .message.summary import KEYS, summary
+    from .message.record import KEYS, summary
 
     budget = Budget(LINE)  # others wait meanwhile
     try:

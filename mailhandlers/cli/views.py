@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from ..formats import json_lines
 from ..mail import Mail
-from ..message.html_text import Page
+from ..message.attachments import human_size
+from ..message.html import Page
 from ..message.message import StoredMessage
-from ..message.sizes import human_size
 from .terminal import Output, fitted, visible, visible_line
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")

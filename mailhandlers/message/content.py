@@ -7,8 +7,8 @@ from email.message import EmailMessage
 from typing import cast
 
 from . import charsets
-from .parameters import parse
-from .plain_text import unflowed
+from .headers import parse_field
+from .text import unflowed
 from .transfer import ENCODINGS
 
 _META = re.compile(rb"<meta\s[^>]*", re.IGNORECASE)
@@ -31,7 +31,7 @@ def raw_header(part: EmailMessage, name: str) -> str | None:
 
 def transfer_encoding(part: EmailMessage) -> str:
     """Return the name of the transfer encoding, in lower case; "" where there is none."""
-    return parse(raw_header(part, "content-transfer-encoding") or "").value
+    return parse_field(raw_header(part, "content-transfer-encoding") or "").value
 
 
 def octets(part: EmailMessage) -> bytes:

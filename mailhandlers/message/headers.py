@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Iterator
 from email import headerregistry
 from email.headerregistry import Address, Group, HeaderRegistry, UnstructuredHeader
 from email.policy import EmailPolicy
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
-from . import charsets, encoded_words, parameters
+from . import charsets
 from .addresses import groups_in
+from .transfer import from_base64, from_quoted_printable
 
 PARSER_FAULTS = (
     AttributeError,
@@ -44,13 +47,13 @@ _SPECIAL = frozenset('()<>@,:;".[]\\')
 def text_of(name: str, raw: str) -> str:
     """Return the text of one header, on one line, for a person to read."""
     if raw.isascii() and "=?" not in raw:  # nearly all
-        return encoded_words.as_text(raw).strip()
+        return as_text(raw).strip()
     name = name.lower()
     if name in _AS_THEY_ARE:
-        return encoded_words.as_text(raw).strip()
+        return as_text(raw).strip()
     if name in _ADDRESSES:
-        return encoded_words.decoded(raw, _as_phrase).strip()
-    return encoded_words.decoded(raw).strip()
+        return decoded(raw, _as_phrase).strip()
+    return decoded(raw).strip()
 
 
 def _as_phrase(text: str, before: str) -> str:
@@ -96,7 +99,7 @@ class _Parameters(_Text):
     @classmethod
     def parse(cls, value: str, kwds: dict[str, Any]) -> None:
         super().parse(value, kwds)
-        kwds["value"], kwds["params"] = parameters.parse(value)
+        kwds["value"], kwds["params"] = parse_field(value)
 
 
 class _ContentType(_Parameters, headerregistry.ContentTypeHeader):
@@ -116,7 +119,7 @@ class _Disposition(_Parameters, headerregistry.ContentDispositionHeader):
 class _TransferEncoding(_Text, headerregistry.ContentTransferEncodingHeader):
     def init(self, *args: Any, **kwds: Any) -> None:
         headerregistry.BaseHeader.init(self, *args, **kwds)  # type: ignore[arg-type]
-        self._cte = parameters.parse(str(self)).value or "7bit"
+        self._cte = parse_field(str(self)).value or "7bit"
 
 
 class _Short(_Readable):
@@ -189,3 +192,155 @@ class Policy(EmailPolicy):
 
 
 POLICY = Policy()
+
+
+# Encoded words (RFC 2047): =?utf-8?q?caf=C3=A9?=
+
+Shown = Callable[[str, str], str]
+_WORD = re.compile(r"=\?([^?\s]{1,80})\?([bq])\?([^?]*)\?=", re.IGNORECASE)
+# A folded line ends before a blank that stays (RFC 5322 section 2.2.3); any other end of
+# a line, which an encoded word can bring, becomes one.
+_LINE_ENDS = re.compile(r"[\r\n]+([ \t])?")
+
+
+def decoded(value: str, shown: Shown = lambda text, before: text) -> str:
+    """Return a header's text as a person reads it: one line, without surrogates.
+
+    *shown* is given the text of each word, and what stands before it, and returns what is
+    put in its place.
+    """
+    value = as_text(value)
+    return _one_line("".join(_with_words(value, shown))) if "=?" in value else value
+
+
+def as_text(value: str) -> str:
+    """Return a header's octets, which surrogates stand for so far, as one line of text."""
+    if not value.isascii():
+        value = charsets.decode(value.encode("utf-8", "surrogateescape"))
+    return _one_line(value)
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value or "\r" in value:
+        return _LINE_ENDS.sub(lambda end: end[1] or " ", value)
+    return value
+
+
+def _with_words(value: str, shown: Shown) -> Iterator[str]:
+    end = 0
+    gap = ""
+    charset, octets = "", bytearray()
+    for word in _WORD.finditer(value):
+        between = value[end : word.start()]
+        is_next = end > 0 and not between.strip()
+        label = word[1].partition("*")[0].lower()  # RFC 2231 puts a language behind it
+        if octets and (label != charset or not is_next):
+            yield shown(charsets.decode(bytes(octets), charset), gap)
+            octets.clear()
+        if not is_next:
+            gap = between
+            yield gap
+        charset, end = label, word.end()
+        octets += _octets(word)
+    if octets:
+        yield shown(charsets.decode(bytes(octets), charset), gap)
+    yield value[end:]
+
+
+def _octets(word: re.Match[str]) -> bytes:
+    encoded = word[3].encode("utf-8", "surrogateescape")
+    if word[2] in "bB":
+        return from_base64(encoded)
+    return from_quoted_printable(encoded.replace(b"_", b" "))
+
+
+# Headers with parameters: Content-Type and Content-Disposition (RFC 2045, 2183, 2231)
+
+_VALUE = re.compile(r"\s*([^\s;,(]*)")
+# A quote or an equals sign that belongs to nothing stands between two parameters, too.
+_BETWEEN = re.compile(r'[\s;,="]*')
+_BLANKS = re.compile(r"\s*")
+_COMMENT = re.compile(r"\([^()]*")
+_NAME = re.compile(r'[^\s=;,"]+')
+_QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"?')
+# Where a value without quotes may end.
+_STOP = re.compile(r";|[ \t,]+([\w*-]*)")
+_SECTION = re.compile(r"([^*]+)\*(?:(\d{1,4})(\*?))?")
+_FILE_NAMES = ("filename", "name")
+
+
+class Field(NamedTuple):
+    """The value of such a header in lower case, and its parameters."""
+
+    value: str
+    parameters: dict[str, str]
+
+
+def parse_field(header: str) -> Field:
+    """Return what *header* says, in time that grows with its length; never raises."""
+    text = as_text(header)
+    match = _VALUE.match(text)
+    assert match is not None  # it may match nothing, but it matches
+    plain: dict[str, str] = {}
+    sections: dict[str, dict[int, tuple[bool, str]]] = {}
+    for name, value in _parameters(text, match.end()):
+        section = _SECTION.fullmatch(name)
+        if section:
+            is_encoded = section[2] is None or bool(section[3])
+            number = int(section[2] or 0)
+            sections.setdefault(section[1], {}).setdefault(number, (is_encoded, value))
+        else:
+            plain.setdefault(name, decoded(value) if name in _FILE_NAMES else value)
+    plain.update((name, _joined(parts)) for name, parts in sections.items())
+    return Field(match[1].lower(), plain)
+
+
+def _parameters(text: str, position: int) -> Iterator[tuple[str, str]]:
+    while (position := _behind(_BETWEEN, text, position)) < len(text):
+        if text[position] == "(":
+            end = _behind(_COMMENT, text, position)
+            if text.startswith(")", end):
+                position = end + 1
+                continue
+        end = _behind(_NAME, text, position)
+        name, position = text[position:end].lower(), _behind(_BLANKS, text, end)
+        if not text.startswith("=", position):
+            continue
+        position = _behind(_BLANKS, text, position + 1)
+        quoted = _QUOTED.match(text, position)
+        if quoted:
+            yield name, re.sub(r'\\(["\\])', r"\1", quoted[1])
+            position = quoted.end()
+            continue
+        end = _end_of_value(text, position)
+        value = text[position:end].strip()
+        # A comment may follow, but a file may be called "report (2).pdf".
+        yield name, value if name in _FILE_NAMES else value.partition(" (")[0]
+        position = end
+
+
+def _behind(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Return where what stands at *position* ends; it may be nothing."""
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _end_of_value(text: str, position: int) -> int:
+    """Return where a value without quotes ends: a semicolon, or another parameter's begin."""
+    for stop in _STOP.finditer(text, position):
+        if stop[1] is None:
+            return stop.start()
+        if stop[1] and text.startswith("=", _behind(_BLANKS, text, stop.end())):
+            return stop.start()
+    return len(text)
+
+
+def _joined(sections: dict[int, tuple[bool, str]]) -> str:
+    """Return the value that RFC 2231 cuts into *sections*, or names a charset for."""
+    charset, octets = "", bytearray()
+    for number, (is_encoded, value) in sorted(sections.items()):
+        if is_encoded and number == 0 and value.count("'") >= 2:
+            charset, _, value = value.split("'", 2)
+        raw = value.encode("utf-8", "replace")
+        octets += unquote_to_bytes(raw) if is_encoded else raw
+    return charsets.decode(bytes(octets), charset)

@@ -16,13 +16,11 @@ from . import charsets, content, headers
 from .addresses import addresses_in
 from .budget import Budget
 from .mime import Parser
-from .parameters import Field
-from .parameters import parse as parse_field
-from .plain_text import codes_in, links_in
+from .text import codes_in, links_in
 
 if TYPE_CHECKING:
     from .attachments import Attachment
-    from .html_text import Page
+    from .html import Page
 
 # What turning a message into bytes again raises where the user changed it into an odd one.
 _GENERATOR_FAULTS = (*headers.PARSER_FAULTS, LookupError, MessageError)
@@ -58,7 +56,7 @@ class StoredMessage(EmailMessage):
         self.original_content = b""
         self.is_altered = False
         self._on_top = 0
-        self._fields: dict[str, tuple[str, Field]] = {}
+        self._fields: dict[str, tuple[str, headers.Field]] = {}
 
     @classmethod
     def parse(
@@ -171,9 +169,9 @@ class StoredMessage(EmailMessage):
         Its keys are those of a line of JSON Lines between the envelope and ``size``. What is
         missing or can't be parsed is None.
         """
-        from . import summary
+        from . import record
 
-        return summary.summary(self)
+        return record.summary(self)
 
     @cached_property
     def bodies_and_attachments(self) -> tuple[list[EmailMessage], list[EmailMessage]]:
@@ -193,7 +191,7 @@ class StoredMessage(EmailMessage):
         pages = [text for is_html, text in self._bodies if is_html]
         if not pages:
             return []
-        from .html_text import Page
+        from .html import Page
 
         return [Page(text) for text in pages]
 
@@ -284,9 +282,9 @@ class StoredMessage(EmailMessage):
             return charsets.decode(self.as_bytes())
         return text
 
-    def _field(self, name: str) -> Field:
+    def _field(self, name: str) -> headers.Field:
         raw = content.raw_header(self, name) or ""
         known = self._fields.get(name)
         if known is None or known[0] != raw:
-            known = self._fields[name] = (raw, parse_field(raw))
+            known = self._fields[name] = (raw, headers.parse_field(raw))
         return known[1]

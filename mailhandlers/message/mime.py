@@ -15,7 +15,7 @@ from email.message import EmailMessage
 from typing import NamedTuple
 
 from .budget import Budget, OverBudgetError, in_c
-from .parameters import parse as parse_field
+from .headers import parse_field
 
 DEEPEST = 50
 """How many parts may stand within each other. What is deeper is shown as its text."""

@@ -13,8 +13,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from .html_tokens import End, Raw, Start, Text, tokens
-from .plain_text import urls_in
+from .html import End, Raw, Start, Text, tokens
+from .text import urls_in
 
 if TYPE_CHECKING:
     from .attachments import Attachment

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from ..inbox.criteria import Criteria
 from ..mail import Mail
-from ..message.html_text import Page
+from ..message.html import Page
 from ..message.message import StoredMessage
 
 ROWS = 50

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..formats import json_lines
 from ..mail import Mail
 from ..message.message import StoredMessage
-from ..message.summary import summary
+from ..message.record import summary
 
 
 class AttachmentRecord(BaseModel):

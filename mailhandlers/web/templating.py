@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..message.plain_text import urls_in
-from ..message.sizes import human_size
+from ..message.attachments import human_size
+from ..message.text import urls_in
 
 # Cf without effect on others: soft hyphen, zero width space and joiners, word joiner.
 _HARMLESS = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")

@@ -16,7 +16,7 @@ from mailhandlers import StoredMessage, read_messages
 from mailhandlers.handlers import _json_line
 from mailhandlers.mail import UNKNOWN, Mail
 from mailhandlers.message.budget import LINE, Budget
-from mailhandlers.message.summary import KEYS, summary
+from mailhandlers.message.record import KEYS, summary
 
 OF_HEADERS = {"subject", "headers"}
 OF_TEXTS = {"text", "html", "links", "codes"}

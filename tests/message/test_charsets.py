@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
 from mailhandlers.message import charsets
-from mailhandlers.message.encoded_words import decoded
+from mailhandlers.message.headers import decoded
 
 # Label, what the sender's system calls it, text that only the superset has.
 MAIL = [

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import HELLO, Client, Server
 
 from mailhandlers import JsonLines, MailCatcher, StoredMessage, read_messages
-from mailhandlers.message import addresses, mime, parameters, summary, transfer
+from mailhandlers.message import addresses, headers, mime, record, transfer
 
 HEAD = b"Content-Type: multipart/mixed; boundary=b\n\n"
 
@@ -179,7 +179,7 @@ def test_names_of_files(disposition: str, name: str | None) -> None:
 def test_parameters_never_raise(text: str) -> None:
     raw = text.encode("utf-8", "surrogatepass").decode("ascii", "surrogateescape")
     for value in (raw, f"text/plain; {raw}", f'a/b; name="{raw}', f"a/b; name*=x''{raw}"):
-        field = parameters.parse(value)
+        field = headers.parse_field(value)
         "".join([field.value, *field.parameters, *field.parameters.values()]).encode()
 
 
@@ -345,5 +345,5 @@ def test_a_message_that_the_parser_fails_on_is_stored_all_the_same(
         assert mail.latest().original_content == HELLO
     (line,) = (tmp_path / "mail.jsonl").read_text().splitlines()
     assert json.loads(line)["subject"] is None
-    assert set(summary.KEYS) <= set(json.loads(line))
+    assert set(record.KEYS) <= set(json.loads(line))
     assert "ZeroDivisionError" in caplog.text

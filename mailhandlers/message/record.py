@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from . import attachments, charsets, content, html_text  # noqa: F401
+from . import attachments, charsets, content, html  # noqa: F401
 from .budget import Budget, in_c
 from .headers import PARSER_FAULTS
 from .readable import Readable
