@@ -251,11 +251,11 @@ def _json_line(mail: Mail) -> Iterator[bytes]:
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
     from .message.budget import LINE, Budget
     from .message.message import StoredMessage
-    from .message.record import KEYS, summary
+    from .message.record import KEYS
 
     budget = Budget(LINE)  # others wait meanwhile
     try:
-        record = summary(StoredMessage.parse(mail.content, budget=budget), budget)
+        record = StoredMessage.parse(mail.content, budget=budget).summary(budget)
     except Exception:  # noqa: BLE001 - no content may make a server refuse a message
         _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
         record = dict.fromkeys(KEYS)

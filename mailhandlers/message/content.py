@@ -81,37 +81,6 @@ def shown_text(part: EmailMessage) -> str:
     return unflowed(text(part), str(part.get_param("delsp", "")).lower() == "yes")
 
 
-def bodies_and_attachments(
-    message: EmailMessage,
-) -> tuple[list[EmailMessage], list[EmailMessage]]:
-    """Return the texts that a mail program shows, and all the other parts.
-
-    A part with a file name is an attachment, also where it is text and ``inline``. But the
-    message itself, and each form in which ``multipart/alternative`` has it, is shown
-    whatever it is called. A message within the message is an attachment.
-    """
-    bodies, attachments = [], []
-    pending = [(message, True)]
-    while pending:
-        part, is_the_message = pending.pop()
-        kind = part.get_content_type()
-        if kind.startswith("multipart/"):
-            within = kind == "multipart/alternative"
-            pending += [(inner, within) for inner in reversed(parts_of(part))]
-        elif kind in ("text/plain", "text/html") and _is_shown(part, is_the_message):
-            bodies.append(part)
-        else:
-            attachments.append(part)
-    return bodies, attachments
-
-
-def _is_shown(part: EmailMessage, is_the_message: bool) -> bool:
-    disposition = part.get_content_disposition()
-    if disposition == "attachment":
-        return False
-    return part.get_filename() is None or (is_the_message and disposition is None)
-
-
 def plain_bytes(message: EmailMessage) -> bytes:
     """Return *message* as octets, without looking at what is in it."""
     raw = "".join(f"{name}: {value}\n" for name, value in message.raw_items())

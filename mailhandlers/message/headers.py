@@ -10,8 +10,20 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from email import headerregistry
-from email.headerregistry import Address, Group, HeaderRegistry, UnstructuredHeader
+from email.headerregistry import (
+    Address,
+    BaseHeader,
+    ContentDispositionHeader,
+    ContentTransferEncodingHeader,
+    ContentTypeHeader,
+    DateHeader,
+    Group,
+    HeaderRegistry,
+    MIMEVersionHeader,
+    ParameterizedMIMEHeader,
+    SingleAddressHeader,
+    UnstructuredHeader,
+)
 from email.policy import EmailPolicy
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -35,10 +47,9 @@ PARSER_FAULTS = (
 # The headers of the block on top, which are no text to decode: an address may look like
 # an encoded word.
 _AS_THEY_ARE = ("return-path", "x-peer", "x-mailfrom", "x-rcptto", "x-envelope")
-_ADDRESSES = frozenset(
-    name
-    for name, kind in HeaderRegistry().registry.items()
-    if issubclass(kind, headerregistry.AddressHeader)
+_ADDRESSES = (
+    *("from", "sender", "reply-to", "to", "cc", "bcc"),
+    *("resent-from", "resent-sender", "resent-to", "resent-cc", "resent-bcc"),
 )
 _LONGEST_DATE = 200
 _SPECIAL = frozenset('()<>@,:;".[]\\')
@@ -62,10 +73,15 @@ def _as_phrase(text: str, before: str) -> str:
     return text if before.endswith('"') or _SPECIAL.isdisjoint(text) else f'"{text}"'
 
 
-class _Readable:
-    """What all the classes below share: how they are copied and written again."""
+class _Header:
+    """What all the classes below share: the text, how they are copied and written again."""
 
     name: str
+
+    @classmethod
+    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
+        kwds["decoded"] = value
+        kwds["parse_tree"] = None
 
     def fold(self, *, policy: Any) -> str:
         folded: str = _STANDARD(self.name, str(self)).fold(policy=policy)
@@ -75,16 +91,13 @@ class _Readable:
         return header, (self.name, str(self))
 
 
-class _Text(_Readable):
-    @classmethod
-    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
-        kwds["decoded"] = value
-        kwds["parse_tree"] = None
+class _Text(_Header, UnstructuredHeader, BaseHeader):
+    pass
 
 
-class _Addresses(_Text):
+class _Addresses(_Header, SingleAddressHeader, BaseHeader):
     def init(self, *args: Any, **kwds: Any) -> None:
-        headerregistry.BaseHeader.init(self, *args, **kwds)  # type: ignore[arg-type]
+        BaseHeader.init(self, *args, **kwds)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -95,72 +108,70 @@ class _Addresses(_Text):
         return tuple(address for group in self.groups for address in group.addresses)
 
 
-class _Parameters(_Text):
+class _Parameters(_Header):
     @classmethod
     def parse(cls, value: str, kwds: dict[str, Any]) -> None:
         super().parse(value, kwds)
         kwds["value"], kwds["params"] = parse_field(value)
 
 
-class _ContentType(_Parameters, headerregistry.ContentTypeHeader):
+class _ContentType(_Parameters, ContentTypeHeader, BaseHeader):  # type: ignore[misc]
     def init(self, *args: Any, **kwds: Any) -> None:
         value: str = kwds.pop("value")
-        headerregistry.ParameterizedMIMEHeader.init(self, *args, **kwds)
+        ParameterizedMIMEHeader.init(self, *args, **kwds)
         main, _, sub = value.partition("/")
         self._maintype, self._subtype = (main, sub) if main and sub else ("text", "plain")
 
 
-class _Disposition(_Parameters, headerregistry.ContentDispositionHeader):
+class _Disposition(_Parameters, ContentDispositionHeader, BaseHeader):  # type: ignore[misc]
     def init(self, *args: Any, **kwds: Any) -> None:
         self._content_disposition = kwds.pop("value") or None
-        headerregistry.ParameterizedMIMEHeader.init(self, *args, **kwds)
+        ParameterizedMIMEHeader.init(self, *args, **kwds)
 
 
-class _TransferEncoding(_Text, headerregistry.ContentTransferEncodingHeader):
+class _TransferEncoding(_Header, ContentTransferEncodingHeader, BaseHeader):  # type: ignore[misc]
     def init(self, *args: Any, **kwds: Any) -> None:
-        headerregistry.BaseHeader.init(self, *args, **kwds)  # type: ignore[arg-type]
+        BaseHeader.init(self, *args, **kwds)
         self._cte = parse_field(str(self)).value or "7bit"
 
 
-class _Short(_Readable):
+class _Short(_Header):
     """A date or a version: nobody's is long, and what can't be parsed is text."""
+
+    standard: Any
 
     @classmethod
     def parse(cls, value: str, kwds: dict[str, Any]) -> None:
         if len(value) <= _LONGEST_DATE:
             with contextlib.suppress(*PARSER_FAULTS):
-                super().parse(value, kwds)  # type: ignore[misc]
+                cls.standard.parse(value, kwds)
                 return
-        super().parse("", kwds)  # type: ignore[misc]
+        cls.standard.parse("", kwds)
         kwds["decoded"] = value
 
 
+class _Date(_Short, DateHeader, BaseHeader):  # type: ignore[misc]
+    standard = DateHeader
+
+
+class _Version(_Short, MIMEVersionHeader, BaseHeader):  # type: ignore[misc]
+    standard = MIMEVersionHeader
+
+
 _STANDARD = HeaderRegistry()
-_REGISTRY = HeaderRegistry(
-    default_class=type("_Unstructured", (_Text, UnstructuredHeader), {}), use_default_map=False
-)
-for _name, _kind in _STANDARD.registry.items():
-    if issubclass(_kind, headerregistry.ContentTypeHeader):
-        _bases: tuple[type, ...] = (_ContentType,)
-    elif issubclass(_kind, headerregistry.ContentDispositionHeader):
-        _bases = (_Disposition,)
-    elif issubclass(_kind, headerregistry.ContentTransferEncodingHeader):
-        _bases = (_TransferEncoding,)
-    elif issubclass(_kind, headerregistry.AddressHeader):
-        _bases = (_Addresses, _kind)
-    elif issubclass(_kind, (headerregistry.DateHeader, headerregistry.MIMEVersionHeader)):
-        _bases = (_Short, _kind)
-    else:
-        _bases = (_Text, _kind)
-    _REGISTRY.map_to_type(_name, type(f"_{_kind.__name__}", _bases, {}))
-# The registry makes a class at each call: 17 s for a message of 200,000 headers.
-_CLASSES = {name: _REGISTRY[name] for name in _REGISTRY.registry}
-_OTHER = _REGISTRY["X-Other"]
+_CLASSES: dict[str, type[BaseHeader]] = {
+    **dict.fromkeys(_ADDRESSES, _Addresses),
+    **dict.fromkeys(("date", "resent-date", "orig-date"), _Date),
+    "mime-version": _Version,
+    "content-type": _ContentType,
+    "content-disposition": _Disposition,
+    "content-transfer-encoding": _TransferEncoding,
+}
 
 
 def header(name: str, text: str) -> Any:
     """Return one header's value, from its text."""
-    return _CLASSES.get(name.lower(), _OTHER)(name, text)
+    return _CLASSES.get(name.lower(), _Text)(name, text)
 
 
 class Policy(EmailPolicy):

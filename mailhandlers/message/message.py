@@ -16,11 +16,10 @@ from . import charsets, content, headers
 from .addresses import addresses_in
 from .budget import Budget
 from .mime import Parser
-from .text import codes_in, links_in
 
 if TYPE_CHECKING:
     from .attachments import Attachment
-    from .html import Page
+    from .body import Body
 
 # What turning a message into bytes again raises where the user changed it into an odd one.
 _GENERATOR_FAULTS = (*headers.PARSER_FAULTS, LookupError, MessageError)
@@ -96,35 +95,31 @@ class StoredMessage(EmailMessage):
         own = list(self.raw_items())[self._on_top :]
         return [(name, headers.text_of(name, str(raw))) for name, raw in own]
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The plain text (str) of the message, without attachments. Empty if it has none."""
-        return "\n".join(text for is_html, text in self._bodies if not is_html)
+        return self._body.text
 
-    @cached_property
+    @property
     def html(self) -> str:
         """The HTML (str) of the message, without attachments. Empty if it has none."""
-        return "\n".join(text for is_html, text in self._bodies if is_html)
+        return self._body.html
 
-    @cached_property
+    @property
     def links(self) -> list[str]:
         """The links (list of str) of text and HTML, in order of appearance, each once."""
-        pages = iter(self._pages)
-        found: dict[str, None] = {}
-        for is_html, text in self._bodies:
-            found.update(dict.fromkeys(next(pages).links if is_html else links_in(text)))
-        return list(found)
+        return self._body.links
 
-    @cached_property
+    @property
     def codes(self) -> list[str]:
         """The codes of 4 to 8 digits (list of str) that a reader sees, in order, each once.
 
         ``123 456`` and ``123-456`` are ``"123456"``. Digits in a link don't count. The HTML is
         searched only if there is no code in the plain text.
         """
-        return codes_in(self.text) or codes_in("\n".join(page.text for page in self._pages))
+        return self._body.codes
 
-    @cached_property
+    @property
     def attachments(self) -> list[Attachment]:
         """All parts that are not the text of the message (list), in order; images, too.
 
@@ -132,9 +127,7 @@ class StoredMessage(EmailMessage):
         ``content_id`` (str or None), and ``save_to(folder)``, which writes it to a new file
         under a safe name and returns its path.
         """
-        from .attachments import Attachment
-
-        return [Attachment(part) for part in self.bodies_and_attachments[1]]
+        return self._body.attachments
 
     @cached_property
     def bcc(self) -> list[str]:
@@ -156,44 +149,30 @@ class StoredMessage(EmailMessage):
         """
         from . import page
 
-        return page.page(self, remote)
+        subject = str(self["Subject"] or "")
+        return page.page(subject, self._body, len(self.original_content), remote)
 
     def save_page(self, path: str | os.PathLike[str], *, remote: bool = False) -> None:
         """Write :meth:`page` to the file *path*, in UTF-8. Raises OSError if that fails."""
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(self.page(remote=remote))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, budget: Budget | None = None) -> dict[str, Any]:
         """Return what the message says as a dict, ready for :func:`json.dumps`.
 
         Its keys are those of a line of JSON Lines between the envelope and ``size``. What is
-        missing or can't be parsed is None.
+        missing or can't be parsed is None, and so is what *budget* has no room for, with which
+        the message was parsed.
         """
         from . import record
 
-        return record.summary(self)
+        return record.record(self.own_texts(), self._body, budget or Budget())
 
     @cached_property
-    def bodies_and_attachments(self) -> tuple[list[EmailMessage], list[EmailMessage]]:
-        """Two lists of parts: those whose text is shown, and all others that hold something."""
-        return content.bodies_and_attachments(self)
+    def _body(self) -> Body:
+        from .body import Body
 
-    @cached_property
-    def _bodies(self) -> list[tuple[bool, str]]:
-        """Return the texts that are shown, and whether each is HTML."""
-        return [
-            (part.get_content_type() == "text/html", content.shown_text(part))
-            for part in self.bodies_and_attachments[0]
-        ]
-
-    @cached_property
-    def _pages(self) -> list[Page]:
-        pages = [text for is_html, text in self._bodies if is_html]
-        if not pages:
-            return []
-        from .html import Page
-
-        return [Page(text) for text in pages]
+        return Body(self)
 
     # What EmailMessage offers, for messages that it would raise for
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi.responses import HTMLResponse
 
 from ..message.message import StoredMessage
-from ..message.page import page, policy
+from ..message.page import policy
 
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """A link opens a page of its own, which is then an ordinary one."""
@@ -18,5 +18,5 @@ def framed(message: StoredMessage, *, remote: bool) -> HTMLResponse:
         "frame-ancestors 'self'",
         "Referrer-Policy": "no-referrer",
     }
-    shown = page(message, remote).encode("utf-8", "replace")
+    shown = message.page(remote=remote).encode("utf-8", "replace")
     return HTMLResponse(shown, headers=headers)

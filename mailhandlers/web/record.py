@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..formats import json_lines
 from ..mail import Mail
 from ..message.message import StoredMessage
-from ..message.record import summary
 
 
 class AttachmentRecord(BaseModel):
@@ -56,4 +55,4 @@ class Record(BaseModel):
 def record(message: StoredMessage) -> Iterator[bytes]:
     """Yield the JSON of *message*, in pieces, ended by a line end."""
     mail = Mail(message.envelope, message.original_content)
-    yield from json_lines.encode(mail, summary(message))
+    yield from json_lines.encode(mail, message.summary())

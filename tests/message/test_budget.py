@@ -16,7 +16,7 @@ from mailhandlers import StoredMessage, read_messages
 from mailhandlers.handlers import _json_line
 from mailhandlers.mail import UNKNOWN, Mail
 from mailhandlers.message.budget import LINE, Budget
-from mailhandlers.message.record import KEYS, summary
+from mailhandlers.message.record import KEYS
 
 OF_HEADERS = {"subject", "headers"}
 OF_TEXTS = {"text", "html", "links", "codes"}
@@ -104,7 +104,7 @@ def test_a_budget_is_one_of_octets_to_the_last_one() -> None:
 def test_who_reads_has_no_budget() -> None:
     message = StoredMessage.parse(parts(PLAIN, "\n" + "x" * OVER, "X: " + "x" * OVER + "\n"))
     assert len(message.summary()["text"]) > OVER
-    assert summary(message, Budget()) == message.summary()
+    assert message.summary(Budget()) == message.summary()
 
 
 def _nested() -> bytes:
