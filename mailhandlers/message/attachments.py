@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .content import octets, raw_header
+from .headers import as_text
 
 _LONGEST_NAME = 200  # of the 255 octets that file systems take
 # Path separators, what Windows forbids, what moves a cursor or turns text round.
@@ -46,13 +47,13 @@ class Attachment:
     @cached_property
     def content_id(self) -> str | None:
         """The id that ``cid:`` links of the HTML name, without ``<>``. None without one."""
-        text = (raw_header(self.part, "content-id") or "").strip()
-        return text.removeprefix("<").removesuffix(">") or None
+        text = as_text(raw_header(self.part, "content-id") or "").strip()
+        return text.removeprefix("<").removesuffix(">").strip() or None
 
     @cached_property
     def content_location(self) -> str | None:
         """The address that the HTML may name instead of ``cid:``. None without one."""
-        return (raw_header(self.part, "content-location") or "").strip() or None
+        return as_text(raw_header(self.part, "content-location") or "").strip() or None
 
     def save_to(self, folder: str | os.PathLike[str]) -> Path:
         """Write the content to a new file in *folder*, made if missing; return its path.

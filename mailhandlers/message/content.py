@@ -34,13 +34,27 @@ def transfer_encoding(part: EmailMessage) -> str:
     return parse_field(raw_header(part, "content-transfer-encoding") or "").value
 
 
+def keep_octets(part: EmailMessage, data: bytes, start: int, end: int) -> None:
+    """Remember where in *data* stands what *part* holds, as it was sent."""
+    part.__dict__["_sent"] = (getattr(part, "_payload", None), data, start, end)
+
+
 def octets(part: EmailMessage) -> bytes:
-    """Return what *part* holds; for a message within the message its source."""
-    if part.is_multipart():
-        return b"".join(inner.as_bytes() for inner in parts_of(part))
-    data = as_stored(part)
+    """Return what *part* holds, as it was sent; for a message within the message its source."""
+    data = _as_sent(part)
+    if data is None:
+        if part.is_multipart():
+            return b"".join(inner.as_bytes() for inner in parts_of(part))
+        data = as_stored(part)
     undo = ENCODINGS.get(transfer_encoding(part))
     return undo(data) if undo else data
+
+
+def _as_sent(part: EmailMessage) -> bytes | None:
+    """Return the octets of *part* as they came, None where the user has changed it since."""
+    payload, data, start, end = part.__dict__.get("_sent", (None, b"", 0, 0))
+    is_whole = payload is not None and getattr(part, "_payload", None) is payload
+    return bytes(data[start:end]) if is_whole else None
 
 
 def is_single(part: EmailMessage) -> bool:

@@ -220,8 +220,10 @@ def decoded(value: str, shown: Shown = lambda text, before: text) -> str:
     *shown* is given the text of each word, and what stands before it, and returns what is
     put in its place.
     """
-    value = as_text(value)
-    return _one_line("".join(_with_words(value, shown))) if "=?" in value else value
+    if "=?" not in value:
+        return as_text(value)
+    # Octets within a word are in its charset, and all others are text by themselves.
+    return _one_line("".join(_with_words(_one_line(value), shown)))
 
 
 def as_text(value: str) -> str:
@@ -249,13 +251,13 @@ def _with_words(value: str, shown: Shown) -> Iterator[str]:
             yield shown(charsets.decode(bytes(octets), charset), gap)
             octets.clear()
         if not is_next:
-            gap = between
+            gap = as_text(between)
             yield gap
         charset, end = label, word.end()
         octets += _octets(word)
     if octets:
         yield shown(charsets.decode(bytes(octets), charset), gap)
-    yield value[end:]
+    yield as_text(value[end:])
 
 
 def _octets(word: re.Match[str]) -> bytes:
@@ -267,7 +269,7 @@ def _octets(word: re.Match[str]) -> bytes:
 
 # Headers with parameters: Content-Type and Content-Disposition (RFC 2045, 2183, 2231)
 
-_VALUE = re.compile(r"\s*([^\s;,(]*)")
+_VALUE = re.compile(r"[\s\"]*(?:\([^()]*\)[\s\"]*)*([^\s;,(\"]*)")
 # A quote or an equals sign that belongs to nothing stands between two parameters, too.
 _BETWEEN = re.compile(r'[\s;,="]*')
 _BLANKS = re.compile(r"\s*")
@@ -289,7 +291,7 @@ class Field(NamedTuple):
 
 def parse_field(header: str) -> Field:
     """Return what *header* says, in time that grows with its length; never raises."""
-    text = as_text(header)
+    text = _one_line(header)
     match = _VALUE.match(text)
     assert match is not None  # it may match nothing, but it matches
     plain: dict[str, str] = {}
@@ -301,9 +303,9 @@ def parse_field(header: str) -> Field:
             number = int(section[2] or 0)
             sections.setdefault(section[1], {}).setdefault(number, (is_encoded, value))
         else:
-            plain.setdefault(name, decoded(value) if name in _FILE_NAMES else value)
-    plain.update((name, _joined(parts)) for name, parts in sections.items())
-    return Field(match[1].lower(), plain)
+            plain.setdefault(name, decoded(value) if name in _FILE_NAMES else as_text(value))
+    plain.update((name, _joined(name, parts)) for name, parts in sections.items())
+    return Field(as_text(match[1]).lower(), plain)
 
 
 def _parameters(text: str, position: int) -> Iterator[tuple[str, str]]:
@@ -314,7 +316,7 @@ def _parameters(text: str, position: int) -> Iterator[tuple[str, str]]:
                 position = end + 1
                 continue
         end = _behind(_NAME, text, position)
-        name, position = text[position:end].lower(), _behind(_BLANKS, text, end)
+        name, position = as_text(text[position:end].lower()), _behind(_BLANKS, text, end)
         if not text.startswith("=", position):
             continue
         position = _behind(_BLANKS, text, position + 1)
@@ -346,12 +348,14 @@ def _end_of_value(text: str, position: int) -> int:
     return len(text)
 
 
-def _joined(sections: dict[int, tuple[bool, str]]) -> str:
+def _joined(name: str, sections: dict[int, tuple[bool, str]]) -> str:
     """Return the value that RFC 2231 cuts into *sections*, or names a charset for."""
     charset, octets = "", bytearray()
     for number, (is_encoded, value) in sorted(sections.items()):
         if is_encoded and number == 0 and value.count("'") >= 2:
             charset, _, value = value.split("'", 2)
-        raw = value.encode("utf-8", "replace")
+        raw = value.encode("utf-8", "surrogateescape")
         octets += unquote_to_bytes(raw) if is_encoded else raw
+    if name in _FILE_NAMES and b"=?" in octets:  # some put encoded words into sections
+        return decoded(octets.decode("ascii", "surrogateescape"))
     return charsets.decode(bytes(octets), charset)

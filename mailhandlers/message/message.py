@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..formats.eml import block_headers, fold
-from ..formats.lf import lines_in_lf
 from ..mail import UNKNOWN, Envelope
 from . import charsets, content, headers
 from .addresses import addresses_in
@@ -80,7 +79,8 @@ class StoredMessage(EmailMessage):
                 _, _, folded = fold(f"{name}: {value}".encode()).partition(b": ")
                 message.set_raw(name, folded.decode("ascii", "surrogateescape"))
                 message._on_top += 1
-        Parser(cls, lines_in_lf(content), budget).fill(message)
+        parser = Parser(cls, content, budget)
+        parser.fill(message, skip_blank_lines=not envelope.protocol)
         return message
 
     def __bool__(self) -> bool:
@@ -192,6 +192,17 @@ class StoredMessage(EmailMessage):
     def get_content_disposition(self) -> str | None:
         """Return ``attachment``, ``inline`` or what else the header says, or None."""
         return self._field("content-disposition").value or None
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """Return the boundary of a multipart message, as it is, or *failobj*."""
+        boundary = self.get_param("boundary")
+        return failobj if boundary is None else boundary.rstrip()
+
+    def get_filename(self, failobj: Any = None) -> Any:
+        """Return the file's name as it is, or *failobj*."""
+        name = self.get_param("filename", None, "content-disposition")
+        name = self.get_param("name") if name is None else name
+        return failobj if name is None else name.strip()
 
     def is_attachment(self) -> bool:
         """Tell whether the disposition is ``attachment``."""

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from cases import case
 
 from mailhandlers import StoredMessage
-
-CASES = Path(__file__).parent / "cases"
-
-
-def case(name: str) -> StoredMessage:
-    """Return a message that other programs' users reported as read wrongly."""
-    return StoredMessage.parse((CASES / f"{name}.eml").read_bytes())
 
 
 def multipart(kind: str, *parts: str) -> str:

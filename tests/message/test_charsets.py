@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from cases import case
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -98,6 +99,11 @@ def test_the_charset_that_a_page_names_counts_where_the_header_names_none() -> N
     assert StoredMessage.parse(declared).html.endswith("é")
 
 
+def raw(octets: str) -> str:
+    """Return a header's *octets* as the parser has them."""
+    return octets.encode("latin-1").decode("ascii", "surrogateescape")
+
+
 @given(st.binary(), st.none() | st.text() | st.sampled_from([label for label, _, _ in MAIL]))
 @example(b"+2AA-", "utf-7")
 @example(b"\\ud800", "unicode_escape")
@@ -116,7 +122,19 @@ def test_any_octets_are_text(data: bytes, label: str | None) -> None:
         ("=?utf-8?b?R3I_?= =?utf-8?b?YWJjZ?=", "Grabc"),
         ("=?utf-8?q?a=0D=0Ab?=", "a b"),
         ("no words", "no words"),
+        (raw("=?iso-8859-1?Q?Fr\xf6sche?="), "Frösche"),
+        (raw("\xe9 =?koi8-r?Q?\xf0\xd2?= =?koi8-r?b?yQ==?= \xe9"), "é При é"),
+        ("=?utf-8?q?a?= =?x?q?", "a =?x?q?"),
     ],
 )
 def test_encoded_words(value: str, text: str) -> None:
     assert decoded(value) == text
+
+
+def test_raw_octets_in_encoded_words_of_the_cases() -> None:
+    message = case("encoded-word-raw-octets")
+    assert message["Subject"] == "Frösche"
+    assert message["From"] == "При <eva@example.com>"
+    assert dict(message.own_texts())["Subject"] == message.summary()["subject"] == "Frösche"
+    (address,) = message["From"].addresses
+    assert (address.display_name, address.addr_spec) == ("При", "eva@example.com")
