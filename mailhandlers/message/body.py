@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from . import content
 from .attachments import Attachment
+from .codes import Marked, codes_in
 from .html import Page
-from .text import codes_in, links_in
+from .text import links_in, seen
 
 # Text for programs, which a mail program offers as a file.
 _DATA = (
@@ -50,12 +51,19 @@ class Body:
         """The links, in order of appearance, each once."""
         return list(dict.fromkeys(link for text in self.texts for link in text.links))
 
-    @cached_property
-    def codes(self) -> list[str]:
-        """The codes."""
-        plain = "\n".join(text.source for text in self.texts if not text.is_html)
-        pages = "\n".join(text.page.text for text in self.texts if text.is_html)
-        return codes_in(plain) or codes_in(pages)
+    def codes(self, subject: str) -> list[str]:
+        """Return the codes in the texts and the *subject*, the likeliest first."""
+        return codes_in(subject, (text.marked for text in self.texts))
+
+    @property
+    def as_read(self) -> str:
+        """The texts as a person reads them, without tags and entities."""
+        return "\n".join(text.as_read for text in self.texts)
+
+    @property
+    def as_shown(self) -> str:
+        """Of the same, what a mail program shows."""
+        return "\n".join(text.as_read for text in self.shown)
 
 
 class BodyText:
@@ -74,6 +82,16 @@ class BodyText:
     def page(self) -> Page:
         """What HTML shows."""
         return Page(self.source)
+
+    @property
+    def as_read(self) -> str:
+        """The text as a person reads it."""
+        return self.page.text if self.is_html else self.source
+
+    @property
+    def marked(self) -> Marked:
+        """The text and what marks codes in it."""
+        return self.page.marked if self.is_html else Marked(seen(self.source))
 
     @property
     def links(self) -> list[str]:

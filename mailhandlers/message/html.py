@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from html.entities import html5
 from typing import NamedTuple
 
-from .text import links_in
+from .codes import Marked
+from .text import is_link, links_in, seen
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)")
 _ATTRIBUTE = re.compile(
@@ -27,7 +28,7 @@ _REFERENCE = re.compile(r"&(?:#(?:[xX][\da-fA-F]+|\d+);?|[a-zA-Z][a-zA-Z\d]*;?)"
 _LONGEST_NUMBER = 10  # &#x10FFFF;
 _LONGEST_NAME = 33  # html.unescape looks at no more
 
-_LINK = re.compile(r"(?!javascript:|data:|cid:)[a-z][a-z0-9+.-]*:\S", re.IGNORECASE)
+_SPACE = re.compile(r"\s+")
 _NO_LINK = re.compile(r"[\t\r\n]")
 # Tags at whose edges a reader sees no gap.
 _INLINE = frozenset(
@@ -37,6 +38,35 @@ _INLINE = frozenset(
         "span strike strong sub sup time tt u var wbr",
     )
 )
+_VOID = frozenset(
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "param",
+        "source",
+        "track",
+        "wbr",
+    ]
+)
+_STRONG = frozenset(
+    ["b", "strong", "big", "code", "kbd", "mark", "tt", "h1", "h2", "h3", "h4", "h5", "h6"]
+)
+_STRONG_STYLE = re.compile(
+    r"letter-spacing|font-weight\s{0,9}:\s{0,9}(?:bold|[6-9]00)|font-size\s{0,9}:\s{0,9}x*-large",
+    re.IGNORECASE,
+)
+_SIZE = re.compile(
+    r"font-size\s{0,9}:\s{0,9}([0-9]{1,4}(?:\.[0-9]{1,9})?)\s{0,9}(px|pt|r?em|%)", re.IGNORECASE
+)
+_LARGE = {"px": 20, "pt": 15, "em": 1.3, "rem": 1.3, "%": 130}
 
 
 class Text(NamedTuple):
@@ -148,32 +178,108 @@ def unescaped(text: str, in_attribute: bool = False) -> str:
 
 
 class Page:
-    """The links of a page and the text that it shows."""
+    """What a page shows: its text, line by line, its links, and what marks a code in it."""
 
     def __init__(self, source: str) -> None:
         self.links: list[str] = []
         self._shown: list[str] = []
-        self._from = 0
-        for token in tokens(source):
-            if isinstance(token, Text):
-                self._shown.append(token.text)
-                continue
-            if isinstance(token, (Start, End)) and token.tag not in _INLINE:
-                self._shown.append("\n")
-            if isinstance(token, (Start, End)) and token.tag in ("a", "area"):
-                self._take_links()  # a link in the text ends where another link begins
-            if isinstance(token, Start) and token.tag not in ("link", "base"):
-                link = _NO_LINK.sub("", token.attributes.get("href", "")).strip()
-                if _LINK.match(link):
-                    self._take_links()
-                    self.links.append(link)
+        self._length = 0
+        self._from = 0  # where the text begins that no link was looked for in yet
+        self._blanks = 2  # how many ends of lines stand last; a blank is half of one
+        self._edges: list[int] = []
+        self._strong: list[tuple[int, int]] = []
+        self._muted: list[tuple[int, int]] = []
+        self._read(source)
         self._take_links()
 
     @property
     def text(self) -> str:
-        """The text that the page shows."""
-        return "".join(self._shown)
+        """The text that the page shows, with a blank for all that stands between two words."""
+        return "".join(self._shown).strip()
+
+    @property
+    def marked(self) -> Marked:
+        """The text, and where it is marked."""
+        return Marked("".join(self._shown), self._edges, self._strong, self._muted)
+
+    def _read(self, source: str) -> None:
+        emphases: dict[str, list[bool]] = {}
+        strong, strong_from, muted_from, preformatted = 0, 0, -1, 0
+        for token in tokens(source):
+            if isinstance(token, Text):
+                self._add(token.text, preformatted > 0)
+                continue
+            if isinstance(token, Raw):
+                continue
+            tag, is_start = token.tag, isinstance(token, Start)
+            if tag not in _INLINE:
+                self._end_line()
+            if tag == "pre":
+                preformatted = max(preformatted + (1 if is_start else -1), 0)
+            if not self._edges or self._edges[-1] != self._length:
+                self._edges.append(self._length)
+            if tag in ("a", "area"):
+                self._take_links()  # a link in the text ends where another link begins
+                if muted_from >= 0:
+                    self._muted.append((muted_from, self._length))
+                    muted_from = -1
+            if isinstance(token, Start):
+                if tag not in ("link", "base") and (href := token.attributes.get("href")):
+                    link = _NO_LINK.sub("", href).strip()
+                    if is_link(link):
+                        self._take_links()
+                        self.links.append(link)
+                    elif tag == "a" and link and not link.startswith("#"):
+                        muted_from = self._length
+                if tag not in _VOID:
+                    is_strong = _is_strong(token)
+                    emphases.setdefault(tag, []).append(is_strong)
+                    strong_from = strong_from if strong else self._length
+                    strong += is_strong
+            elif emphases.get(tag) and emphases[tag].pop():
+                strong -= 1
+                if not strong:
+                    self._strong.append((strong_from, self._length))
+        self._edges.append(self._length)
+        if strong:
+            self._strong.append((strong_from, self._length))
+
+    def _add(self, text: str, is_preformatted: bool) -> None:
+        if is_preformatted and "\n" in text:
+            first, *lines = text.split("\n")
+            self._add(first, False)
+            for line in lines:
+                self._put("\n")
+                self._add(line, False)
+            return
+        text = _SPACE.sub(" ", seen(text))
+        if self._blanks:
+            text = text.removeprefix(" ")
+        if text:
+            self._put(text)
+            self._blanks = text[-1] == " "
+
+    def _end_line(self) -> None:
+        """End the line, and leave one empty line at most."""
+        if self._blanks < 2:
+            self._put("\n")
+
+    def _put(self, text: str) -> None:
+        self._blanks = (self._blanks if text == "\n" else 0) + 1
+        self._shown.append(text)
+        self._length += len(text)
 
     def _take_links(self) -> None:
         self.links += links_in("".join(self._shown[self._from :]))
         self._from = len(self._shown)
+
+
+def _is_strong(token: Start) -> bool:
+    """Tell whether a person sees that this element stands out."""
+    if token.tag in _STRONG:
+        return True
+    style = token.attributes.get("style", "")
+    if style and _STRONG_STYLE.search(style):
+        return True
+    size = _SIZE.search(style) if style else None
+    return size is not None and float(size[1]) >= _LARGE[size[2].lower()]

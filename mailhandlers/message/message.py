@@ -110,14 +110,16 @@ class StoredMessage(EmailMessage):
         """The links (list of str) of text and HTML, in order of appearance, each once."""
         return self._body.links
 
-    @property
+    @cached_property
     def codes(self) -> list[str]:
-        """The codes of 4 to 8 digits (list of str) that a reader sees, in order, each once.
+        """The codes (list of str) in the texts and the subject, the likeliest first, each once.
 
-        ``123 456`` and ``123-456`` are ``"123456"``. Digits in a link don't count. The HTML is
-        searched only if there is no code in the plain text.
+        A code has 4 to 8 digits: ``123 456`` and ``123-456`` are ``"123456"``. Near a word for
+        it, it may have letters, as ``vM8xw2`` and ``ABCD-1234`` do. The likeliest is alone in
+        its line, bold or large, near such a word, and has six digits. Digits in links,
+        addresses and phone numbers don't count.
         """
-        return self._body.codes
+        return self._body.codes(str(self["Subject"] or ""))
 
     @property
     def attachments(self) -> list[Attachment]:

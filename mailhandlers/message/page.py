@@ -154,9 +154,9 @@ class _Shown:
         """Add plain text, its links to click at."""
         self.out.append(_PLAIN)
         end = 0
-        for start, url in urls_in(text):
+        for start, stop, url in urls_in(text):
             self.out.append(html.escape(text[end:start]))
-            end = start + len(url)
+            end = stop
             attributes = self._allowed("a", {"href": url})
             self.out.append(f"<a{_attributes(attributes)}>{html.escape(url)}</a>")
         self.out += [html.escape(text[end:]), "</div>"]

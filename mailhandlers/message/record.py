@@ -41,7 +41,7 @@ def record(headers: Sequence[tuple[str, str]], body: Body, budget: Budget) -> di
         found |= _of_headers(headers)
     if not budget.is_over:
         if budget.takes(sum(len(content.as_stored(text.part)) for text in body.texts)):
-            found |= _of_texts(body)
+            found |= _of_texts(body, str(found["subject"] or ""))
         found["attachments"] = [
             {
                 "filename": attachment.filename,
@@ -68,13 +68,13 @@ def _of_headers(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
     }
 
 
-def _of_texts(body: Body) -> dict[str, Any]:
+def _of_texts(body: Body, subject: str) -> dict[str, Any]:
     kinds = {text.is_html for text in body.texts}
     return {
         "text": body.text if False in kinds else None,
         "html": body.html if True in kinds else None,
         "links": body.links,
-        "codes": body.codes,
+        "codes": body.codes(subject),
     }
 
 

@@ -1,9 +1,10 @@
-"""Plain text as a person sees it: its links, its codes, its paragraphs."""
+"""Plain text as a person sees it: its links, its paragraphs."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 # A Chinese or Japanese sentence goes on behind a link without a space.
 _NO_URL = r"\s<>\"\u2018-\u201f\u2026\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
@@ -11,71 +12,73 @@ _NO_URL = r"\s<>\"\u2018-\u201f\u2026\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1a
 _REST = re.compile(rf"://(?:[^{_NO_URL}\]]+|\](?!\())+")
 _SCHEME = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,31}\Z", re.IGNORECASE)
 # RFC 3986 appendix C: a link in angle brackets may be broken over lines.
-_IN_ANGLES = re.compile(r"<([^<>]*)>")
-_LINK = re.compile(r"[a-z][a-z0-9+.-]*://\S", re.IGNORECASE)
-# It begins with the digit, and what may stand before it follows: of 2 kB of text, Python's
-# search for a digit takes 9 us, and one that looks behind itself everywhere 55.
-_CODE = re.compile(
-    r"\d(?:"
-    r"(?<![\w.,:/-]\d)(?<![\d)][ \u00a0]\d)\d{2}[ \u00a0-]\d{3}(?![\w/-]|[ \u00a0.,:]\d)"
-    r"|(?<!\w\d)\d{3,7}\b"
-    r")",
-    re.ASCII,
+_IN_ANGLES = re.compile(r"<([a-z][a-z0-9+.-]{0,31}://[^<>\"]*)>", re.IGNORECASE)
+_LINK = re.compile(
+    r"(?!(?:javascript|vbscript|data|cid|mid|blob|about|mailto|tel|callto|fax|sms|mms):)"
+    r"[a-z][a-z0-9+.-]*:\S",
+    re.IGNORECASE,
 )
+# Soft hyphens, joiners of graphemes and words, blanks without width, a byte order mark.
+_UNSEEN = re.compile("[\u00ad\u034f\u180e\u200b\u2060\ufeff]+")
 _LONGEST_SCHEME = 33  # with the character before it
 _INDENT = 40  # how far a link that has its line for itself may be indented
 
 
-def codes_in(text: str) -> list[str]:
-    """Return the groups of 4 to 8 digits outside of links, each once.
+class Url(NamedTuple):
+    """A link that stands in a text, from *start* to *end*."""
 
-    ``123 456`` and ``123-456`` are how a code of six digits is shown: it is ``123456``.
-    """
-    pieces, end = [], 0
-    text = _whole(text)
-    for start, url in _urls(text):
-        pieces.append(text[end:start])
-        end = start + len(url)
-    found = _CODE.findall(" ".join([*pieces, text[end:]]))
-    return list(dict.fromkeys(re.sub(r"\D", "", code) for code in found))
+    start: int
+    end: int
+    url: str
+
+
+def seen(text: str) -> str:
+    """Return *text* without the characters that nobody sees."""
+    return text if text.isascii() else _UNSEEN.sub("", text)
 
 
 def links_in(text: str) -> Iterator[str]:
-    """Yield the links that stand in plain text."""
-    yield from (url for _, url in urls_in(_whole(text)))
+    """Yield the links to follow that stand in plain text."""
+    return (url for _, _, url in urls_in(text) if is_link(url))
 
 
-def _whole(text: str) -> str:
-    """Return *text* with its broken links in one piece."""
-    if "<" not in text:
-        return text
-    return _IN_ANGLES.sub(_mended, text)
+def is_link(url: str) -> bool:
+    """Tell whether *url* leads somewhere: to the web, or into the sender's own program."""
+    return _LINK.match(url) is not None
 
 
-def _mended(angles: re.Match[str]) -> str:
-    if "\n" not in angles[1] or not _LINK.match(angles[1]):
-        return angles[0]
-    inner = angles[1][:-1] if angles[1][-1].isspace() else angles[1]
-    lines = [line.strip(" \t") for line in inner.split("\n")]
-    is_link = all(line.split() == [line] for line in lines)
-    return f"<{''.join(lines)}>" if is_link else angles[0]
+def urls_in(text: str) -> Iterator[Url]:
+    """Yield each URL that stands in *text*, and where."""
+    end = 0
+    for angles in _IN_ANGLES.finditer(text):
+        if url := _whole(angles[1]):
+            yield from _bare_urls(text, end, angles.start())
+            yield Url(angles.start(1), angles.end(1), url)
+            end = angles.end()
+    yield from _bare_urls(text, end, len(text))
 
 
-def urls_in(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each link that stands in *text* in one piece, and where."""
-    for start, url in _urls(text):
-        before = text[max(start - _INDENT, 0) : start]
-        starts_line = not before.rpartition("\n")[2].strip()
-        end = start + len(url)
-        is_alone = starts_line and text[end : end + 1] in ("", "\n")
-        yield start, _trimmed(url, before[-1:], is_alone)
+def _whole(inner: str) -> str:
+    """Return the URL that stands in angle brackets; empty where it isn't one alone.
+
+    It may be broken over lines, or hold blanks, but hardly both.
+    """
+    lines = [line.strip() for line in inner.strip().split("\n")]
+    if len(lines) > 1 and not all(line.split() == [line] for line in lines):
+        return ""
+    url = "".join(lines)
+    return "" if url.endswith("://") else url
 
 
-def _urls(text: str) -> Iterator[tuple[int, str]]:
-    for rest in _REST.finditer(text):
-        scheme = _SCHEME.search(text[max(rest.start() - _LONGEST_SCHEME, 0) : rest.start()])
-        if scheme:
-            yield rest.start() - len(scheme[0]), scheme[0] + rest[0]
+def _bare_urls(text: str, begin: int, stop: int) -> Iterator[Url]:
+    for rest in _REST.finditer(text, begin, stop):
+        before = text[max(rest.start() - _LONGEST_SCHEME, begin) : rest.start()]
+        if scheme := _SCHEME.search(before):
+            start, end = rest.start() - len(scheme[0]), rest.end()
+            line = text[max(start - _INDENT, 0) : start].rpartition("\n")[2]
+            is_alone = not line.strip() and text[end : end + 1] in ("", "\n")
+            url = _trimmed(text[start:end], line[-1:], is_alone)
+            yield Url(start, start + len(url), url)
 
 
 def _trimmed(url: str, before: str, is_alone: bool) -> str:

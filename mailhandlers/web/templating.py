@@ -39,10 +39,10 @@ def shown_text(text: str) -> str:
 def linked(text: str) -> Markup:
     """Return *text* with its links to the web to click at."""
     pieces, end = [], 0
-    for start, url in urls_in(text):
+    for start, stop, url in urls_in(text):
         if url.lower().startswith(("http://", "https://")):
             pieces += [escape(shown_text(text[end:start])), link(url)]
-            end = start + len(url)
+            end = stop
     return Markup("").join([*pieces, escape(shown_text(text[end:]))])
 
 
