@@ -7,6 +7,7 @@ digits of links, addresses and phone numbers, of dates and of amounts with a sep
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ _PARTS = re.compile(rf"[^{_BLANK}]+")
 _GROUPED = re.compile(rf"[0-9]+(?:[{_BLANK}{_DASH}]{{1,3}}[0-9]+)*")
 _NO_DIGITS = re.compile(r"[^0-9]+")
 _DIGIT = re.compile(r"[0-9]")
+_MAY_HAVE_CODES = re.compile(r"[0-9]|[A-Z]{3}-[A-Z]{3}")
 # One digit in each cell of a table, or with a blank behind each.
 _DIGITS_APART = re.compile(
     r"(?<![\w.,:/-])[0-9](?:\s{1,4}[0-9]){3,7}(?![\w.,:/-]|\s{1,4}[0-9](?!\w))", re.ASCII
@@ -52,14 +54,15 @@ _YEAR = re.compile(r"(?:19|20)[0-9][0-9]")
 _SIX = re.compile(rf"[0-9]{{3}}[{_BLANK}{_DASH}]{{1,3}}[0-9]{{3}}")
 _LEAST_OF_PHONES = 9  # digits in three groups or more
 
-# Words for a code, which may end others: Bestätigungscode, engångskod.
+# Words for a code, which may end others: Bestätigungscode, engångskod. "^" stands where a word
+# begins. What else is special is so in a pattern, but all begin with a letter of their own.
 _CODE = (
-    r"codes?\b|\bc[oó]d(?:ice|igos?|ul)?\b|\bpin\b|\botp\b|\btan\b|passwor[dt]|mot de passe|"
-    r"contraseña|\bclave\b|\bsenha\b|ko[dt]e?n?\b|\bkodu\w*|\bkod\w{1,3}\b|koodi|tunnusluku|"
-    r"hasło|kód\w{0,3}\b|jelszó|şifre|код\w{0,3}\b|парол|κωδικ|رمز|كود|کد\b|קוד|סיסמ|कोड|ओटीपी|"
-    r"验证码|驗證碼|校验码|校驗碼|动态码|動態碼|代码|代碼|密码|密碼|认证码|認證碼|确认码|確認碼|"
-    r"コード|認証番号|確認番号|暗証番号|パスワード|코드|인증\s?번호|확인\s?번호|비밀번호|รหัส|\bmã\b|"
-    r"\bsandi\b|\bkode\b"
+    r"codes?\b|^cód[a-z]{0,5}\b|^cod(?:igo|ice|ul)?\b|^pin\b|^otp\b|^tan\b|passwor[dt]|"
+    r"mot de passe|contraseña|^clave\b|^senha\b|kode?n?\b|kotet?\b|^kodu\w{0,9}|^kod\w{1,3}\b|"
+    r"koodi|tunnusluku|hasło|kód\w{0,3}\b|jelszó|şifre|^sandi\b|^mã\b|код\w{0,3}\b|парол|κωδικ|رمز|"
+    r"كود|کد\b|קוד|סיסמ|कोड|ओटीपी|验证码|驗證碼|校验码|校驗碼|动态码|動態碼|代码|代碼|密码|密碼|认证码|"
+    r"認證碼|确认码|確認碼|コード|認証番号|確認番号|暗証番号|パスワード|코드|인증\s?번호|확인\s?번호|"
+    r"비밀번호|รหัส"
 )
 # Words beside one.
 _HINT = (
@@ -68,21 +71,38 @@ _HINT = (
 )
 # Words for other numbers.
 _PHONE = (
-    r"\btel\b|\btél\b|phone|fax|\bcall(?: us)?(?: at| on)?\b|hotline|telefon|t[eé]l[eé]fono?|"
-    r"whatsapp|mobil\b|\bтел\b|телефон|电话|電話|전화|☎|📞"  # noqa: RUF001
+    r"^tel\b|^tél\b|phone|fax|^call\b(?: us)?(?: at)?(?: on)?|hotline|telefon|^tel[eé]fono|"
+    r"téléphone|whatsapp|^mobil\b|^тел\b|телефон|电话|電話|전화|☎|📞"
 )
 _OTHER = (
-    r"post(?:al)? ?code|zip ?code|promo ?code|(?:dis|ac)count(?: ?code)?|gutschein\w*|"
+    r"post(?:al)? ?code|zip ?code|promo ?code|discount ?(?:code)?|account|gutschein|"
     r"code postal|codice fiscale|código postal|bar ?code|order|bestell|auftrag|rechnung|"
-    r"invoice|facture|commande|pedido|factura|fatura|ordine|fattura|zamówieni|faktur|заказ|сч[её]т|"
-    r"订单|訂單|注文|주문|sipariş|ticket|booking|reservation|buchung|reference|\bref\b|customer|kund|"
-    r"client|konto|tracking|postal|\bplz\b|since|seit|depuis|©|\(c\)|copyright|\bhrb\b|\bvat\b|"
-    r"\bust\b|\bid\b|room|article|artikel|item|\bsku\b|version|\bport\b|box|\bnr\b|\bno\b\.?|№|#"
-)
-_WORDS = re.compile(
-    rf"(?P<phone>{_PHONE})|(?P<other>{_OTHER})|(?P<code>{_CODE})|(?P<hint>{_HINT})"
+    r"invoice|facture|commande|pedido|factura|fatura|ordine|fattura|zamówieni|faktur|заказ|"
+    r"сч[её]т|订单|訂單|注文|주문|sipariş|ticket|booking|reservation|buchung|reference|^ref\b|"
+    r"customer|kund|client|konto|tracking|postal|^plz\b|since|seit|depuis|©|\(c\)|copyright|"
+    r"^hrb\b|^vat\b|^ust\b|^id\b|room|article|artikel|item|^sku\b|version|^port\b|box|^nr\b|"
+    r"^no\b\.?|№|#"
 )
 
+
+def _pattern_of(words: str) -> str:
+    """Return the pattern of *words*, by their first letters.
+
+    Python looks at an alternative at all only where its first letter stands.
+    """
+    by_letter: dict[str, list[str]] = {}
+    for word in re.findall(r"(?:[^|(]|(?<=\\)\(|\([^)]*\))+", words):
+        begins = word.startswith("^")
+        letter, rest = re.findall(r"(\\?.)(.*)", word[begins:])[0]
+        by_letter.setdefault(letter, []).append(f"(?<=\\b{letter}){rest}" if begins else rest)
+    return "|".join(f"{letter}(?:{'|'.join(rest)})" for letter, rest in by_letter.items())
+
+
+_KINDS = {
+    kind: re.compile(_pattern_of(words))
+    for kind, words in (("phone", _PHONE), ("other", _OTHER), ("code", _CODE), ("hint", _HINT))
+}
+_WORDS = re.compile(_pattern_of("|".join((_PHONE, _OTHER, _CODE, _HINT))))
 _NEAR, _FAR, _DIRECT = 60, 160, 16
 _BESIDE = 25
 _WORDS_LOOKED_AT = 4
@@ -143,16 +163,15 @@ class _Text:
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """Yield the codes in order, and how many points each has."""
-        text = self._marked.text
-        if not (_DIGIT.search(text) or "-" in text):
+        if not _MAY_HAVE_CODES.search(self._marked.text):
             return
-        text = _without(text, self._marked.muted)
+        text = _without(self._marked.text, self._marked.muted)
         text = _without(text, [(url.start, url.end) for url in urls_in(text)])
         self._text = _without(text, _addresses(text))
         # In lower case this letter alone gets longer.
         lower = self._text.replace("\u0130", "I").lower()
         for match in _WORDS.finditer(lower):
-            self._words.append(_Word(match.start(), match.end(), match.lastgroup or ""))
+            self._words.append(_Word(match.start(), match.end(), _kind_of(match[0])))
         self._starts = [word.start for word in self._words]
         self._ends = [word.end for word in self._words]
         found = [*self._of(self._marks())]
@@ -286,6 +305,11 @@ class _Text:
     def _is_strong(self, start: int) -> bool:
         at = bisect_right(self._strong, start) - 1
         return at >= 0 and start < self._marked.strong[at][1]
+
+
+@functools.lru_cache(maxsize=256)
+def _kind_of(word: str) -> str:
+    return next(kind for kind, pattern in _KINDS.items() if pattern.fullmatch(word))
 
 
 def _single(start: int, number: str) -> Iterator[_Candidate]:
