@@ -31,9 +31,10 @@ class Body:
         read = _read(message, is_the_message=True)
         self.texts = [BodyText(part) for part in read.texts]
         """Each text, in each form in which it came."""
-        shown = set(map(id, read.shown))
-        self.shown = [text for text in self.texts if id(text.part) in shown]
+        by_part = {id(text.part): text for text in self.texts}
+        self.shown = [by_part[id(part)] for part in read.shown]
         """The texts as a mail program shows them: of several forms the HTML."""
+        self._plain = [by_part[id(part)] for part in read.plain]
         self.attachments = [Attachment(part) for part in read.attachments]
 
     @cached_property
@@ -57,13 +58,14 @@ class Body:
 
     @property
     def as_read(self) -> str:
-        """The texts as a person reads them, without tags and entities."""
+        """The texts as a person reads them, without tags and entities, in each form."""
         return "\n".join(text.as_read for text in self.texts)
 
     @property
-    def as_shown(self) -> str:
-        """Of the same, what a mail program shows."""
-        return "\n".join(text.as_read for text in self.shown)
+    def in_plain(self) -> str:
+        """The texts as a terminal shows them: of several forms the plain text."""
+        in_plain = "\n".join(text.as_read for text in self._plain)
+        return in_plain if in_plain.strip() else "\n".join(t.as_read for t in self.shown)
 
 
 class BodyText:
@@ -100,10 +102,11 @@ class BodyText:
 
 
 class _Read(NamedTuple):
-    """Which parts are read: all, those that are shown, and what isn't read at all."""
+    """Which parts are read: all, those shown in a browser, and in a terminal; and the rest."""
 
     texts: list[EmailMessage]
     shown: list[EmailMessage]
+    plain: list[EmailMessage]
     attachments: list[EmailMessage]
 
 
@@ -118,21 +121,26 @@ def _read(part: EmailMessage, is_the_message: bool) -> _Read:
     kind = part.get_content_type()
     if not kind.startswith("multipart/"):
         if _is_text(kind) and _is_read(part, is_the_message):
-            return _Read([part], [part], [])
-        return _Read([], [], [part])
+            return _Read([part], [part], [part], [])
+        return _Read([], [], [], [part])
     is_alternative = kind == "multipart/alternative"
     forms = [_read(each, is_alternative) for each in content.parts_of(part)]
     texts = [text for form in forms for text in form.texts]
     shown = [text for form in forms for text in form.shown]
+    plain = [text for form in forms for text in form.plain]
     attachments = [each for form in forms for each in form.attachments]
     if is_alternative:
         pages = [form.shown for form in forms if any(map(_is_html, form.shown))]
         shown = pages[-1] if pages else shown
         if any(text.get_content_type() == "text/plain" for text in texts):
             others = [text for text in texts if _is_other(text)]
-            texts, shown = ([t for t in some if not _is_other(t)] for some in (texts, shown))
+            texts, shown, plain = (
+                [text for text in some if not _is_other(text)] for some in (texts, shown, plain)
+            )
             attachments = others + attachments
-    return _Read(texts, shown, attachments)
+        without = [form.plain for form in forms if not any(map(_is_html, form.plain))]
+        plain = [text for some in without for text in some if text in plain] or plain
+    return _Read(texts, shown, plain, attachments)
 
 
 def _is_text(kind: str) -> bool:

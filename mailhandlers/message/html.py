@@ -185,7 +185,7 @@ class Page:
         self._shown: list[str] = []
         self._length = 0
         self._from = 0  # where the text begins that no link was looked for in yet
-        self._blanks = 2  # how many ends of lines stand last; a blank is half of one
+        self._blanks = 2  # how many ends of lines stand last
         self._edges: list[int] = []
         self._strong: list[tuple[int, int]] = []
         self._muted: list[tuple[int, int]] = []
@@ -253,19 +253,22 @@ class Page:
                 self._add(line, False)
             return
         text = _SPACE.sub(" ", seen(text))
-        if self._blanks:
+        if self._blanks or (self._shown and self._shown[-1].endswith(" ")):
             text = text.removeprefix(" ")
         if text:
             self._put(text)
-            self._blanks = text[-1] == " "
 
     def _end_line(self) -> None:
         """End the line, and leave one empty line at most."""
+        if self._shown and self._shown[-1].endswith(" "):
+            self._shown[-1] = self._shown[-1][:-1]
+            self._length -= 1
+            self._blanks = 0
         if self._blanks < 2:
             self._put("\n")
 
     def _put(self, text: str) -> None:
-        self._blanks = (self._blanks if text == "\n" else 0) + 1
+        self._blanks = self._blanks + 1 if text == "\n" else 0
         self._shown.append(text)
         self._length += len(text)
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..formats.eml import block_headers, fold
 from ..mail import UNKNOWN, Envelope
 from . import charsets, content, headers
-from .addresses import addresses_in
+from .addresses import addresses_in, comparable
 from .budget import Budget
 from .mime import Parser
+from .text import seen
 
 if TYPE_CHECKING:
     from .attachments import Attachment
@@ -122,6 +123,22 @@ class StoredMessage(EmailMessage):
         return self._body.codes(str(self["Subject"] or ""))
 
     @property
+    def shown_text(self) -> str:
+        """The text (str) as a terminal shows it: where there is only HTML, the words of it."""
+        return self._body.in_plain
+
+    @property
+    def searched_text(self) -> str:
+        """What ``matching`` searches: the message as a person reads it (str).
+
+        The sender's headers, each on its line; an empty line; the texts, of HTML what it
+        shows; and the names of the attachments, each on its line. Each blank is a space.
+        """
+        headers = "".join(f"{name}: {text}\n" for name, text in self.own_texts())
+        names = "".join(f"\n{each.filename}" for each in self.attachments if each.filename)
+        return seen(f"{headers}\n{self._body.as_read}{names}")
+
+    @property
     def attachments(self) -> list[Attachment]:
         """All parts that are not the text of the message (list), in order; images, too.
 
@@ -135,12 +152,12 @@ class StoredMessage(EmailMessage):
     def bcc(self) -> list[str]:
         """The envelope's recipients (list of str) that no To or Cc header names."""
         named = {
-            address.casefold()
+            comparable(address)
             for name, value in self.own_texts()
             if name.lower() in ("to", "cc")
             for address in addresses_in(value)
         }
-        return [rcpt for rcpt in self.envelope.rcpt_tos if rcpt.casefold() not in named]
+        return [rcpt for rcpt in self.envelope.rcpt_tos if comparable(rcpt) not in named]
 
     def page(self, *, remote: bool = False) -> str:
         """Return an HTML page (str) that shows the message as a mail program does.

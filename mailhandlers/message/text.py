@@ -20,6 +20,7 @@ _LINK = re.compile(
 )
 # Soft hyphens, joiners of graphemes and words, blanks without width, a byte order mark.
 _UNSEEN = re.compile("[\u00ad\u034f\u180e\u200b\u2060\ufeff]+")
+_BLANK = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _LONGEST_SCHEME = 33  # with the character before it
 _INDENT = 40  # how far a link that has its line for itself may be indented
 
@@ -33,8 +34,8 @@ class Url(NamedTuple):
 
 
 def seen(text: str) -> str:
-    """Return *text* without the characters that nobody sees."""
-    return text if text.isascii() else _UNSEEN.sub("", text)
+    """Return *text* without what nobody sees, and with a space for each kind of blank."""
+    return text if text.isascii() else _BLANK.sub(" ", _UNSEEN.sub("", text))
 
 
 def links_in(text: str) -> Iterator[str]:

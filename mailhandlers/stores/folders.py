@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from ..formats.folder_names import folder_name
 from ..mail import Mail
+from ..message.addresses import spellings
 from .one_mail import read_mail
 from .store import Entry, GoneError, Seen, Store, StoreError
 
@@ -88,7 +89,8 @@ def find_folder(path: str, recipient: str | None) -> FolderStore:
             return FolderStore(path, maildir)
         _check_people(path, others, folders)
     if recipient is not None:
-        folders = [f"{path}/{folder_name(recipient)}"]
+        names = map(folder_name, spellings(recipient))
+        folders = [f"{path}/{name}" for name in dict.fromkeys(names)]
     return FolderStore(path, folders, ".eml")
 
 

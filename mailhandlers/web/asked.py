@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ..inbox.criteria import Criteria
+from ..message.addresses import comparable
 from ..message.message import StoredMessage
 
 _TERM = re.compile(r'(?:(to|from|subject):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
@@ -18,7 +19,7 @@ def criteria_for(text: str) -> Criteria:
     """
     wanted: dict[str, list[str]] = {"to": [], "from": [], "subject": [], "": []}
     for field, quoted, word in _TERM.findall(text):
-        wanted[field.lower()].append((quoted or word).casefold())
+        wanted[field.lower()].append(comparable(quoted or word))
     if not any(wanted.values()):
         return Criteria()
 
@@ -28,12 +29,11 @@ def criteria_for(text: str) -> Criteria:
         fields["to"] = "\n".join([*envelope.rcpt_tos, *map(str, message.get_all("To", []))])
         fields["from"] = f"{envelope.mail_from}\n{message['From'] or ''}"
         for field, found in fields.items():
-            if not all(word in found.casefold() for word in wanted[field]):
+            if not all(word in comparable(found) for word in wanted[field]):
                 return False
         if not wanted[""]:
             return True
-        headers = (f"{name}: {value}" for name, value in message.own_texts())
-        shown = "\n".join([*fields.values(), *headers, message.text, message.html])
-        return all(word in shown.casefold() for word in wanted[""])
+        shown = comparable("\n".join([*fields.values(), message.searched_text]))
+        return all(word in shown for word in wanted[""])
 
     return Criteria(where=holds)

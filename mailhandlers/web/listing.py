@@ -9,7 +9,6 @@ from datetime import datetime
 
 from ..inbox.criteria import Criteria
 from ..mail import Mail
-from ..message.html import Page
 from ..message.message import StoredMessage
 
 ROWS = 50
@@ -91,7 +90,5 @@ def sender_of(message: StoredMessage) -> str:
 
 
 def _snippet(message: StoredMessage) -> str:
-    text = message.text[: 4 * _LONGEST_SNIPPET].strip()
-    if not text and message.html:
-        text = Page(message.html[:_HEAD]).text[: 8 * _LONGEST_SNIPPET]
+    text = message.shown_text[: 8 * _LONGEST_SNIPPET]
     return " ".join(text.split())[:_LONGEST_SNIPPET]
