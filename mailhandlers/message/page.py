@@ -40,6 +40,7 @@ _TAGS, _EMPTY, _ATTRIBUTES = (
 _LINK = re.compile(r"(?:(?:https?|ftp)://|(?:mailto|tel|sms):)", re.IGNORECASE)
 _NEW_TAB = {"target": "_blank", "rel": "noopener noreferrer"}
 _CID = re.compile(r"cid:[^\s\"'()<>;]+", re.IGNORECASE)
+_SPACE = re.compile(r"\s+")
 _IMAGE = re.compile(r"image/[\w.+-]+")
 _WEB = ("http://", "https://")
 _MANY = 1 << 20
@@ -123,7 +124,10 @@ class _Embedded:
 
     def address(self, address: str) -> str:
         """Return *address*, or the image that it names as data; "" where there is no room."""
-        name = address[4:] if address[:4].lower() == "cid:" else address
+        scheme = address[:5].lower()
+        if scheme == "data:":  # folded like the lines around it
+            return _SPACE.sub("", address)
+        name = address[4:].strip() if scheme.startswith("cid:") else address
         image = self._images.get(name) or self._images.get(unquote(name))
         if image is None:
             return address
