@@ -40,9 +40,11 @@ class StoredMessage(EmailMessage):
     ``is_altered`` (bool)
         Whether another program changed the message after the server had stored it.
 
-    The headers that a handler puts above a message come first: ``message["X-RcptTo"]`` is
-    what the server wrote, whatever the sender did. Line ends are LF in all texts; only
-    ``original_content`` has them as they came.
+    The headers that a handler puts above a message come first, also in ``items()``,
+    ``as_string()`` and ``as_bytes()``: ``message["X-RcptTo"]`` is what the server wrote, whatever
+    the sender did. Compare :meth:`own_items` or ``original_content`` with what you sent. Line
+    ends are LF in all texts; ``original_content`` and the contents of attachments have them as
+    they came.
     """
 
     envelope: Envelope
@@ -98,7 +100,10 @@ class StoredMessage(EmailMessage):
 
     @property
     def text(self) -> str:
-        """The plain text (str) of the message, without attachments. Empty if it has none."""
+        """The plain text (str) of the message, without attachments. Empty if it has none.
+
+        Text of a type that nobody knows, such as ``text/markdown``, is plain.
+        """
         return self._body.text
 
     @property
@@ -108,7 +113,11 @@ class StoredMessage(EmailMessage):
 
     @property
     def links(self) -> list[str]:
-        """The links (list of str) of text and HTML, in order of appearance, each once."""
+        """The links (list of str) of text and HTML, in order of appearance, each once.
+
+        They lead to the web or have a scheme of the sender's own. ``mailto:`` and ``tel:`` are
+        no links.
+        """
         return self._body.links
 
     @cached_property
