@@ -42,7 +42,7 @@ def import_while_readable() -> None:
     import concurrent.futures.thread  # noqa: F401
     import encodings.idna  # noqa: F401
 
-    from .message import summary  # noqa: F401
+    from .message import record  # noqa: F401
 
 
 def remember_own_name() -> None:

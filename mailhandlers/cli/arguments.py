@@ -94,6 +94,6 @@ def _seconds(text: str) -> float:
 
 def _pattern(text: str) -> re.Pattern[str]:
     try:
-        return re.compile(text)
+        return re.compile(text, re.MULTILINE)
     except re.error as error:
         raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None

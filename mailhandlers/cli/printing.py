@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from ..mail import Mail
-from ..message.html_text import Page
+from ..message.attachments import human_size
 from ..message.message import StoredMessage
-from ..message.sizes import human_size
 from ..message.visible import HARMLESS, visible, visible_line
 from ..stores import json_lines
 
@@ -137,10 +136,7 @@ def print_for_people(message: StoredMessage, output: Output) -> None:
         f"{output.styled(text, 'bold') if name == 'Subject:' else text}"
         for name, text in facts
     ]
-    text = message.text
-    if not text.strip() and message.html:
-        text = _without_gaps(Page(message.html).text)
-    output.lines("\n".join([*lines, "", visible(text.rstrip())]))
+    output.lines("\n".join([*lines, "", visible(message.shown_text.rstrip())]))
 
 
 def _facts(message: StoredMessage) -> Iterator[tuple[str, str]]:
@@ -168,13 +164,6 @@ def _subject(message: StoredMessage) -> str:
 
 def _local_time(message: StoredMessage) -> str:
     return message.envelope.received.astimezone().strftime(_TIME)
-
-
-def _without_gaps(text: str) -> str:
-    """Return the text of a page without what its source was indented with."""
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    pairs = zip(["", *lines], lines, strict=False)
-    return "\n".join(line for before, line in pairs if before or line)
 
 
 def _headers(message: StoredMessage) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 from ..block import FormatError
 from ..mail import Mail
+from ..message.addresses import comparable
 from ..message.message import StoredMessage
 from ..stores.store import Entry, GoneError, StoreError
 
@@ -53,13 +54,13 @@ class Criteria:
     """What a message must be. None asks for nothing."""
 
     to: str | None = None
-    """One of the envelope's recipients, ignoring case."""
+    """One of the envelope's recipients, ignoring case; its domain in Unicode or Punycode."""
     mail_from: str | None = None
     """The reverse-path, ignoring case; empty for a bounce."""
     subject: str | Pattern | None = None
     """The subject, or a compiled pattern to search in it."""
     matching: str | Pattern | None = None
-    """A regular expression to search in the sender's headers, decoded, and the text."""
+    """A regular expression to search in :attr:`.StoredMessage.searched_text`, line by line."""
     where: Callable[[StoredMessage], object] | None = None
     """A function that is true of the message."""
 
@@ -83,7 +84,7 @@ class Criteria:
         if not (self.where is None or callable(self.where)):
             raise TypeError(f"the criterion 'where' is a function, not {self.where!r}")
         if isinstance(self.matching, str):  # a mistake in it shows at once
-            object.__setattr__(self, "matching", re.compile(self.matching))
+            object.__setattr__(self, "matching", re.compile(self.matching, re.MULTILINE))
 
     def allow(self, mail: Mail) -> bool:
         """Tell what the envelope alone can tell, before the content is parsed."""
@@ -122,11 +123,9 @@ class Criteria:
     def _of_envelope(self, mail: Mail) -> Iterator[bool]:
         envelope = mail.envelope
         if self.to is not None:
-            to = self.to.casefold()
-            yield to in map(str.casefold, envelope.rcpt_tos)
+            yield comparable(self.to) in map(comparable, envelope.rcpt_tos)
         if self.mail_from is not None:
-            mail_from = self.mail_from.casefold()
-            yield mail_from == envelope.mail_from.casefold()
+            yield comparable(self.mail_from) == comparable(envelope.mail_from)
 
     def _of_content(self, message: StoredMessage) -> Iterator[bool]:
         if self.subject is not None:
@@ -136,11 +135,8 @@ class Criteria:
             else:
                 yield self.subject.search(subject) is not None
         if self.matching is not None:
-            # Not the headers that the server put on top: an id holds any digits.
-            headers = "".join(f"{name}: {value}\n" for name, value in message.own_items())
-            text = f"{headers}\n{message.text or message.html}"
             assert not isinstance(self.matching, str)  # compiled when it was made
-            yield self.matching.search(text) is not None
+            yield self.matching.search(message.searched_text) is not None
 
 
 class Mails:

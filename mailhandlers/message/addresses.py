@@ -6,7 +6,9 @@ quite an address; this one finds the addresses in whatever is there.
 
 from __future__ import annotations
 
+import encodings.punycode  # noqa: F401 - what reads mail may be nobody, who can't read files
 import re
+import unicodedata
 from collections.abc import Iterator
 from email.headerregistry import Address, Group
 from itertools import chain
@@ -17,6 +19,8 @@ _TOKEN = re.compile(
     r'|(?P<mark>[,;:])|(?P<atom>(?:[^\s"(<,;:\[\]]+|\[[^\[\]\s]*\]?|\])+)|(?P<blank>\s+|<)',
     re.DOTALL,
 )
+_LONGEST_LABEL = 63
+_PUNYCODE = re.compile(r"(?<![\w-])xn--([a-z0-9-]{1,59})(?![\w-])", re.IGNORECASE)
 # What makes the part before the @ a quoted string.
 _QUOTED = frozenset('()<>@,:;"[]\\ \t')
 
@@ -33,6 +37,39 @@ def addresses_in(text: str) -> Iterator[str]:
     """Yield the bare addresses in *text*."""
     for _, members in _groups(text):
         yield from (_bare(spec) for _, spec in members)
+
+
+def comparable(address: str) -> str:
+    """Return what all spellings of *address* have in common: no capitals, no Punycode.
+
+    A domain may be written in Unicode or with labels like ``xn--mnchen-3ya`` (RFC 5891).
+    """
+    if "xn--" not in address.casefold() and address.isascii():  # nearly all
+        return address.casefold()
+    decoded = _PUNYCODE.sub(_from_punycode, address)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", decoded).casefold())
+
+
+def spellings(address: str) -> list[str]:
+    """Return *address* as it is, and with its domain in Unicode and in Punycode."""
+    local, at, domain = address.rpartition("@")
+    labels = _PUNYCODE.sub(_from_punycode, domain).split(".")
+    forms = (domain, ".".join(labels), ".".join(map(_in_punycode, labels)))
+    return list(dict.fromkeys(f"{local}{at}{form}" for form in forms))
+
+
+def _from_punycode(label: re.Match[str]) -> str:
+    try:
+        return label[1].encode("ascii").decode("punycode")
+    except (UnicodeError, ValueError, OverflowError):  # such as xn--a
+        return label[0]
+
+
+def _in_punycode(label: str) -> str:
+    if label.isascii() or len(label) > _LONGEST_LABEL:
+        return label
+    label = unicodedata.normalize("NFC", label.lower())
+    return f"xn--{label.encode('punycode', 'replace').decode('ascii')}"
 
 
 class _Named(NamedTuple):

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .content import octets, raw_header
+from .headers import as_text
 
 _LONGEST_NAME = 200  # of the 255 octets that file systems take
 # Path separators, what Windows forbids, what moves a cursor or turns text round.
@@ -25,33 +26,34 @@ class Attachment:
     """
 
     def __init__(self, part: EmailMessage) -> None:
-        self._part = part
+        self.part = part
+        """The part of the message that it is."""
 
     @cached_property
     def filename(self) -> str | None:
         """The name that the sender gave it, as it is: see :meth:`save_to`. None without one."""
-        return self._part.get_filename() or None
+        return self.part.get_filename() or None
 
     @cached_property
     def content_type(self) -> str:
         """The type the sender declared, such as ``application/pdf``."""
-        return self._part.get_content_type()
+        return self.part.get_content_type()
 
     @cached_property
     def content(self) -> bytes:
         """The octets, decoded; of a message within the message its source."""
-        return octets(self._part)
+        return octets(self.part)
 
     @cached_property
     def content_id(self) -> str | None:
         """The id that ``cid:`` links of the HTML name, without ``<>``. None without one."""
-        text = (raw_header(self._part, "content-id") or "").strip()
-        return text.removeprefix("<").removesuffix(">") or None
+        text = as_text(raw_header(self.part, "content-id") or "").strip()
+        return text.removeprefix("<").removesuffix(">").strip() or None
 
     @cached_property
     def content_location(self) -> str | None:
         """The address that the HTML may name instead of ``cid:``. None without one."""
-        return (raw_header(self._part, "content-location") or "").strip() or None
+        return as_text(raw_header(self.part, "content-location") or "").strip() or None
 
     def save_to(self, folder: str | os.PathLike[str]) -> Path:
         """Write the content to a new file in *folder*, made if missing; return its path.
@@ -119,3 +121,13 @@ def _extension(content_type: str) -> str:
 
 def _cut(text: str, octets: int) -> str:
     return text.encode()[:octets].decode("utf-8", "ignore")
+
+
+def human_size(octets: int) -> str:
+    """Return a size as people read it: ``512 B``, ``2.0 kB``, ``31.5 MB``."""
+    size = float(octets)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.1f} {unit}" if unit != "B" else f"{octets} B"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -8,56 +8,58 @@ Standard has it (https://encoding.spec.whatwg.org/#names-and-labels), in Python'
 from __future__ import annotations
 
 import codecs
-import encodings
 import functools
 import re
 from encodings.aliases import aliases
 
-# Superset: the labels that mean it, those aside that Python knows by itself.
+# Superset: the labels that mean it, squeezed, those aside that Python knows by itself.
 _SUPERSETS = {
     "cp866": "866 csibm866",
-    "cp874": "dos-874 iso-8859-11 iso8859-11 iso885911 tis-620 windows-874",
-    "cp932": "csshiftjis ms932 ms_kanji shift-jis shift_jis sjis windows-31j x-sjis "
-    "x-ms-cp932 cswindows31j",
-    "cp949": "cseuckr csksc56011987 euc-kr euckr iso-ir-149 korean ks_c_5601-1987 "
-    "ks_c_5601-1989 ks_c_5601 ksc5601 ksc_5601 windows-949 ms949 uhc",
-    "cp1252": "ansi_x3.4-1968 cp819 csisolatin1 ibm819 iso-8859-1 iso-ir-100 iso8859-1 "
-    "iso88591 iso_8859-1 iso_8859-1:1987 l1 latin1 latin-1",
-    "cp1254": "csisolatin5 iso-8859-9 iso-ir-148 iso8859-9 iso88599 iso_8859-9 "
-    "iso_8859-9:1989 l5 latin5",
-    "gb18030": "chinese csgb2312 csiso58gb231280 gb2312 gb_2312 gb_2312-80 gbk iso-ir-58 "
-    "x-gbk gb18030 cp936 ms936 windows-936 euc-cn",
-    "big5hkscs": "big5 big5-hkscs cn-big5 csbig5 x-x-big5 cp950 windows-950",
-    "euc_jp": "cseucpkdfmtjapanese euc-jp x-euc-jp eucjp",
-    "iso2022_jp": "csiso2022jp iso-2022-jp iso-2022-jp-1 iso-2022-jp-ms cp50220 cp50221",
-    "iso8859_6": "csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i",
-    "iso8859_8": "csiso88598e csisolatinhebrew iso-8859-8 iso-8859-8-e iso-8859-8-i "
-    "csiso88598i logical visual hebrew",
-    "koi8_r": "koi koi8 koi8-r cskoi8r",
-    "koi8_u": "koi8-ru koi8-u",
-    "mac_roman": "csmacintosh mac macintosh x-mac-roman",
-    "mac_cyrillic": "x-mac-cyrillic x-mac-ukrainian",
-    "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf8 utf-8 utf8mb4 x-unicode20utf8",
-    "utf-16": "unicode ucs-2 iso-10646-ucs-2 csunicode unicodefeff utf-16",
-    "utf-7": "unicode-1-1-utf-7 x-unicode-2-0-utf-7 utf-7",
+    "cp874": "dos874 iso885911 tis620 windows874",
+    "cp932": "csshiftjis ms932 mskanji shiftjis sjis windows31j mscp932 cswindows31j",
+    "cp949": "cseuckr csksc56011987 euckr isoir149 korean ksc56011987 ksc56011989 ksc5601 "
+    "windows949 ms949 uhc",
+    "cp1252": "ansix341968 cp819 csisolatin1 ibm819 iso88591 isoir100 iso885911987 l1 latin1",
+    "cp1254": "csisolatin5 iso88599 isoir148 iso885991989 l5 latin5",
+    "gb18030": "chinese csgb2312 csiso58gb231280 gb2312 gb231280 gbk isoir58 gb18030 cp936 "
+    "ms936 windows936 euccn",
+    "big5hkscs": "big5 big5hkscs cnbig5 csbig5 cp950 windows950",
+    "euc_jp": "cseucpkdfmtjapanese eucjp",
+    "iso2022_jp": "csiso2022jp iso2022jp iso2022jp1 iso2022jpms cp50220 cp50221",
+    "iso8859_6": "csiso88596e csiso88596i iso88596e iso88596i",
+    "iso8859_8": "csiso88598e csisolatinhebrew iso88598 iso88598e iso88598i csiso88598i "
+    "logical visual hebrew",
+    "koi8_r": "koi koi8 koi8r cskoi8r",
+    "koi8_u": "koi8ru koi8u",
+    "mac_roman": "csmacintosh mac macintosh macroman",
+    "mac_cyrillic": "maccyrillic macukrainian",
+    "utf-8": "unicode11utf8 unicode20utf8 utf8 utf8mb4",
+    "utf-16": "unicode ucs2 iso10646ucs2 csunicode unicodefeff utf16",
+    "utf-7": "unicode11utf7 unicode20utf7 utf7",
 }
 _BY_LABEL = {label: codec for codec, labels in _SUPERSETS.items() for label in labels.split()}
 # What stands in mail whose sender didn't think of charsets: nothing is told by these.
 _TELLS_NOTHING = frozenset(
-    re.findall(r"\S+", "ascii us-ascii default unknown unknown-8bit x-unknown binary 8bit none")
+    re.findall(r"\S+", "ascii usascii default unknown unknown8bit binary 8bit none")
 )
 # Python looks for a module at each name that it doesn't know, and remembers the name for
 # ever; a message may hold as many names as it has room for.
-_KNOWN = frozenset(
-    re.findall(
-        r"\S+",
-        "cp1006 cp720 cp737 cp856 cp874 cp875 koi8_t koi8_u mac_arabic mac_croatian mac_farsi "
-        "mac_romanian utf_8_sig",
-    )
-).union(aliases, aliases.values())
-_LABEL = re.compile(r"[a-z0-9][a-z0-9_.:()-]{0,39}")
-_LONGEST_LABEL = 41  # one more than is a label
-_WINDOWS = re.compile(r"(?:x-)?(?:cp|windows|win|ms)[-_]?(125\d)")
+_OTHERS = (
+    "cp1006 cp720 cp737 cp856 cp874 cp875 koi8_t koi8_u mac_arabic mac_croatian mac_farsi "
+    "mac_romanian utf_8_sig"
+)
+
+
+def _squeezed(label: str) -> str:
+    """Return what all ways to write a label have in common: cp850, cp-850, CP_850."""
+    return re.sub("[^a-z0-9]", "", label)
+
+
+_KNOWN = {_squeezed(name): name for name in (*aliases.values(), *_OTHERS.split())}
+_KNOWN.update((_squeezed(name), codec) for name, codec in aliases.items())
+_LABEL = re.compile(r"(?:x-)*([a-z0-9][a-z0-9_.:() -]{0,39})")
+_LONGEST_LABEL = 43  # a few more than is a label
+_WINDOWS = re.compile(r"(?:win|ms|ansi)(\d+)")
 # Codecs of Python's that turn text into other text, some in quadratic time.
 _NO_CHARSETS = (
     "idna",
@@ -124,19 +126,22 @@ def codec_of(label: str | None) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _codec_of(name: str) -> str | None:
+    label = _LABEL.fullmatch(name)
+    if label is None:
+        return None
+    name = _squeezed(label[1])
+    if windows := _WINDOWS.fullmatch(name):
+        name = f"windows{windows[1]}"
     if name in _BY_LABEL:
         return _BY_LABEL[name]
-    if name in _TELLS_NOTHING or not _LABEL.fullmatch(name):
+    if name in _TELLS_NOTHING or name not in _KNOWN:
         return None
-    if windows := _WINDOWS.fullmatch(name):
-        name = f"cp{windows[1]}"
-    if encodings.normalize_encoding(name).replace(".", "_") not in _KNOWN:
-        return None
+    name = _KNOWN[name]
     try:
         found = codecs.lookup(name)
     except _UNREADABLE:
         return None
-    codec = _BY_LABEL.get(found.name, found.name)
+    codec = _BY_LABEL.get(_squeezed(found.name), found.name)
     is_text = getattr(found, "_is_text_encoding", True)
     return codec if is_text and codec.replace("-", "_") not in _NO_CHARSETS else None
 

@@ -7,8 +7,8 @@ from email.message import EmailMessage
 from typing import cast
 
 from . import charsets
-from .parameters import parse
-from .plain_text import unflowed
+from .headers import parse_field
+from .text import unflowed
 from .transfer import ENCODINGS
 
 _META = re.compile(rb"<meta\s[^>]*", re.IGNORECASE)
@@ -31,16 +31,30 @@ def raw_header(part: EmailMessage, name: str) -> str | None:
 
 def transfer_encoding(part: EmailMessage) -> str:
     """Return the name of the transfer encoding, in lower case; "" where there is none."""
-    return parse(raw_header(part, "content-transfer-encoding") or "").value
+    return parse_field(raw_header(part, "content-transfer-encoding") or "").value
+
+
+def keep_octets(part: EmailMessage, data: bytes, start: int, end: int) -> None:
+    """Remember where in *data* stands what *part* holds, as it was sent."""
+    part.__dict__["_sent"] = (getattr(part, "_payload", None), data, start, end)
 
 
 def octets(part: EmailMessage) -> bytes:
-    """Return what *part* holds; for a message within the message its source."""
-    if part.is_multipart():
-        return b"".join(inner.as_bytes() for inner in parts_of(part))
-    data = as_stored(part)
+    """Return what *part* holds, as it was sent; for a message within the message its source."""
+    data = _as_sent(part)
+    if data is None:
+        if part.is_multipart():
+            return b"".join(inner.as_bytes() for inner in parts_of(part))
+        data = as_stored(part)
     undo = ENCODINGS.get(transfer_encoding(part))
     return undo(data) if undo else data
+
+
+def _as_sent(part: EmailMessage) -> bytes | None:
+    """Return the octets of *part* as they came, None where the user has changed it since."""
+    payload, data, start, end = part.__dict__.get("_sent", (None, b"", 0, 0))
+    is_whole = payload is not None and getattr(part, "_payload", None) is payload
+    return bytes(data[start:end]) if is_whole else None
 
 
 def is_single(part: EmailMessage) -> bool:
@@ -79,37 +93,6 @@ def shown_text(part: EmailMessage) -> str:
     if str(part.get_param("format", "")).lower() != "flowed":
         return text(part)
     return unflowed(text(part), str(part.get_param("delsp", "")).lower() == "yes")
-
-
-def bodies_and_attachments(
-    message: EmailMessage,
-) -> tuple[list[EmailMessage], list[EmailMessage]]:
-    """Return the texts that a mail program shows, and all the other parts.
-
-    A part with a file name is an attachment, also where it is text and ``inline``. But the
-    message itself, and each form in which ``multipart/alternative`` has it, is shown
-    whatever it is called. A message within the message is an attachment.
-    """
-    bodies, attachments = [], []
-    pending = [(message, True)]
-    while pending:
-        part, is_the_message = pending.pop()
-        kind = part.get_content_type()
-        if kind.startswith("multipart/"):
-            within = kind == "multipart/alternative"
-            pending += [(inner, within) for inner in reversed(parts_of(part))]
-        elif kind in ("text/plain", "text/html") and _is_shown(part, is_the_message):
-            bodies.append(part)
-        else:
-            attachments.append(part)
-    return bodies, attachments
-
-
-def _is_shown(part: EmailMessage, is_the_message: bool) -> bool:
-    disposition = part.get_content_disposition()
-    if disposition == "attachment":
-        return False
-    return part.get_filename() is None or (is_the_message and disposition is None)
 
 
 def plain_bytes(message: EmailMessage) -> bytes:

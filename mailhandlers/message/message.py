@@ -9,19 +9,17 @@ from email.policy import EmailPolicy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..block import block_headers, fold, lines_in_lf
+from ..block import block_headers, fold
 from ..mail import UNKNOWN, Envelope
 from . import charsets, content, headers
-from .addresses import addresses_in
+from .addresses import addresses_in, comparable
 from .budget import Budget
 from .mime import Parser
-from .parameters import Field
-from .parameters import parse as parse_field
-from .plain_text import codes_in, links_in
+from .text import seen
 
 if TYPE_CHECKING:
     from .attachments import Attachment
-    from .html_text import Page
+    from .body import Body
 
 # What turning a message into bytes again raises where the user changed it into an odd one.
 _GENERATOR_FAULTS = (*headers.PARSER_FAULTS, LookupError, MessageError)
@@ -42,9 +40,11 @@ class StoredMessage(EmailMessage):
     ``is_altered`` (bool)
         Whether another program changed the message after the server had stored it.
 
-    The headers that a handler puts above a message come first: ``message["X-RcptTo"]`` is
-    what the server wrote, whatever the sender did. Line ends are LF in all texts; only
-    ``original_content`` has them as they came.
+    The headers that a handler puts above a message come first, also in ``items()``,
+    ``as_string()`` and ``as_bytes()``: ``message["X-RcptTo"]`` is what the server wrote,
+    whatever the sender did. Compare :meth:`own_items` or ``original_content`` with what you sent. Line
+    ends are LF in all texts; ``original_content`` and the contents of attachments have them as
+    they came.
     """
 
     envelope: Envelope
@@ -57,7 +57,7 @@ class StoredMessage(EmailMessage):
         self.original_content = b""
         self.is_altered = False
         self._on_top = 0
-        self._fields: dict[str, tuple[str, Field]] = {}
+        self._fields: dict[str, tuple[str, headers.Field]] = {}
 
     @classmethod
     def parse(
@@ -82,7 +82,8 @@ class StoredMessage(EmailMessage):
                 _, _, folded = fold(f"{name}: {value}".encode()).partition(b": ")
                 message.set_raw(name, folded.decode("ascii", "surrogateescape"))
                 message._on_top += 1
-        Parser(cls, lines_in_lf(content), budget).fill(message)
+        parser = Parser(cls, content, budget)
+        parser.fill(message, skip_blank_lines=not envelope.protocol)
         return message
 
     def __bool__(self) -> bool:
@@ -97,35 +98,56 @@ class StoredMessage(EmailMessage):
         own = list(self.raw_items())[self._on_top :]
         return [(name, headers.text_of(name, str(raw))) for name, raw in own]
 
-    @cached_property
+    @property
     def text(self) -> str:
-        """The plain text (str) of the message, without attachments. Empty if it has none."""
-        return "\n".join(text for is_html, text in self._bodies if not is_html)
+        """The plain text (str) of the message, without attachments. Empty if it has none.
 
-    @cached_property
+        Text of a type that nobody knows, such as ``text/markdown``, is plain.
+        """
+        return self._body.text
+
+    @property
     def html(self) -> str:
         """The HTML (str) of the message, without attachments. Empty if it has none."""
-        return "\n".join(text for is_html, text in self._bodies if is_html)
+        return self._body.html
 
-    @cached_property
+    @property
     def links(self) -> list[str]:
-        """The links (list of str) of text and HTML, in order of appearance, each once."""
-        pages = iter(self._pages)
-        found: dict[str, None] = {}
-        for is_html, text in self._bodies:
-            found.update(dict.fromkeys(next(pages).links if is_html else links_in(text)))
-        return list(found)
+        """The links (list of str) of text and HTML, in order of appearance, each once.
+
+        They lead to the web or have a scheme of the sender's own. ``mailto:`` and ``tel:`` are
+        no links.
+        """
+        return self._body.links
 
     @cached_property
     def codes(self) -> list[str]:
-        """The codes of 4 to 8 digits (list of str) that a reader sees, in order, each once.
+        """The codes (list of str) in the texts and the subject, the likeliest first, each once.
 
-        ``123 456`` and ``123-456`` are ``"123456"``. Digits in a link don't count. The HTML is
-        searched only if there is no code in the plain text.
+        A code has 4 to 8 digits: ``123 456`` and ``123-456`` are ``"123456"``. Near a word for
+        it, it may have letters, as ``vM8xw2`` and ``ABCD-1234`` do. The likeliest is alone in
+        its line, bold or large, near such a word, and has six digits. Digits in links,
+        addresses and phone numbers don't count.
         """
-        return codes_in(self.text) or codes_in("\n".join(page.text for page in self._pages))
+        return self._body.codes(str(self["Subject"] or ""))
 
-    @cached_property
+    @property
+    def shown_text(self) -> str:
+        """The text (str) as a terminal shows it: where there is only HTML, the words of it."""
+        return self._body.in_plain
+
+    @property
+    def searched_text(self) -> str:
+        """What ``matching`` searches: the message as a person reads it (str).
+
+        The sender's headers, each on its line; an empty line; the texts, of HTML what it
+        shows; and the names of the attachments, each on its line. Each blank is a space.
+        """
+        headers = "".join(f"{name}: {text}\n" for name, text in self.own_texts())
+        names = "".join(f"\n{each.filename}" for each in self.attachments if each.filename)
+        return seen(f"{headers}\n{self._body.as_read}{names}")
+
+    @property
     def attachments(self) -> list[Attachment]:
         """All parts that are not the text of the message (list), in order; images, too.
 
@@ -133,20 +155,18 @@ class StoredMessage(EmailMessage):
         ``content_id`` (str or None), and ``save_to(folder)``, which writes it to a new file
         under a safe name and returns its path.
         """
-        from .attachments import Attachment
-
-        return [Attachment(part) for part in self.bodies_and_attachments[1]]
+        return self._body.attachments
 
     @cached_property
     def bcc(self) -> list[str]:
         """The envelope's recipients (list of str) that no To or Cc header names."""
         named = {
-            address.casefold()
+            comparable(address)
             for name, value in self.own_texts()
             if name.lower() in ("to", "cc")
             for address in addresses_in(value)
         }
-        return [rcpt for rcpt in self.envelope.rcpt_tos if rcpt.casefold() not in named]
+        return [rcpt for rcpt in self.envelope.rcpt_tos if comparable(rcpt) not in named]
 
     def page(self, *, remote: bool = False) -> str:
         """Return an HTML page (str) that shows the message as a mail program does.
@@ -157,44 +177,30 @@ class StoredMessage(EmailMessage):
         """
         from . import page
 
-        return page.page(self, remote)
+        subject = str(self["Subject"] or "")
+        return page.page(subject, self._body, len(self.original_content), remote)
 
     def save_page(self, path: str | os.PathLike[str], *, remote: bool = False) -> None:
         """Write :meth:`page` to the file *path*, in UTF-8. Raises OSError if that fails."""
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(self.page(remote=remote))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, budget: Budget | None = None) -> dict[str, Any]:
         """Return what the message says as a dict, ready for :func:`json.dumps`.
 
         Its keys are those of a line of JSON Lines between the envelope and ``size``. What is
-        missing or can't be parsed is None.
+        missing or can't be parsed is None, and so is what *budget* has no room for, with which
+        the message was parsed.
         """
-        from . import summary
+        from . import record
 
-        return summary.summary(self)
-
-    @cached_property
-    def bodies_and_attachments(self) -> tuple[list[EmailMessage], list[EmailMessage]]:
-        """Two lists of parts: those whose text is shown, and all others that hold something."""
-        return content.bodies_and_attachments(self)
+        return record.record(self.own_texts(), self._body, budget or Budget())
 
     @cached_property
-    def _bodies(self) -> list[tuple[bool, str]]:
-        """Return the texts that are shown, and whether each is HTML."""
-        return [
-            (part.get_content_type() == "text/html", content.shown_text(part))
-            for part in self.bodies_and_attachments[0]
-        ]
+    def _body(self) -> Body:
+        from .body import Body
 
-    @cached_property
-    def _pages(self) -> list[Page]:
-        pages = [text for is_html, text in self._bodies if is_html]
-        if not pages:
-            return []
-        from .html_text import Page
-
-        return [Page(text) for text in pages]
+        return Body(self)
 
     # What EmailMessage offers, for messages that it would raise for
 
@@ -214,6 +220,17 @@ class StoredMessage(EmailMessage):
     def get_content_disposition(self) -> str | None:
         """Return ``attachment``, ``inline`` or what else the header says, or None."""
         return self._field("content-disposition").value or None
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """Return the boundary of a multipart message, as it is, or *failobj*."""
+        boundary = self.get_param("boundary")
+        return failobj if boundary is None else boundary.rstrip()
+
+    def get_filename(self, failobj: Any = None) -> Any:
+        """Return the file's name as it is, or *failobj*."""
+        name = self.get_param("filename", None, "content-disposition")
+        name = self.get_param("name") if name is None else name
+        return failobj if name is None else name.strip()
 
     def is_attachment(self) -> bool:
         """Tell whether the disposition is ``attachment``."""
@@ -283,9 +300,9 @@ class StoredMessage(EmailMessage):
             return charsets.decode(self.as_bytes())
         return text
 
-    def _field(self, name: str) -> Field:
+    def _field(self, name: str) -> headers.Field:
         raw = content.raw_header(self, name) or ""
         known = self._fields.get(name)
         if known is None or known[0] != raw:
-            known = self._fields[name] = (raw, parse_field(raw))
+            known = self._fields[name] = (raw, headers.parse_field(raw))
         return known[1]

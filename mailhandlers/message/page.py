@@ -10,15 +10,12 @@ from __future__ import annotations
 import base64
 import html
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from .html_tokens import End, Raw, Start, Text, tokens
-from .plain_text import urls_in
-
-if TYPE_CHECKING:
-    from .attachments import Attachment
-    from .readable import Readable
+from .attachments import Attachment
+from .body import Body
+from .html import End, Raw, Start, Text, tokens
+from .text import urls_in
 
 # Of what isn't named here the policy covers scripts, frames, plug-ins, forms, a base, and all
 # that is loaded. It doesn't cover <meta> that leads to another page, sends a referrer or looks
@@ -43,6 +40,7 @@ _TAGS, _EMPTY, _ATTRIBUTES = (
 _LINK = re.compile(r"(?:(?:https?|ftp)://|(?:mailto|tel|sms):)", re.IGNORECASE)
 _NEW_TAB = {"target": "_blank", "rel": "noopener noreferrer"}
 _CID = re.compile(r"cid:[^\s\"'()<>;]+", re.IGNORECASE)
+_SPACE = re.compile(r"\s+")
 _IMAGE = re.compile(r"image/[\w.+-]+")
 _MANY = 1 << 20
 
@@ -71,43 +69,47 @@ def policy(remote: bool) -> str:
     )
 
 
-def page(message: Readable, remote: bool) -> str:
-    """Return the page; with *remote* its images may come from the web.
+def page(subject: str, body: Body, octets: int, remote: bool) -> str:
+    """Return the page of a message; with *remote* its images may come from the web.
 
-    It has 13 characters for each octet of the message at most, and 4 more, and 1 Mi, for
+    For each of the message's *octets* it has 13 characters at most, and 4 more, and 1 Mi, for
     embedded images: those that are shown again when that is used up are left out.
     """
-    body = _Body(_Embedded(message))
-    if message.html:
-        body.add(message.html)
-    else:
-        body.add_plain(message.text)
+    shown = _Shown(_Embedded(body.attachments, octets))
+    for text in body.shown:
+        if text.is_html:
+            shown.add(text.source)
+        else:
+            shown.add_plain(text.source)
     head = _HEAD.format(
-        root=_attributes(body.root),
+        root=_attributes(shown.root),
         policy=policy(remote),
-        title=html.escape(str(message["Subject"] or "")),
-        styles="".join(f"<style>{style}</style>\n" for style in body.styles),
+        title=html.escape(subject),
+        styles="".join(f"<style>{style}</style>\n" for style in shown.styles),
     )
-    return f"{head}<body{_attributes(body.body)}>\n{''.join(body.out)}\n</body>\n</html>\n"
+    return f"{head}<body{_attributes(shown.body)}>\n{''.join(shown.out)}\n</body>\n</html>\n"
 
 
 class _Embedded:
     """The images that came with a message, as what stands for their addresses in its page."""
 
-    def __init__(self, message: Readable) -> None:
+    def __init__(self, attachments: list[Attachment], octets: int) -> None:
         self._images: dict[str, Attachment] = {}
-        for attachment in message.attachments:
+        for attachment in attachments:
             if _IMAGE.fullmatch(attachment.content_type):
                 for name in (attachment.content_id, attachment.content_location):
                     if name:
                         self._images.setdefault(name, attachment)
         self._encoded: dict[Attachment, str] = {}
         # One image may be shown often, but a page of gigabytes is nobody's mail.
-        self._left = 4 * len(message.original_content) + _MANY
+        self._left = 4 * octets + _MANY
 
     def address(self, address: str) -> str:
         """Return *address*, or the image that it names as data; "" where there is no room."""
-        name = address[4:] if address[:4].lower() == "cid:" else address
+        scheme = address[:5].lower()
+        if scheme == "data:":  # folded like the lines around it
+            return _SPACE.sub("", address)
+        name = address[4:].strip() if scheme.startswith("cid:") else address
         image = self._images.get(name) or self._images.get(unquote(name))
         if image is None:
             return address
@@ -124,7 +126,7 @@ class _Embedded:
         return _CID.sub(lambda match: self.address(match[0]), style)
 
 
-class _Body:
+class _Shown:
     """The page so far."""
 
     def __init__(self, embedded: _Embedded) -> None:
@@ -138,9 +140,9 @@ class _Body:
         """Add plain text, its links to click at."""
         self.out.append(_PLAIN)
         end = 0
-        for start, url in urls_in(text):
+        for start, stop, url in urls_in(text):
             self.out.append(html.escape(text[end:start]))
-            end = start + len(url)
+            end = stop
             attributes = self._allowed("a", {"href": url})
             self.out.append(f"<a{_attributes(attributes)}>{html.escape(url)}</a>")
         self.out += [html.escape(text[end:]), "</div>"]

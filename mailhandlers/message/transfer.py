@@ -6,19 +6,28 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 
-_NO_BASE64 = bytes({*range(256)} - {*b"+/=", *range(48, 58), *range(65, 91), *range(97, 123)})
+_BASE64 = bytes({*b"+/", *range(48, 58), *range(65, 91), *range(97, 123)})
+_NO_BASE64 = bytes({*range(256)} - {*_BASE64})
 
 
 def from_base64(data: bytes) -> bytes:
-    """Return what *data* encodes; what is no base64 in it is passed over."""
-    data = data.translate(None, _NO_BASE64)
-    if b"=" not in data.rstrip(b"="):
-        return _group(data.rstrip(b"="))
-    # Some put several texts behind each other, each with its padding.
-    return b"".join(map(_group, re.split(b"=+", data)))
+    """Return what *data* encodes; what is no base64 in it is passed over.
+
+    Behind padding there may be more, with a padding of its own, as some write several texts
+    behind each other. Other text that stands there, such as a list's footer, is none.
+    """
+    first, *others = re.split(rb"=+", data)
+    pieces = [_group(first)]
+    for other in others:
+        lines = [line.strip() for line in other.splitlines()]
+        if b"".join(lines).translate(None, _BASE64):
+            break
+        pieces.append(_group(other))
+    return b"".join(pieces)
 
 
 def _group(data: bytes) -> bytes:
+    data = data.translate(None, _NO_BASE64)
     if len(data) % 4 == 1:  # an octet too many: six bits, which are no octet
         data = data[:-1]
     return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
@@ -26,7 +35,8 @@ def _group(data: bytes) -> bytes:
 
 def from_quoted_printable(data: bytes) -> bytes:
     """Return what *data* encodes; a ``=`` that encodes nothing stays."""
-    return binascii.a2b_qp(data)
+    # a2b_qp makes one of two equals signs.
+    return binascii.a2b_qp(re.sub(rb"=(?==)", b"=3D", data) if b"==" in data else data)
 
 
 def from_uuencode(data: bytes) -> bytes:

@@ -6,6 +6,7 @@ import os
 import stat
 
 from ..block import FormatError, has_block
+from ..message.addresses import spellings
 from . import foreign
 from .folder import listed
 from .growing import GrowingStore, HeldFile
@@ -85,7 +86,8 @@ def _find_folder(path: str, recipient: str | None) -> Store:
             return MaildirStore(path)
         _check_people(path, others, folders)
     if recipient is not None:
-        folders = [f"{path}/{folder_name(recipient)}"]
+        names = map(folder_name, spellings(recipient))
+        folders = [f"{path}/{name}" for name in dict.fromkeys(names)]
     return PeopleStore(path, folders=folders)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -26,6 +27,7 @@ _LONGEST_FROM = 1000  # an address and a date
 
 def is_mail(head: bytes) -> bool:
     """Tell whether a file that begins with *head* is a message, for what one can tell."""
+    head = _begun(head)
     return _HEADER.match(head) is not None and _MAIL.search(_headers(head)) is not None
 
 
@@ -71,7 +73,13 @@ def mbox_date(first: bytes) -> float | None:
         return None
 
 
+def _begun(content: bytes) -> bytes:
+    """Return *content* from where a message begins that an editor or a shell has saved."""
+    return content.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+
+
 def _headers(content: bytes) -> bytes:
+    content = _begun(content)
     blank = _BLANK.search(content)
     return content[: blank.start()] if blank else content
 

@@ -94,11 +94,11 @@ def _record(mail: Mail) -> Mapping[str, Any]:
     # 10 ms to import, with its codecs. The command has it before it becomes nobody.
     from ..message.budget import LINE, Budget
     from ..message.message import StoredMessage
-    from ..message.summary import KEYS, summary
+    from ..message.record import KEYS
 
     budget = Budget(LINE)  # others wait meanwhile
     try:
-        return summary(StoredMessage.parse(mail.content, budget=budget), budget)
+        return StoredMessage.parse(mail.content, budget=budget).summary(budget)
     except Exception:  # noqa: BLE001 - no content may make a server refuse a message
         _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
         return dict.fromkeys(KEYS)

@@ -23,7 +23,6 @@ from .. import __version__
 from ..inbox.criteria import Criteria
 from ..mail import Mail
 from ..message.message import StoredMessage
-from ..message.summary import summary
 from ..stores import json_lines
 from ..stores.store import Entry
 from .arrivals import Arrivals
@@ -175,7 +174,7 @@ def _named(request: Request) -> StoredMessage:
 def record(message: StoredMessage) -> Iterator[bytes]:
     """Yield the line that JSON Lines has for *message*, in pieces."""
     mail = Mail(message.envelope, message.original_content)
-    yield from json_lines.encode(mail, summary(message))
+    yield from json_lines.encode(mail, message.summary())
 
 
 def _data(message: StoredMessage) -> bytes:

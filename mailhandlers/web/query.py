@@ -117,7 +117,9 @@ class LimitedPattern:
         self._seconds_left = _MATCHING_SECONDS
         try:
             # As near to `re` as it can be.
-            self._compiled = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
+            self._compiled = regex.compile(
+                pattern, regex.VERSION0 | regex.MULTILINE, cache_pattern=False
+            )
         except (regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
             raise ParameterError("matching", f"no regular expression: {error}") from error
 

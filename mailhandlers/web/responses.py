@@ -12,7 +12,7 @@ from urllib.parse import quote
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from ..message.message import StoredMessage
-from ..message.page import page, policy
+from ..message.page import policy
 from ..stores.store import StoreError
 from .query import ParameterError
 
@@ -71,7 +71,7 @@ def mail_page(message: StoredMessage, *, remote: bool) -> HTMLResponse:
         "frame-ancestors 'self'",
         "Referrer-Policy": "no-referrer",
     }
-    return HTMLResponse(page(message, remote).encode("utf-8", "replace"), headers=headers)
+    return HTMLResponse(message.page(remote=remote).encode("utf-8", "replace"), headers=headers)
 
 
 def event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:

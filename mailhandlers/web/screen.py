@@ -10,7 +10,7 @@ from datetime import datetime
 
 from ..inbox.criteria import Criteria
 from ..mail import Mail
-from ..message.html_text import Page
+from ..message.addresses import comparable
 from ..message.message import StoredMessage
 
 _ROWS = 50
@@ -79,7 +79,7 @@ def criteria_for(text: str) -> Criteria:
     """
     wanted: dict[str, list[str]] = {"to": [], "from": [], "subject": [], "": []}
     for where, quoted, word in _TERM.findall(text):
-        wanted[where.lower()].append((quoted or word).casefold())
+        wanted[where.lower()].append(comparable(quoted or word))
     if not any(wanted.values()):
         return Criteria()
 
@@ -89,13 +89,12 @@ def criteria_for(text: str) -> Criteria:
         fields["to"] = "\n".join([*envelope.rcpt_tos, *map(str, message.get_all("To", []))])
         fields["from"] = f"{envelope.mail_from}\n{message['From'] or ''}"
         for where, found in fields.items():
-            if not all(word in found.casefold() for word in wanted[where]):
+            if not all(word in comparable(found) for word in wanted[where]):
                 return False
         if not wanted[""]:
             return True
-        headers = (f"{name}: {value}" for name, value in message.own_texts())
-        shown = "\n".join([*fields.values(), *headers, message.text, message.html])
-        return all(word in shown.casefold() for word in wanted[""])
+        shown = comparable("\n".join([*fields.values(), message.searched_text]))
+        return all(word in shown for word in wanted[""])
 
     return Criteria(where=holds)
 
@@ -122,7 +121,5 @@ def sender_of(message: StoredMessage) -> str:
 
 
 def _snippet(message: StoredMessage) -> str:
-    text = message.text[: 4 * _LONGEST_SNIPPET].strip()
-    if not text and message.html:
-        text = Page(message.html[:_HEAD]).text[: 8 * _LONGEST_SNIPPET]
+    text = message.shown_text[: 8 * _LONGEST_SNIPPET]
     return " ".join(text.split())[:_LONGEST_SNIPPET]

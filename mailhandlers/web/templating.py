@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
-from ..message.plain_text import urls_in
-from ..message.sizes import human_size
+from ..message.attachments import human_size
+from ..message.text import urls_in
 from ..message.visible import visible
 
 
@@ -23,10 +23,10 @@ def _shown(text: str) -> str:
 def linked(text: str) -> Markup:
     """Return *text* with its links to the web to click at."""
     pieces, end = [], 0
-    for start, url in urls_in(text):
+    for start, stop, url in urls_in(text):
         if url.lower().startswith(("http://", "https://")):
             pieces += [escape(visible(text[end:start])), link(url)]
-            end = start + len(url)
+            end = stop
     return Markup("").join([*pieces, escape(visible(text[end:]))])
 
 

@@ -21,8 +21,8 @@ from support import PATIENCE, Process
 from mailhandlers.cli import printing
 from mailhandlers.cli.printing import Output, fitted
 from mailhandlers.mail import Mail
+from mailhandlers.message.attachments import human_size
 from mailhandlers.message.message import StoredMessage
-from mailhandlers.message.sizes import human_size
 from mailhandlers.message.visible import visible, visible_line
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\x9b31m\u202etxt.exe\u2028\x7f\u2066"

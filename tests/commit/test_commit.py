@@ -12,7 +12,7 @@ import pytest
 from shell import raw_mail
 from support import HELLO, PATIENCE, wait_until
 
-from mailhandlers import Inbox, JsonLines, Mail, PerRecipientDir, commit
+from mailhandlers import Inbox, JsonLines, Mail, PerRecipientDir, StoredMessage, commit
 from mailhandlers.commit import Commits, Written, _Pace, _Queue
 from mailhandlers.disk.locks import LOCK_TIMEOUT, LockTimeoutError
 from mailhandlers.stores.store import Effort, NothingYet
@@ -359,16 +359,14 @@ async def test_a_message_that_takes_long_keeps_no_other_waiting(
 async def test_while_a_long_message_is_interpreted_others_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mailhandlers.message import summary
-
-    let_go, interpret = threading.Event(), summary.summary
+    let_go, interpret = threading.Event(), StoredMessage.summary
 
     def held(message: Any, *others: Any) -> Any:
         if len(message.original_content) == len(HUGE.content):
             assert let_go.wait(PATIENCE)
         return interpret(message, *others)
 
-    monkeypatch.setattr(summary, "summary", held)
+    monkeypatch.setattr(StoredMessage, "summary", held)
     handler = JsonLines(tmp_path / "mail.jsonl")
     slow = asyncio.ensure_future(handler.store(HUGE))
     for _ in range(3):  # by the thread and the loop

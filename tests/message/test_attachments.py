@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cases import case
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
+from mailhandlers.message import charsets
 from mailhandlers.message.attachments import Attachment
 
 PDF = b"%PDF-1.7\r\n\0\xff\r\n"
@@ -127,3 +129,62 @@ def test_a_message_within_the_message_is_its_source() -> None:
     inner = b"Subject: inner\n\nhello\n"
     (attachment,) = StoredMessage.parse(b"Content-Type: message/rfc822\n\n" + inner).attachments
     assert (attachment.content, attachment.content_type) == (inner, "message/rfc822")
+
+
+def sent(body: bytes, kind: str = "text/csv", cte: str = "7bit") -> StoredMessage:
+    """Return a message with one attachment, whose line ends are those of SMTP."""
+    head = f"Content-Type: {kind}\nContent-Disposition: attachment; filename=a\n"
+    part = f"--b\n{head}Content-Transfer-Encoding: {cte}\n\n".replace("\n", "\r\n").encode()
+    multipart = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    return StoredMessage.parse(multipart + part + body + b"\r\n--b--\r\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "cte", "content"),
+    [
+        (b"1,2\r\n3,4\r\n", "7bit", b"1,2\r\n3,4\r\n"),
+        (b"\x80one\r\ntwo\x81", "8bit", b"\x80one\r\ntwo\x81"),
+        (b"\r\r\n\n\r\0", "binary", b"\r\r\n\n\r\0"),
+        (b"a\nb\r\nc\r", "binary", b"a\nb\r\nc\r"),
+        (b"1,=\r\n2=0D=0A3,4\r\n", "quoted-printable", b"1,2\r\n3,4\r\n"),
+        (base64.b64encode(b"a\r\nb\n") + b"\r\n", "base64", b"a\r\nb\n"),
+        (b"", "7bit", b""),
+    ],
+)
+def test_an_attachment_is_as_it_was_sent(body: bytes, cte: str, content: bytes) -> None:
+    for kind in ("text/csv", "text/plain", "application/pdf"):
+        (attachment,) = sent(body, kind, cte).attachments
+        assert attachment.content == content
+    # All texts have LF.
+    (part,) = sent(body, "text/plain", cte).iter_attachments()
+    assert part.get_content() == charsets.decode(content).replace("\r\n", "\n")
+
+
+def test_attachments_of_the_cases_are_as_they_were_sent() -> None:
+    csv, binary = case("attachment-crlf").attachments
+    assert (csv.content, binary.content) == (b"1,2\r\n3,4\r\n", b"\x80one\r\ntwo\x81")
+    (hello,) = case("base64-trailer").attachments
+    assert hello.content == b"Hello"
+
+
+def test_a_message_within_the_message_is_as_it_was_sent() -> None:
+    inner = b"Subject:  inner\r\n\tfolded\r\n\r\nhello\r\n"
+    (attachment,) = sent(inner, "message/rfc822").attachments
+    assert attachment.content == inner
+    status = b"Reporting-MTA: dns; a\r\n\r\nFinal-Recipient: b\r\n"
+    (attachment,) = sent(status, "message/delivery-status").attachments
+    assert attachment.content == status
+
+
+def test_what_a_user_changed_is_what_the_attachment_holds() -> None:
+    message = sent(b"1,2\r\n")
+    (part,) = message.iter_attachments()
+    part.set_payload("3,4\n")
+    assert [each.content for each in message.attachments] == [b"3,4\n"]
+
+
+@pytest.mark.parametrize("value", ["<x>", "< x >", " <x>\n", "x", "<\n x>"])
+def test_blanks_in_an_id_are_none_of_it(value: str) -> None:
+    content = f"Content-Type: image/png\nContent-ID: {value}\n\n\n"
+    (attachment,) = StoredMessage.parse(content.encode()).attachments
+    assert attachment.content_id == "x"

@@ -16,7 +16,7 @@ from support import JSON_LINES, Server
 from mailhandlers import StoredMessage, read_messages
 from mailhandlers.mail import UNKNOWN, Mail
 from mailhandlers.message.budget import LINE, Budget
-from mailhandlers.message.summary import KEYS, summary
+from mailhandlers.message.record import KEYS
 from mailhandlers.stores.json_lines import JsonLinesStore
 
 OF_HEADERS = {"subject", "headers"}
@@ -110,7 +110,7 @@ def test_a_budget_is_one_of_octets_to_the_last_one() -> None:
 def test_who_reads_has_no_budget() -> None:
     message = StoredMessage.parse(parts(PLAIN, "\n" + "x" * OVER, "X: " + "x" * OVER + "\n"))
     assert len(message.summary()["text"]) > OVER
-    assert summary(message, Budget()) == message.summary()
+    assert message.summary(Budget()) == message.summary()
 
 
 def _nested() -> bytes:

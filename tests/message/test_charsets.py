@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 
 import pytest
+from cases import case
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailhandlers import StoredMessage
 from mailhandlers.message import charsets
-from mailhandlers.message.encoded_words import decoded
+from mailhandlers.message.headers import decoded
 
 # Label, what the sender's system calls it, text that only the superset has.
 MAIL = [
@@ -41,6 +42,14 @@ MAIL = [
     ("utf-16", "utf-16-le", "plain"),
     ("utf-7", "utf-7", "“€”"),
     ("cp437", "cp437", "░▒▓"),
+    # However they are written.
+    ("cp-850", "cp850", "ñ½"),
+    ("IBM_850", "cp850", "ñ½"),
+    ("x-windows-949", "cp949", "각똠"),
+    ("x-cp1251", "cp1251", "Ж"),
+    ("ms-936", "gb18030", "镕"),
+    ("latin-2", "iso8859_2", "ł"),
+    ("x-iso-8859-7", "iso8859_7", "ω"),
 ]
 
 
@@ -98,6 +107,11 @@ def test_the_charset_that_a_page_names_counts_where_the_header_names_none() -> N
     assert StoredMessage.parse(declared).html.endswith("é")
 
 
+def raw(octets: str) -> str:
+    """Return a header's *octets* as the parser has them."""
+    return octets.encode("latin-1").decode("ascii", "surrogateescape")
+
+
 @given(st.binary(), st.none() | st.text() | st.sampled_from([label for label, _, _ in MAIL]))
 @example(b"+2AA-", "utf-7")
 @example(b"\\ud800", "unicode_escape")
@@ -116,7 +130,19 @@ def test_any_octets_are_text(data: bytes, label: str | None) -> None:
         ("=?utf-8?b?R3I_?= =?utf-8?b?YWJjZ?=", "Grabc"),
         ("=?utf-8?q?a=0D=0Ab?=", "a b"),
         ("no words", "no words"),
+        (raw("=?iso-8859-1?Q?Fr\xf6sche?="), "Frösche"),
+        (raw("\xe9 =?koi8-r?Q?\xf0\xd2?= =?koi8-r?b?yQ==?= \xe9"), "é При é"),
+        ("=?utf-8?q?a?= =?x?q?", "a =?x?q?"),
     ],
 )
 def test_encoded_words(value: str, text: str) -> None:
     assert decoded(value) == text
+
+
+def test_raw_octets_in_encoded_words_of_the_cases() -> None:
+    message = case("encoded-word-raw-octets")
+    assert message["Subject"] == "Frösche"
+    assert message["From"] == "При <eva@example.com>"
+    assert dict(message.own_texts())["Subject"] == message.summary()["subject"] == "Frösche"
+    (address,) = message["From"].addresses
+    assert (address.display_name, address.addr_spec) == ("При", "eva@example.com")

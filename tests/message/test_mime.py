@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cases import case
 from hypothesis import given
 from hypothesis import strategies as st
 from support import HELLO, Client, Server
+from test_envelope import EXAMPLE
 
 from mailhandlers import JsonLines, MailCatcher, StoredMessage, read_messages
-from mailhandlers.message import addresses, mime, parameters, summary, transfer
+from mailhandlers.message import addresses, headers, mime, record, transfer
 
 HEAD = b"Content-Type: multipart/mixed; boundary=b\n\n"
 
@@ -61,7 +63,19 @@ def test_a_type_that_is_not_as_it_should_be(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["base64 ", "base64;", "base64 (c)", "BASE64", '"base64"'[1:-1]]
+    "value",
+    [
+        *(
+            "base64 ",
+            "base64;",
+            "base64 (c)",
+            "BASE64",
+            '"base64"',
+            "(x) base64",
+            "base64, 8bit",
+        ),
+        *('(a) (b)"base64"', '"base64'),
+    ],
 )
 def test_a_transfer_encoding_that_is_not_as_it_should_be(value: str) -> None:
     head = f"Content-Transfer-Encoding: {value}\n\n".encode()
@@ -78,10 +92,31 @@ def test_a_transfer_encoding_that_is_not_as_it_should_be(value: str) -> None:
         (b"SGVs\nbG8=\nSGVsbG8=\n", b"HelloHello"),
         (b"S-G*V\xffs bG8=", b"Hello"),
         (b"=", b""),
+        # Behind padding a text is no base64, but padded pieces are.
+        (b"SGVsbG8=\n_______\nList footer text", b"Hello"),
+        (b"SGVsbG8=\nSent from my phone\n", b"Hello"),
+        (b"SGVsbG8=\r\n--\r\nEva", b"Hello"),
+        (b"SGVs\r\nbG8=\r\n\r\nSGVs\r\nbG8=\r\nYWJj", b"HelloHelloabc"),
+        (b"YQ==YWI=YWJj", b"aababc"),
     ],
 )
 def test_base64_that_is_not_as_it_should_be(encoded: bytes, octets: bytes) -> None:
     assert transfer.from_base64(encoded) == octets
+
+
+@pytest.mark.parametrize(
+    ("encoded", "octets"),
+    [
+        (b"a==b =43==44", b"a==b C=D"),
+        (b"===", b"=="),
+        (b"a=\nb=\r\nc=", b"abc"),
+        (b"a==\nb", b"a=b"),
+        (b"1 =3D= 1 =zz =4", b"1 == 1 =zz =4"),
+        (b"one\r\ntwo\n", b"one\r\ntwo\n"),
+    ],
+)
+def test_quoted_printable_that_is_not_as_it_should_be(encoded: bytes, octets: bytes) -> None:
+    assert transfer.from_quoted_printable(encoded) == octets
 
 
 @given(st.binary())
@@ -90,6 +125,89 @@ def test_transfer_encodings_never_raise(data: bytes) -> None:
     for undo in transfer.ENCODINGS.values():
         undo(data)
         undo(b"begin 644 a\n" + data)
+
+
+# Boundaries
+
+
+def _mixed(boundary: str, *pieces: str) -> StoredMessage:
+    head = f'Content-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'
+    return StoredMessage.parse((head + "\r\n".join(pieces)).encode())
+
+
+@pytest.mark.parametrize(
+    ("written", "boundary"),
+    [
+        ("<<001>>", "<<001>>"),
+        ("'a'", "'a'"),
+        ('\\"a\\"', '"a"'),
+        ("a\\\\b", "a\\b"),
+        ("a.b ", "a.b"),
+    ],
+)
+def test_a_boundary_in_marks_is_what_it_is(written: str, boundary: str) -> None:
+    line = f"--{boundary}"
+    message = _mixed(written, line, "", "one", line, "", "two", f"{line}--")
+    assert message.text == "one\ntwo"
+
+
+def test_parts_behind_the_last_are_parts() -> None:
+    pieces = [
+        "--b",
+        "",
+        "one",
+        "--b--",
+        "",
+        "footer",
+        "--b",
+        "",
+        "two",
+        "--b--",
+        "--b--",
+        "end",
+    ]
+    message = _mixed("b", *pieces)
+    assert message.text == "one\ntwo"
+    assert message.epilogue == "--b--\nend"
+    assert [type(defect) for defect in message.defects] == []
+
+
+def test_a_child_with_the_boundary_of_its_parent() -> None:
+    child = 'Content-Type: multipart/alternative; boundary="b"\r\n'
+    html = "Content-Type: text/html\r\n\r\n<p>"
+    pieces = [child, "--b", "", "one", "--b", html, "--b--"]
+    file = "Content-Disposition: attachment; filename=a\r\n\r\nx"
+    for behind in (["--b", file, "--b--"], ["--b", file], []):
+        message = _mixed("b", "--b", *pieces, *behind)
+        assert (message.text, message.html) == ("one", "<p>")
+        assert names(message) == ["a"] * bool(behind)
+    # Of a child that never ends all that follows is a part.
+    unclosed = _mixed("b", "--b", *pieces[:-1], "--b", file, "--b--")
+    assert (unclosed.text, unclosed.html, names(unclosed)) == ("one", "<p>", ["a"])
+
+
+def test_headers_behind_blank_lines_are_headers_where_no_server_saw_the_message() -> None:
+    content = b"\xef\xbb\xbf\r\n\r\nSubject: hello\r\n\r\nbody\r\n"
+    assert StoredMessage.parse(content)["Subject"] == "hello"
+    received = StoredMessage.parse(content, EXAMPLE)
+    assert (received["Subject"], received.text) == (None, "\nSubject: hello\n\nbody\n")
+    assert StoredMessage.parse(b"\nNote: milk\n\nbody").text == "Note: milk\n\nbody"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "html", "attached"),
+    [
+        ("boundary-angle", "first", "", ["a.pdf"]),
+        ("parent-boundary", "plain", "<p>html</p>", ["a.zip"]),
+        ("qp-equals", "a==b C=D\n", "", []),
+        ("bom", "body\n", "", []),
+    ],
+)
+def test_what_other_programs_read_wrongly(
+    name: str, text: str, html: str, attached: list[str]
+) -> None:
+    message = case(name)
+    assert (message.text, message.html, names(message)) == (text, html, attached)
 
 
 # Headers
@@ -166,10 +284,21 @@ def test_names_of_addresses_stay_one_name() -> None:
         ('filename="é.pdf"', "é.pdf"),
         ('filename="unclosed.pdf', "unclosed.pdf"),
         ("filename=", None),
+        # Octets in an encoded word are in its charset; sections may hold encoded words.
+        (b'filename="=?iso-8859-1?Q?Fr\xf6sche?= \xc3\xa9.pdf"', "Frösche é.pdf"),
+        (b"filename==?koi8-r?Q?\xf0\xd2\xc9?=", "При"),
+        ('filename*0="=?utf-8?B?w6k=?="; filename*1="=?utf-8?B?LnBkZg==?="', "é.pdf"),
+        ('filename*0="=?utf-8?B?w6"; filename*1="kucGRm?="', "é.pdf"),
+        ('filename*0*="=?utf-8?B?w6k=?="; filename*1=".pdf"', "é.pdf"),
+        ('filename="<a>"', "<a>"),
+        ('"attachment"; filename=a.pdf', "a.pdf"),
+        ("(x) attachment; filename=a.pdf", "a.pdf"),
     ],
 )
-def test_names_of_files(disposition: str, name: str | None) -> None:
-    part = f"--b\nContent-Disposition: attachment; {disposition}\n\nx\n--b--\n".encode()
+def test_names_of_files(disposition: str | bytes, name: str | None) -> None:
+    raw = disposition.encode() if isinstance(disposition, str) else disposition
+    kind = b"" if b"attachment" in raw else b"attachment; "
+    part = b"--b\nContent-Disposition: %b%b\n\nx\n--b--\n" % (kind, raw)
     message = StoredMessage.parse(HEAD + part)
     assert names(message) == [name]
     assert [a["filename"] for a in message.summary()["attachments"]] == [name]
@@ -179,7 +308,7 @@ def test_names_of_files(disposition: str, name: str | None) -> None:
 def test_parameters_never_raise(text: str) -> None:
     raw = text.encode("utf-8", "surrogatepass").decode("ascii", "surrogateescape")
     for value in (raw, f"text/plain; {raw}", f'a/b; name="{raw}', f"a/b; name*=x''{raw}"):
-        field = parameters.parse(value)
+        field = headers.parse_field(value)
         "".join([field.value, *field.parameters, *field.parameters.values()]).encode()
 
 
@@ -345,5 +474,5 @@ def test_a_message_that_the_parser_fails_on_is_stored_all_the_same(
         assert mail.latest().original_content == HELLO
     (line,) = (tmp_path / "mail.jsonl").read_text().splitlines()
     assert json.loads(line)["subject"] is None
-    assert set(summary.KEYS) <= set(json.loads(line))
+    assert set(record.KEYS) <= set(json.loads(line))
     assert "ZeroDivisionError" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import html.parser
 import re
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cases import case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,6 +160,22 @@ def test_a_page_is_bounded_and_made_in_proportion_to_the_message(kind: str, piec
         seconds.append(time.process_time() - begun)
         assert len(shown) < 13 * len(source) + 1000
     assert seconds[1] < 8 * seconds[0] + 0.5
+
+
+@pytest.mark.parametrize("parameters", ["", ";charset=utf-8", ";name=a.png", "; name=a.png"])
+@pytest.mark.parametrize("gap", ["", "\n", "\r\n\t", " \n "])
+def test_images_in_the_page_are_shown_however_they_are_folded(
+    parameters: str, gap: str
+) -> None:
+    source = f"data:image/gif{parameters};base64,{PIXEL[:20]}{gap}{PIXEL[20:]}"
+    whole = f"data:image/gif{parameters.replace(' ', '')};base64,{PIXEL}"
+    assert body(f'<img src="{gap}{source}">') == f'<img src="{whole}">'
+
+
+def test_an_image_in_the_page_of_the_cases() -> None:
+    shown = case("data-uri-wrapped").page()
+    address = re.findall(r'<img alt="x" src="data:image/png;base64,([^"]*)">', shown)[0]
+    assert base64.b64decode(address, validate=True).startswith(b"\x89PNG")
 
 
 def test_images_of_the_web_are_shown_when_they_are_asked_for() -> None:

@@ -12,6 +12,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from cases import FOLDER
 from support import PATIENCE, Client, controlled
 
 import mailhandlers
@@ -254,3 +255,20 @@ def test_the_standard_library_reads_our_mbox_and_maildir(tmp_path: Path) -> None
         assert isinstance(message, mailbox.Message)
         assert message["Subject"] == "hello"
         assert not isinstance(message, EmailMessage)
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n\r\n", b"\xef\xbb\xbf\r\n"])
+def test_a_file_that_an_editor_saved_is_mail(before: bytes, tmp_path: Path) -> None:
+    head = b"From: eva@example.com\r\nTo: bob@x.test\r\nSubject: bom\r\n"
+    content = before + head + b"\r\nbody\r\n"
+    path = tmp_path / "a.eml"
+    path.write_bytes(content)
+    message = read_latest(path, to="bob@x.test")
+    assert (message["Subject"], message.text) == ("bom", "body\n")
+    assert message.envelope.mail_from == "eva@example.com"
+    assert message.original_content == content
+
+
+def test_a_byte_order_mark_of_the_cases() -> None:
+    message = read_latest(FOLDER / "bom.eml")
+    assert (message["Subject"], message.text) == ("bom", "body\n")

@@ -7,14 +7,15 @@ So this imports all that a message may need, the codecs too.
 from __future__ import annotations
 
 import email.generator  # noqa: F401
+from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from . import attachments, charsets, content, html_text  # noqa: F401
+from . import charsets, content
+from .body import Body
 from .budget import Budget, in_c
 from .headers import PARSER_FAULTS
-from .readable import Readable
 
 charsets.load()
 _LONGEST_DATE = 200
@@ -27,35 +28,34 @@ KEYS = (
 """The keys of a record, in order."""
 
 
-def summary(message: Readable, budget: Budget | None = None) -> dict[str, Any]:
-    """Return the record, every key in it, None where there is nothing to tell.
+def record(headers: Sequence[tuple[str, str]], body: Body, budget: Budget) -> dict[str, Any]:
+    """Return the record of a message with these *headers*, every key in it.
 
-    What *budget*, with which the message was parsed, has no room for is None: the texts, with
-    the links and the codes in them, and the size of an attachment. Where it had no room for
-    the structure, all of these are None, and all attachments; where it had none for the
-    message's own headers, all is.
+    None is where there is nothing to tell. What *budget*, with which the message was parsed,
+    has no room for is None: the texts, with the links and the codes in them, and the size of
+    an attachment. Where it had no room for the structure, all of these are None, and all
+    attachments; where it had none for the message's own headers, all is.
     """
-    budget = budget or Budget()
-    record: dict[str, Any] = dict.fromkeys(KEYS)
-    headers = [[name, str(value)] for name, value in message.own_texts()]
+    found: dict[str, Any] = dict.fromkeys(KEYS)
     if headers or not budget.is_over:
-        record |= _of_headers(headers)
+        found |= _of_headers(headers)
     if not budget.is_over:
-        bodies, attached = message.bodies_and_attachments
-        if budget.takes(sum(len(content.as_stored(part)) for part in bodies)):
-            record |= _of_texts(message, {part.get_content_type() for part in bodies})
-        record["attachments"] = [
+        if budget.takes(sum(len(content.as_stored(text.part)) for text in body.texts)):
+            found |= _of_texts(body, str(found["subject"] or ""))
+        found["attachments"] = [
             {
                 "filename": attachment.filename,
                 "content_type": attachment.content_type,
-                "size": len(attachment.content) if budget.takes(_decoding(part)) else None,
+                "size": len(attachment.content)
+                if budget.takes(_decoding(attachment.part))
+                else None,
             }
-            for attachment, part in zip(message.attachments, attached, strict=True)
+            for attachment in body.attachments
         ]
-    return record
+    return found
 
 
-def _of_headers(headers: list[list[str]]) -> dict[str, Any]:
+def _of_headers(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
     first = {name.lower(): value for name, value in reversed(headers)}
     return {
         "subject": first.get("subject"),
@@ -64,16 +64,17 @@ def _of_headers(headers: list[list[str]]) -> dict[str, Any]:
         "cc": first.get("cc"),
         "date": _iso_date(first.get("date", "")),
         "message_id": first.get("message-id"),
-        "headers": headers,
+        "headers": [[name, value] for name, value in headers],
     }
 
 
-def _of_texts(message: Readable, kinds: set[str]) -> dict[str, Any]:
+def _of_texts(body: Body, subject: str) -> dict[str, Any]:
+    kinds = {text.is_html for text in body.texts}
     return {
-        "text": message.text if "text/plain" in kinds else None,
-        "html": message.html if "text/html" in kinds else None,
-        "links": message.links,
-        "codes": message.codes,
+        "text": body.text if False in kinds else None,
+        "html": body.html if True in kinds else None,
+        "links": body.links,
+        "codes": body.codes(subject),
     }
 
 
