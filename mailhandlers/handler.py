@@ -1,6 +1,6 @@
 """What the five handlers share: the command line, the hooks of aiosmtpd, the queue.
 
-A handler names a store, which knows where and how; :mod:`mailhandlers.writing` knows when.
+A handler names a store, which knows where and how; :mod:`mailhandlers.commit` knows when.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import command, options
 from .block import printable
+from .commit import Commits
 from .disk import files
 from .mail import Mail
 from .message.message import StoredMessage
@@ -26,10 +27,7 @@ from .smtp.facts import envelope_of
 from .smtp.replies import Reply
 from .smtp.script import Script
 from .stores.folder import FolderStore, Keep
-from .stores.maildir import MaildirStore
-from .stores.store import Effort, Store
-from .writing.commit import GroupCommit
-from .writing.store import Store as Written
+from .stores.store import Store
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Session
@@ -46,7 +44,8 @@ class Handler(ABC):
     """What every handler does: it takes a message, and replies 250 when it is on disk.
 
     Messages that arrive while others are being written are written together afterwards, with
-    one lock and one fsync for all. With ``sync=True`` the event loop never waits for the disk.
+    one lock and one fsync for all. The event loop writes them while the disk is quick; else a
+    thread does.
 
     ``path`` (str) is the absolute path of the store.
     """
@@ -63,18 +62,7 @@ class Handler(ABC):
         self.path = os.path.abspath(path)
         self._store = self._make_store(chosen)
         self._store.check()
-        is_quick = isinstance(self._store, MaildirStore) and not chosen.sync
-        self._commits = GroupCommit(
-            Written(
-                self.path,
-                lambda mails: self._store.add(mails),
-                self._store.clear,
-                self._store.tidy_up,
-                self._store.rest,
-                lambda mail: self._store.effort(mail) is Effort.LONG,
-                is_quick=is_quick and chosen.keep is None,
-            )
-        )
+        self._commits = Commits(self._store, is_quick=not chosen.sync)
         self._options = chosen
         self._terminal: command.Terminal | None = None
         self._page: command.Page | None = None
@@ -187,7 +175,7 @@ class Handler(ABC):
         self._commits.close()
 
     async def before_listening(self) -> None:
-        """Make the store, and start the processes beside the server. The command calls this.
+        """Make the store, and start the process of the page. The command calls this.
 
         It does so as the user that the server runs as, before the port is open. Raises OSError
         if the store can't be written.
@@ -195,8 +183,6 @@ class Handler(ABC):
         self._store.prepare()
         if self._page is not None:
             self._page.fork()
-        if sys.platform == "linux":  # macOS's libraries don't survive a fork
-            await self._commits.fork_writer()
 
     def after_listening(self, addresses: Sequence[str]) -> None:
         """Print where the server listens, if ``log=`` says so. The command calls this."""

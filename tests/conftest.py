@@ -15,6 +15,8 @@ from faulty import Disk, Gate
 from hypothesis import HealthCheck, settings
 from support import KINDS, Kind, Server
 
+from mailhandlers.commit import Commits
+
 # A slow machine is no fault of what is tested.
 settings.register_profile(
     "patient",
@@ -116,24 +118,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-@pytest.fixture(params=[pytest.param("thread", marks=pytest.mark.slow), "child"])
-def writer(request: pytest.FixtureRequest) -> str:
-    """Who writes, in turn: what holds for one holds for both."""
-    chosen: str = request.param
-    return chosen
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    """A disk of the stock command that can fail and be stopped, where the thread writes."""
+    return Disk(_faulty(tmp_path))
 
 
 @pytest.fixture
-def disk(writer: str, tmp_path: Path) -> Disk:
-    """A disk of the stock command that can fail and be stopped; *writer* writes there."""
-    return Disk(_faulty(tmp_path), writer)
+def quick_disk(tmp_path: Path) -> Disk:
+    """A disk of the stock command that can fail, where the loop writes from the second on."""
+    return Disk(_faulty(tmp_path), is_quick=True)
 
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """The disk of this process, which can be stopped."""
+    """The disk of this process, which can be stopped, and where the thread writes."""
     gate = Gate(_faulty(tmp_path))
     monkeypatch.setattr(os, "fsync", gate)
+    monkeypatch.setattr(Commits, "write_here", lambda *_: False)
     return gate
 
 

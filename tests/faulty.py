@@ -1,7 +1,6 @@
 """The five handlers on a disk that a test can let fail or stop: ``-c faulty.MailFile``.
 
-A test and its server speak through the files of a folder. What a handler asks of the disk
-is looked at before the command forks, so that its thread and its child are treated alike.
+A test and its server speak through the files of a folder.
 """
 
 from __future__ import annotations
@@ -9,17 +8,17 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support import Kind, Server, wait_until, writer_of
+from support import Kind, Server, wait_until
 
 from mailhandlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
+from mailhandlers import commit as commits
+from mailhandlers.commit import Commits
 from mailhandlers.mail import Mail
-from mailhandlers.writing.commit import GroupCommit
-from mailhandlers.writing.writers import Written
 
 __all__ = ["JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
 
@@ -41,12 +40,12 @@ class Gate:
         self._fsync = os.fsync
 
     def __call__(self, fd: int) -> None:
-        # The kernel wakes up whoever waits for a lock, also in another process.
+        # The kernel wakes up whoever waits for a lock.
         with open(self._path, "rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._held.write_text(f"{os.getpid()}")
+                self._held.write_bytes(b"")
                 fcntl.flock(lock, fcntl.LOCK_SH)
         self._fsync(fd)
 
@@ -64,22 +63,21 @@ class Gate:
         """Let all go on."""
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def wait_for_somebody(self) -> int:
-        """Return the process that is held, once one is."""
-        return wait_until(lambda: _number_in(self._held))
+    def wait_for_somebody(self) -> None:
+        """Wait until somebody is held."""
+        wait_until(self._held.exists)
 
 
 class Disk:
     """The disk of one server, as its test sees it.
 
-    *writer* is who writes all that comes, thread or child; any: as the command chooses.
-
-    What is said of the disk fails the test where somebody else has written.
+    The thread writes all that comes, so that the loop goes on where the disk stands still;
+    where it *is_quick*, the loop tries to write all but the first.
     """
 
-    def __init__(self, folder: Path, writer: str) -> None:
+    def __init__(self, folder: Path, *, is_quick: bool = False) -> None:
         self._folder = folder
-        self.writer = writer
+        self._is_quick = is_quick
         self._gate = Gate(folder)
         self.server: Server
 
@@ -91,7 +89,7 @@ class Disk:
         env = {
             "PYTHONPATH": str(Path(__file__).parent),
             "FAULTY_DISK": str(self._folder),
-            "FAULTY_WRITER": self.writer,
+            "FAULTY_IS_QUICK": "yes" if self._is_quick else "",
             "FAULTY_CHANGE": change,
         }
         settings["env"] = env | settings.get("env", {})
@@ -110,13 +108,12 @@ class Disk:
         told.write_text(f"{call} {number} {error} {lasting:d}")
         told.rename(self._folder / "fail")
 
-    def failed(self) -> int:
-        """Return the process that the fault happened in, or 0; there is none from now on."""
+    def failed(self) -> bool:
+        """Tell whether the fault happened; there is none from now on."""
         (self._folder / "fail").unlink(missing_ok=True)
-        pid = _number_in(self._folder / "failed")
+        has_failed = (self._folder / "failed").exists()
         (self._folder / "failed").unlink(missing_ok=True)
-        assert pid in {0} | self._writers()
-        return pid
+        return has_failed
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -128,20 +125,13 @@ class Disk:
         """Let all go on, before the end of :meth:`stopped`."""
         self._gate.open()
 
-    def wait_for_writer(self) -> int:
-        """Return the process of the writer, once it is held."""
-        pid = self._gate.wait_for_somebody()
-        assert pid in self._writers()
-        return pid
+    def wait_for_writer(self) -> None:
+        """Wait until the writer is held."""
+        self._gate.wait_for_somebody()
 
     def wait_for_messages(self, number: int) -> None:
         """Wait until the server was given *number* messages since its start."""
         wait_until(lambda: _number_in(self._folder / "messages") == number)
-
-    def _writers(self) -> set[int]:
-        thread = set() if self.writer == "child" else {self.server.process.pid}
-        child = set() if self.writer == "thread" else {writer_of(self.server)}
-        return thread | child
 
 
 def _number_in(path: Path) -> int:
@@ -156,12 +146,12 @@ def _number_in(path: Path) -> int:
 
 def _install(environ: Mapping[str, str]) -> None:
     folder = Path(environ["FAULTY_DISK"])
-    server = os.getpid()
     unlink, lock = os.unlink, threading.Lock()
+    is_writing = False
 
     def may_fail(call: str) -> None:
-        if os.getpid() == server and threading.current_thread() is threading.main_thread():
-            return  # the event loop: it doesn't write
+        if not is_writing and threading.current_thread() is threading.main_thread():
+            return  # the event loop's own
         with lock:
             try:
                 told, number, error, lasting = (folder / "fail").read_text().split()
@@ -175,33 +165,32 @@ def _install(environ: Mapping[str, str]) -> None:
             else:
                 unlink(folder / "fail")
             if left == 0:
-                (folder / "failed").write_text(f"{os.getpid()}")
+                (folder / "failed").write_bytes(b"")
                 raise _exception(error)
 
     setattr(os, "fsync", Gate(folder))  # noqa: B010
     for name in CALLS:
         setattr(os, name, _failing(name, getattr(os, name), may_fail))
 
-    commit, write, received = GroupCommit.commit, GroupCommit.write, 0
+    commit, write, received = Commits.commit, Commits.write_here, 0
 
-    async def counting_commit(self: GroupCommit, mail: Mail) -> str:
+    async def counting_commit(self: Commits, mail: Mail) -> str:
         nonlocal received
         received += 1
         (folder / "messages").write_text(f"{received}")
         return await commit(self, mail)
 
-    def write_by_one(self: GroupCommit, mails: list[Mail], written: Written) -> None:
-        if not mails:
-            write(self, mails, written)
-        elif environ["FAULTY_WRITER"] == "child":
-            assert self._child is not None
-            self._child.commit(mails, written)
-        else:
-            self._thread.commit(mails, written)
+    def failing_write(self: Commits, mails: Sequence[Mail]) -> bool:
+        nonlocal is_writing
+        is_writing = bool(environ["FAULTY_IS_QUICK"])
+        try:
+            return is_writing and write(self, mails)
+        finally:
+            is_writing = False
 
-    GroupCommit.commit = counting_commit  # type: ignore[method-assign]
-    if environ["FAULTY_WRITER"] != "any":
-        GroupCommit.write = write_by_one  # type: ignore[method-assign]
+    Commits.commit = counting_commit  # type: ignore[method-assign]
+    Commits.write_here = failing_write  # type: ignore[method-assign]
+    commits.LONGEST_ON_LOOP = float("inf")
     exec(environ["FAULTY_CHANGE"], {})
 
 

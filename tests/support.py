@@ -370,14 +370,8 @@ def children_of(server: Server) -> list[int]:
     pid = server.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children")
     if not children.exists():
-        pytest.skip("only Linux has a writer process, and tells which")
+        pytest.skip("only Linux tells which")
     return [int(child) for child in children.read_text().split()]
-
-
-def writer_of(server: Server) -> int:
-    """Return the child that writes for *server*; fail where there is none."""
-    [child] = children_of(server)
-    return child
 
 
 def state_of(pid: int) -> str | None:

@@ -33,6 +33,25 @@ def test_no_program_sees_a_file_before_the_disk_has_it(
         wait_until(lambda: seen() != before)
 
 
+@pytest.mark.parametrize("kind", [MBOX], ids=["MboxSink"])
+def test_a_held_lock_delays_its_own_sender_only(store: Path, quick_disk: Disk) -> None:
+    with (
+        quick_disk.serving(MBOX, store) as server,
+        server.client() as waiting,
+        server.client() as other,
+    ):
+        for _ in range(2):
+            assert waiting.send() == "250 OK"  # by the thread, and by the loop
+        lock = Path(f"{store}.lock")
+        lock.touch()
+        waiting.submit()
+        quick_disk.wait_for_messages(3)
+        assert other.begin().startswith("354")
+        assert waiting.is_silent(0)
+        lock.unlink()
+        assert waiting.reply() == "250 OK"
+
+
 def test_a_slow_disk_delays_its_own_sender_only(kind: Kind, store: Path, disk: Disk) -> None:
     with (
         disk.serving(kind, store) as server,
@@ -63,7 +82,6 @@ def test_a_message_whose_sender_went_away_stays_stored(
     assert contents(store) == expected(kind, HELLO, HELLO)
 
 
-@pytest.mark.parametrize("writer", ["thread", "child", "any"])
 def test_no_message_overtakes_that_of_a_client_that_went_away(
     kind: Kind, store: Path, disk: Disk
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,33 +112,3 @@ def test_a_handler_that_is_closed_leaves_no_thread(tmp_path: Path) -> None:
     assert flushing_threads()
     handler.close()
     assert not flushing_threads()
-
-
-def test_the_writer_process_has_threads_of_its_own(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKING, tmp_path / "inbox"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.stdout == "['250 OK', '250 OK', '250 OK']\n", done.stderr
-
-
-FORKING = """
-import asyncio, sys
-sys.path.append("tests")
-from mailhandlers import MaildirSink
-from mailhandlers.disk import flushing
-from shell import raw_mail
-from support import HELLO
-
-async def main():
-    flushing._SLOW_FLUSH = -1.0
-    handler = MaildirSink(sys.argv[1])
-    # Threads that a copy of this process would miss.
-    handler._store._disk.sync_folders(["."] * 9)
-    await handler.before_listening()
-    print(await asyncio.gather(*(handler.store(raw_mail(HELLO)) for _ in range(3))))
-
-asyncio.run(main())
-"""

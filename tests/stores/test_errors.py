@@ -57,7 +57,7 @@ def test_an_error_at_any_step_is_451_and_the_store_stays_as_it_was(
     with disk.serving(kind, store) as server, server.client() as client:
         assert client.send(b"0\r\n") == "250 OK"
         for call in CALLS:
-            happened = 1
+            happened = True
             for number in itertools.count(1):
                 if not happened:
                     break
@@ -75,6 +75,35 @@ def test_an_error_at_any_step_is_451_and_the_store_stays_as_it_was(
             assert reply == "250 OK"
         assert not [name for name in tree(store.parent) if name.endswith((".tmp", ".lock"))]
         assert refused >= {"fsync", "open", "writev"}
+        assert "Traceback" not in server.errors()
+
+
+def test_an_error_at_any_step_of_the_loop_is_made_good_by_the_thread(
+    kind: Kind, store: Path, quick_disk: Disk
+) -> None:
+    stored = [b"0\r\n"]
+    with quick_disk.serving(kind, store) as server, server.client() as client:
+        assert client.send(stored[0]) == "250 OK"
+        for call in CALLS:
+            happened = True
+            for number in itertools.count(1):
+                if not happened:
+                    break
+                # After what failed the thread looks at the end of a file.
+                between = b"between\r\n"
+                assert client.send(between) == "250 OK"
+                quick_disk.fail(call, number)
+                content = b"%d. %a\r\n" % (number, call)
+                to = ["bob@example.com", f"{call}{number}@x"]
+                assert client.send(content, to=to) == "250 OK"
+                happened = quick_disk.failed()
+                stored += [between, content]
+                assert (call, number, contents(store)) == (
+                    *(call, number),
+                    expected(kind, *stored),
+                )
+        assert not [name for name in tree(store.parent) if name.endswith((".tmp", ".lock"))]
+        assert "refused" not in server.errors()
         assert "Traceback" not in server.errors()
 
 

@@ -371,7 +371,7 @@ def test_a_kill_while_it_removes_loses_nothing_that_stays(kind: Kind, store: Pat
 @EACH
 @pytest.mark.slow
 def test_two_servers_keep_as_many_together(kind: Kind, store: Path, tmp_path: Path) -> None:
-    disks = [Faults(_folder(tmp_path / name), "any") for name in ("a", "b")]
+    disks = [Faults(_folder(tmp_path / name)) for name in ("a", "b")]
     with (
         disks[0].serving(kind, store, "keep=40") as one,
         disks[1].serving(kind, store, "keep=40") as other,
