@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import random
 import re
@@ -13,12 +12,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from . import log
+
 try:
     import fcntl
 except ImportError:  # Windows can import the package, for its reader
     fcntl = None  # type: ignore[assignment]
-
-_log = logging.getLogger("mailhandlers")
 
 LOCK_TIMEOUT = 10.0
 """How long a lock is waited for, in seconds."""
@@ -91,7 +90,7 @@ class MboxLock(FileLock):
             if _owner(lock) == self._mine:
                 os.unlink(lock)
         except OSError as error:
-            _log.error("%s: %s; it stays until the next message", lock, error.strerror)
+            log().error("%s: %s; it stays until the next message", lock, error.strerror)
         super().release(fd, path)
 
     def _have_dotlock(self, fd: int, path: str) -> bool:
