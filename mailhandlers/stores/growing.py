@@ -125,7 +125,6 @@ class GrowingStore(Store):
     """What the file is, for people."""
     entry_start: ClassVar[bytes]
     """What begins an entry, at the beginning of a line."""
-    longest_wait: float = LONGEST_WAIT
 
     def __init__(
         self, path: str, disk: Disk | None = None, *, held: HeldFile | None = None
@@ -134,7 +133,7 @@ class GrowingStore(Store):
         super().__init__(path, disk)
         self._held = held
         self._lock = self.make_lock()
-        self._patience = self.longest_wait
+        self._patience = LONGEST_WAIT
         self._is_rewritten = False  # since the spans were found that are read now
         self._whole: _End | None = None  # where it is known to be whole
         # Where what was refused begins, as long as it can't be taken back.
