@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .catcher import MailCatcher
     from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
     from .inbox.inbox import Inbox, read_latest, read_messages
-    from .inbox.search import NoMessageError
+    from .inbox.misses import NoMessageError
     from .mail import Envelope, Mail
     from .message.message import StoredMessage
     from .smtp.replies import Reply
@@ -62,7 +62,7 @@ _MODULES = {
     "MailFile": "handlers",
     "MaildirSink": "handlers",
     "MboxSink": "handlers",
-    "NoMessageError": "inbox.search",
+    "NoMessageError": "inbox.misses",
     "PerRecipientDir": "handlers",
     "Reply": "smtp.replies",
     "StoreError": "stores.store",

@@ -197,7 +197,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _caught(catcher: MailCatcher) -> str:
-    from .inbox.found import line_of
+    from .inbox.misses import line_of
     from .stores.store import StoreError
 
     try:

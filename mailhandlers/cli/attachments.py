@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..inbox.found import line_of
 from ..inbox.inbox import read_latest
+from ..inbox.misses import line_of
 from . import arguments
 from .commands import parser_of
 from .terminal import Output, complain, visible

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from .. import handlers
-from ..inbox.criteria import Criteria
-from ..inbox.found import Found
+from ..inbox.criteria import Criteria, Mails
 from ..mail import Mail
 from ..stores.find import find
 from . import arguments
@@ -68,12 +67,11 @@ class _Copy:
     """One run of the command, and what it has done so far."""
 
     def __init__(self, source: str, criteria: Criteria, target: Target) -> None:
-        self._source = source
         self._criteria = criteria
         self._target = target
         # What a store of one message has is replaced, whatever it is.
         self._identities = Identities(target.ids if target.keeps_all else [])
-        self._found = Found(criteria)
+        self._mails = Mails(find(source).oldest_first())
         self._copied = 0
         self._started = time.monotonic()
         self._progress = sys.stderr.isatty()
@@ -81,7 +79,7 @@ class _Copy:
     def run(self) -> int:
         """Copy all, and tell how much that was."""
         try:
-            for batch in _batches(self._identities.new(self._mails())):
+            for batch in _batches(self._identities.new(self._kept())):
                 self._target.store(batch)
                 self._copied += len(batch)
                 self._show_progress()
@@ -91,22 +89,21 @@ class _Copy:
         finally:
             self._target.close()
         self._summarize(f"{self._identities.known:,} were there already")
-        if self._found.first_bad:
-            complain(f"mailhandlers: not all could be read: {self._found.first_bad}")
+        if self._mails.first_bad:
+            complain(f"mailhandlers: not all could be read: {self._mails.first_bad}")
             return 1
         return 0
 
-    def _mails(self) -> Iterable[Mail]:
+    def _kept(self) -> Iterable[Mail]:
         mails = self._wanted()
         # What it keeps is the last: the others would be written for nothing.
         return mails if self._target.keeps_all else deque(mails, 1)
 
     def _wanted(self) -> Iterator[Mail]:
-        entries = find(self._source).oldest_first()
         if self._criteria == Criteria():  # no need to parse them
-            yield from self._found.contents(entries)
+            yield from self._mails
         else:
-            for message in self._found.messages(entries):
+            for message in self._criteria.among(self._mails):
                 yield Mail(message.envelope, message.original_content, message.is_altered)
 
     def _show_progress(self) -> None:

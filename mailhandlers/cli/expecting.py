@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
-from ..inbox.found import line_of
 from ..inbox.inbox import Inbox
+from ..inbox.misses import line_of
 from . import arguments
 from .commands import parser_of
-from .outcome import INTERRUPTED
+from .outcome import INTERRUPTED, NO_MESSAGE
 from .showing import FOR_PEOPLE, show
 from .terminal import complain
 
@@ -24,7 +25,7 @@ _USAGE = "mailhandlers expect STORE [options] [-- COMMAND [ARGUMENT ...]]"
 
 
 def run(argv: Sequence[str]) -> int:
-    """Show the first message that arrives after the command was started."""
+    """Show the first message that arrives after the command was started, or so many."""
     parser = parser_of("expect", _USAGE)
     arguments.add_store(parser)
     arguments.add_criteria(parser)
@@ -32,6 +33,12 @@ def run(argv: Sequence[str]) -> int:
         parser, 30, "how long to wait for mail once COMMAND has ended (default: 30)"
     )
     arguments.add_print(parser, FOR_PEOPLE)
+    parser.add_argument(
+        "--exactly",
+        metavar="N",
+        type=_number,
+        help="expect N messages and no more, for which it waits another half second; print all",
+    )
     parser.add_argument_group(
         "COMMAND",
         "Only mail that arrives after COMMAND starts counts. What COMMAND prints goes to "
@@ -43,14 +50,26 @@ def run(argv: Sequence[str]) -> int:
     inbox = Inbox(options.store)
     wanted = arguments.criteria(options)
     came = inbox.follow(timeout=0, **wanted)
-    with inbox.expect(timeout=options.timeout, **wanted) as expected:
-        status = _status_of(command) if command else 0
-        if status:
-            message = next(came, None)
-            mail = f"a message came {line_of(message)}" if message else "no message came"
-            complain(f"mailhandlers: {command[0]} {_ending(status)}, and {mail}")
-            raise SystemExit(status)
-    return show(expected.message, options.view)
+    try:
+        with inbox.expect(
+            timeout=options.timeout, exactly=options.exactly, **wanted
+        ) as expected:
+            status = _status_of(command) if command else 0
+            if status:
+                message = next(came, None)
+                mail = f"a message came {line_of(message)}" if message else "no message came"
+                complain(f"mailhandlers: {command[0]} {_ending(status)}, and {mail}")
+                raise SystemExit(status)
+    except AssertionError as error:  # more than exactly so many came
+        complain(str(error))
+        return NO_MESSAGE
+    return max(show(message, options.view) for message in expected.messages)
+
+
+def _number(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise ArgumentTypeError(f"{text!r} is no number of messages, such as 1 or 2")
+    return int(text)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

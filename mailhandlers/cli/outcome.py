@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from ..inbox.search import NoMessageError
+from ..inbox.misses import NoMessageError
 from ..stores.store import StoreError
 from .terminal import complain
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..inbox.found import line_of
 from ..inbox.inbox import read_latest
+from ..inbox.misses import line_of
 from ..message.message import StoredMessage
 from . import arguments
 from .commands import parser_of

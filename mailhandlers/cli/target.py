@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from .. import handlers
 from ..disk import files
-from ..inbox.criteria import Criteria
-from ..inbox.found import Found
+from ..inbox.criteria import Mails
 from ..mail import Mail
 from ..stores.find import find
 from ..stores.folder import FolderStore
@@ -43,7 +42,7 @@ class Target:
     def _look(self, path: str) -> None:
         by_recipient = isinstance(self._handler, handlers.PerRecipientDir)
         store = find(path)
-        for mail in Found(Criteria()).contents(store.newest_first()):
+        for mail in Mails(store.newest_first()):
             is_maildir = isinstance(store, MaildirStore)
             if isinstance(store, FolderStore) and is_maildir == by_recipient:
                 what = "a Maildir" if is_maildir else "no Maildir, and holds mail"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
+from ..block import FormatError
 from ..mail import Mail
 from ..message.message import StoredMessage
+from ..stores.store import Entry, GoneError, StoreError
 
-__all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
+__all__ = ["Criteria", "Mails", "Pattern", "Unpack", "Wanted"]
 
 if TYPE_CHECKING or sys.version_info >= (3, 11):
     from typing import Unpack
@@ -93,6 +95,16 @@ class Criteria:
             self.where is None or bool(self.where(message))
         )
 
+    def among(self, mails: Iterable[Mail]) -> Iterator[StoredMessage]:
+        """Yield the messages among *mails* that meet all criteria."""
+        for mail in mails:
+            if self.allow(mail):
+                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
+                del mail  # a generator that waits holds one message, not two
+                if self.match(message):
+                    yield message
+                del message
+
     def count(self, message: StoredMessage) -> int:
         """Return how many criteria a near miss meets.
 
@@ -129,6 +141,33 @@ class Criteria:
             text = f"{headers}\n{message.text or message.html}"
             assert not isinstance(self.matching, str)  # compiled when it was made
             yield self.matching.search(text) is not None
+
+
+class Mails:
+    """The mail that can be read of some entries; what can't be read hides no other."""
+
+    def __init__(self, entries: Iterable[Entry], *, strict: bool = False) -> None:
+        """*strict* raises StoreError in the end if there was something, but no message."""
+        self._entries = entries
+        self._strict = strict
+        self.first_bad = ""
+        """Where the first entry that can't be read stands, and why it can't; or empty."""
+
+    def __iter__(self) -> Iterator[Mail]:
+        any_good = False
+        for entry in self._entries:
+            try:
+                mail = entry.read()
+            except GoneError:
+                continue
+            except FormatError as error:
+                self.first_bad = self.first_bad or f"{entry.place}: {error}"
+                continue
+            any_good = True
+            yield mail
+            del mail
+        if self._strict and self.first_bad and not any_good:
+            raise StoreError(self.first_bad)
 
 
 def _source(value: object) -> str:

@@ -11,10 +11,8 @@ from ..message.message import StoredMessage
 from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore, HeldFile
 from ..stores.store import Entry, NothingYet, Seen, Store
-from .criteria import Criteria
-from .found import Found
-from .waiting import Wait
-from .watch import Watch
+from .criteria import Criteria, Mails
+from .waiting import Steps, Watch, until_found
 
 
 class EntryCursor:
@@ -82,15 +80,16 @@ class Cursor:
         self._criteria = criteria
         self._entries = EntryCursor(path, criteria.to, from_start=from_start)
         self._arrived: Iterator[StoredMessage] = iter(())
-
-    def wait(self, timeout: float | None) -> Wait[StoredMessage]:
-        """Return a wait for the next message that meets the criteria."""
-        return Wait(self.next, self._entries.watch, timeout)
+        self.watch = self._entries.watch
 
     def next(self) -> StoredMessage | None:
         """Return the next message that meets the criteria, or None if none is there yet."""
         message = next(self._arrived, None)
         if message is None:
-            self._arrived = Found(self._criteria).messages(self._entries.new())
+            self._arrived = self._criteria.among(Mails(self._entries.new()))
             message = next(self._arrived, None)
         return message
+
+    def until_next(self, timeout: float | None) -> Steps[StoredMessage | None]:
+        """Wait for the next message that meets the criteria, or return None."""
+        return until_found(self.next, self.watch, timeout)

@@ -6,16 +6,16 @@ The format of a store is found from its path. Every call looks again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 from ..message.message import StoredMessage
 from ..stores.find import find
-from .criteria import Criteria, Unpack, Wanted
-from .expectations import Expected, ExpectedNone
-from .follow import Follow
-from .found import Found
-from .search import Search
-from .waiting import wait, wait_in_loop
+from .criteria import Criteria, Mails, Unpack, Wanted
+from .cursor import Cursor, EntryCursor
+from .expecting import Expected, ExpectedNone
+from .misses import NoMessageError, no_message
+from .waiting import Steps, until_found, wait, wait_in_loop
 
 
 def read_latest(
@@ -56,7 +56,7 @@ def read_messages(
     than mail, and for the criteria what :func:`read_latest` raises.
     """
     wanted = Criteria.of(criteria)
-    return Found(wanted, strict=True).messages(find(path, wanted.to).oldest_first())
+    return wanted.among(Mails(find(path, wanted.to).oldest_first(), strict=True))
 
 
 class Inbox:
@@ -77,8 +77,7 @@ class Inbox:
         return read_messages(self.path)
 
     def __len__(self) -> int:
-        entries = find(self.path).newest_first()
-        return sum(1 for _ in Found(Criteria(), strict=True).contents(entries))
+        return sum(1 for _ in Mails(find(self.path).newest_first(), strict=True))
 
     def __bool__(self) -> bool:
         return True  # an empty inbox is an inbox
@@ -92,19 +91,11 @@ class Inbox:
         If there is none yet, this waits for one, up to *timeout* seconds. Raises
         NoMessageError if none came in time.
         """
-        search = Search(self.path, Criteria.of(criteria))
-        message = wait(search.wait(timeout))
-        if message is None:
-            raise search.miss(timeout, self.explain())
-        return message
+        return wait(self._latest(timeout, Criteria.of(criteria)))
 
     async def alatest(self, *, timeout: float = 0, **criteria: Unpack[Wanted]) -> StoredMessage:
         """Do the same as :meth:`latest` in asyncio: the event loop runs while this waits."""
-        search = Search(self.path, Criteria.of(criteria))
-        message = await wait_in_loop(search.wait(timeout))
-        if message is None:
-            raise search.miss(timeout, self.explain())
-        return message
+        return await wait_in_loop(self._latest(timeout, Criteria.of(criteria)))
 
     def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
         """Return a list of the messages that meet all *criteria*, oldest first."""
@@ -127,20 +118,30 @@ class Inbox:
         return Follow(self.path, Criteria.of(criteria), timeout=timeout, from_start=from_start)
 
     def expect(
-        self, *, timeout: float = 30, count: int = 1, **criteria: Unpack[Wanted]
+        self,
+        *,
+        timeout: float = 30,
+        count: int = 1,
+        exactly: int | None = None,
+        **criteria: Unpack[Wanted],
     ) -> Expected:
         """Return a context for ``with`` or ``async with``, in which mail is to arrive.
 
         Only messages that arrive after the ``with`` line count. The end of the block waits
         until there are *count* of them, up to *timeout* seconds from there, and raises
-        NoMessageError if there are fewer. ``expected.message`` is the first of them and
-        ``expected.messages`` the list of *count*; both may be used in the block, too, where
-        they wait.
+        NoMessageError if there are fewer. More may come. ``expected.message`` is the first of
+        them and ``expected.messages`` the list of *count*; both may be used in the block, too,
+        where they wait.
+
+        With *exactly* instead of *count*, no more may come: as soon as the block has ended and
+        so many are there, it waits for another half second, and raises AssertionError if one
+        more came. A MailFile, which keeps the latest message alone, can't tell: that raises
+        StoreError.
 
         In asyncio write ``async with``: a ``with`` stops the event loop while it waits, and so
-        the program that is to send the mail.
+        the program that is to send the mail. With *exactly* it raises RuntimeError there.
         """
-        return Expected(self.path, timeout, Criteria.of(criteria), self.explain, count)
+        return Expected(self.path, timeout, Criteria.of(criteria), count, exactly, self.explain)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context for ``with`` or ``async with``, in which no mail may arrive.
@@ -149,7 +150,7 @@ class Inbox:
         *criteria* arrived since the ``with`` line, or arrives now, it raises AssertionError. In
         asyncio only ``async with`` will do: ``with`` raises RuntimeError.
         """
-        return ExpectedNone(self.path, within, Criteria.of(criteria), self.explain)
+        return ExpectedNone(self.path, within, Criteria.of(criteria))
 
     def clear(self) -> None:
         """Remove all messages. A server that writes to the store may go on running."""
@@ -161,3 +162,55 @@ class Inbox:
         A subclass that knows more about the server tells it here, as MailCatcher does.
         """
         return ""
+
+    def _latest(self, timeout: float, criteria: Criteria) -> Steps[StoredMessage]:
+        def miss() -> NoMessageError:
+            entries = find(self.path).newest_first()
+            path = os.path.abspath(self.path)
+            return no_message(path, criteria, timeout, entries, self.explain())
+
+        def there() -> StoredMessage | None:
+            entries = find(self.path, criteria.to).newest_first()
+            return next(criteria.among(Mails(entries, strict=True)), None)
+
+        def arrived() -> StoredMessage | None:
+            return next(criteria.among(Mails(reversed([*cursor.new()]))), None)
+
+        if timeout:  # the cursor first: what comes during the look is new to it
+            cursor = yield partial(EntryCursor, self.path, criteria.to)
+        message: StoredMessage | None = yield there
+        if message is None and timeout:
+            message = yield from until_found(arrived, cursor.watch, timeout)
+        if message is None:
+            raise (yield miss)
+        return message
+
+
+class Follow(Iterator[StoredMessage], AsyncIterator[StoredMessage]):
+    """Each message once, in order of arrival: for ``for`` and for ``async for``.
+
+    It ends when none came for *timeout* seconds; None goes on for ever.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        criteria: Criteria,
+        *,
+        timeout: float | None,
+        from_start: bool,
+    ) -> None:
+        self._cursor = Cursor(path, criteria, from_start=from_start)
+        self._timeout = timeout
+
+    def __next__(self) -> StoredMessage:
+        message = wait(self._cursor.until_next(self._timeout))
+        if message is None:
+            raise StopIteration
+        return message
+
+    async def __anext__(self) -> StoredMessage:
+        message = await wait_in_loop(self._cursor.until_next(self._timeout))
+        if message is None:
+            raise StopAsyncIteration
+        return message

@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from ..inbox.criteria import Criteria
+from ..inbox.criteria import Criteria, Mails
 from ..inbox.cursor import EntryCursor
-from ..inbox.found import Found
-from ..inbox.waiting import Wait, wait_in_loop
+from ..inbox.waiting import until_found, wait_in_loop
 from ..mail import Mail
 from ..stores.store import Entry, StoreError
 
@@ -78,7 +77,8 @@ class Arrivals:
             cursor = await asyncio.to_thread(EntryCursor, self._path)
             started.set()
             while True:
-                entries = await wait_in_loop(Wait(partial(_look, cursor), cursor.watch, None))
+                looks = until_found(partial(_look, cursor), cursor.watch, None)
+                entries = await wait_in_loop(looks)
                 waiting = list(self._subscriptions)
                 for subscription, entry in await asyncio.to_thread(
                     _meet, waiting, entries or ()
@@ -101,7 +101,7 @@ def _meet(
     """Return which subscription gets which entry; each message is parsed once."""
     met = []
     for entry in entries:
-        for message in Found(Criteria()).messages([entry]):
+        for message in Criteria().among(Mails([entry])):
             mail = Mail(message.envelope, message.original_content)
             met += [
                 (subscription, entry)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 
 from ..block import FormatError
 from ..inbox.criteria import Criteria
-from ..inbox.search import no_message
+from ..inbox.misses import no_message
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.find import find
@@ -80,13 +80,7 @@ class Mailbox:
 
     def among(self, entries: Iterable[Entry], criteria: Criteria) -> Iterator[StoredMessage]:
         """Yield the messages among *entries* that meet the *criteria*."""
-        for mail in self._mails(entries):
-            if criteria.allow(mail):
-                message = StoredMessage.parse(mail.content, mail.envelope, mail.is_altered)
-                if criteria.match(message):
-                    yield message
-                del message
-            del mail  # a generator that waits holds one message, not two
+        return criteria.among(self._mails(entries))
 
     def mails(self, before: str = "") -> Iterator[Mail]:
         """Yield the messages, the newest first, none parsed. Raises as :meth:`messages`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -53,6 +54,32 @@ def test_what_came_instead_is_told(tmp_path: Path) -> None:
         f"sent\nno new message in {store} with to='carol@x.test', in 0.05 s; "
         "the nearest misses:\n  to bob@example.com: 'new'\n"
     )
+
+
+def test_exactly_so_many_are_expected(tmp_path: Path) -> None:
+    store = tmp_path / "inbox"
+    with Server("MaildirSink", store) as server:
+        one, two = (shlex.join(sending(server, subject=text)) for text in ("one", "two"))
+        both = ["--print", "headers", "--", "sh", "-c", f"{one}; {two}"]
+        ran = shell("expect", store, "--exactly", "2", *both)
+        assert ran.returncode == 0
+        assert re.findall("Subject: (.*)", ran.stdout) == ["one", "two"]
+        ran = shell("expect", store, "--exactly", "1", *both)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    told = "another message came where exactly one was expected: to bob@example.com: 'two'"
+    assert ran.stderr == f"sent\nsent\n{told}\n"
+
+
+def test_a_store_of_one_message_and_a_number_that_is_none_are_misuse(tmp_path: Path) -> None:
+    store = tmp_path / "latest.mail"
+    with Server("MailFile", store) as server:
+        ran = shell("expect", store, "--exactly", "1", "--", *sending(server))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "latest.mail keeps the latest message alone" in ran.stderr
+    for text in ("0", "-1", "two", "²"):
+        ran = shell("expect", store, "--exactly", text, "--", "true")
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert "is no number of messages" in ran.stderr
 
 
 @pytest.mark.parametrize("arrives", [False, True])
