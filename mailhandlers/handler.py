@@ -115,7 +115,6 @@ class Handler(ABC):
             parser.error(f"{cls.__name__}: {error}")
         command.import_while_readable()
         command.remember_own_name()
-        command.keep_freed_memory()
         handler._script.greets = True
         command.run_on_own_loop(handler._options.loop, handler)
         return handler
@@ -159,7 +158,7 @@ class Handler(ABC):
 
     def __dir__(self) -> Iterable[str]:
         # aiosmtpd reads each attribute that this names, at each connection, to find its
-        # hooks: with those of object and the private ones that takes 25 us more.
+        # hooks: with those of object and the private ones that takes 24 us more, of 850.
         self._script.check_greeting()
         return [*_public_names(type(self)), *vars(self)]
 

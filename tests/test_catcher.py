@@ -31,6 +31,7 @@ from mailhandlers import (
 )
 from mailhandlers.disk.locks import LOCK_TIMEOUT
 from mailhandlers.mail import Mail
+from mailhandlers.stores.maildir import MaildirStore
 
 UNITTEST = """
 import smtplib, unittest
@@ -325,32 +326,30 @@ def test_unittest(tmp_path: Path) -> None:
     assert "Warning" not in told
 
 
-class Recording(MaildirSink):
-    """A MaildirSink that notes which thread writes."""
+class Recording(MaildirStore):
+    """A Maildir that notes which thread writes."""
 
-    def __init__(self, path: Path, *, sync: bool) -> None:
-        super().__init__(path, sync=sync)
-        self.threads: list[str] = []
-        self._add = self._store.add
-        self._store.add = self._add_noted  # type: ignore[method-assign]
+    threads: list[str] = []  # noqa: RUF012
 
-    def _add_noted(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+    def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         self.threads.append(threading.current_thread().name.removeprefix("mailhandlers-"))
-        self._add(mails, patience)
+        super().add(mails, patience)
 
 
 def test_a_small_message_needs_no_second_thread_where_nothing_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "LONGEST_ON_LOOP", PATIENCE)
+    monkeypatch.setattr(MaildirSink, "_store_class", Recording)
+    monkeypatch.setattr(Recording, "threads", [])
     large = b"Subject: large\r\n\r\n" + 2000 * (76 * b"x" + b"\r\n")
-    handler = Recording(tmp_path / "inbox", sync=False)
+    handler = MaildirSink(tmp_path / "inbox", sync=False)
     with MailCatcher(handler) as mail, Client(mail.port) as client:
         assert client.send() == "250 OK"
         assert client.send(large) == "250 OK"
         assert client.send() == "250 OK"
         assert len(mail) == 3
-    assert handler.threads == ["server", "writer", "server"]
+    assert Recording.threads == ["server", "writer", "server"]
 
 
 def test_a_client_waits_for_no_delayed_acknowledgement() -> None:

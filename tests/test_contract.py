@@ -254,7 +254,7 @@ def check_as_truth(
     assert [path.name for path in running.store.parent.iterdir()] == [running.store.name]
 
 
-# That each format gives back any envelope is tested without a server, in test_formats.py.
+# That each store gives back any envelope is tested without a server, in stores/.
 
 
 @stored_by("PerRecipientDir", "MboxSink")

@@ -7,7 +7,6 @@ crash may leave is a hidden temporary file.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -16,11 +15,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from ..mail import is_id
+from . import log
 from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
 from .links import Pointer, folder_status, open_own, point
 from .locks import LOCK_TIMEOUT, deadline
-
-_log = logging.getLogger("mailhandlers")
 
 Pieces = Sequence[bytes]
 
@@ -110,7 +108,7 @@ class Disk:
             os.unlink(name)
         except OSError as error:  # the message is stored: what is left over refuses it not
             self._left.append(name)
-            _log.error("%s: %s; it stays until the next message", name, error.strerror)
+            log().error("%s: %s; it stays until the next message", name, error.strerror)
 
     def free_replaced(self) -> None:
         """Let the disk free what was replaced: it takes 75 us, and no reply need wait."""

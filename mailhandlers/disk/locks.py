@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from . import log
+
 try:
     import fcntl
 except ImportError:  # Windows can import the package, for its reader
@@ -88,10 +90,7 @@ class MboxLock(FileLock):
             if _owner(lock) == self._mine:
                 os.unlink(lock)
         except OSError as error:
-            import logging  # 3 ms, and who reads comes here never
-
-            log = logging.getLogger("mailhandlers")
-            log.error("%s: %s; it stays until the next message", lock, error.strerror)
+            log().error("%s: %s; it stays until the next message", lock, error.strerror)
         super().release(fd, path)
 
     def _have_dotlock(self, fd: int, path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
 import threading
@@ -15,14 +14,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..disk import log
 from ..disk.files import Disk, empty_folders
 from ..disk.links import folder_status, remove_target
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Mail, go_on_after, is_id
 from .latest import read_mail
 from .store import Effort, Entry, GoneError, Seen, Store, check_parent
-
-_log = logging.getLogger("mailhandlers")
 
 _MOST_CLASHES = 10
 _LONG = 1 << 20
@@ -231,7 +229,7 @@ class _Retention:
         )
         if not newest or not go_on_after(newest):
             return False
-        _log.warning(
+        log().warning(
             "%s: its newest message is from %s, and the clock was set back: the next "
             "messages get times after that",
             self._store.path,
@@ -302,7 +300,7 @@ class _Retention:
     def _tell(self, error: OSError) -> None:
         if error.errno not in self._told:  # once, not at each message
             self._told.add(error.errno)
-            _log.error(
+            log().error(
                 "%s: %s; old messages stay",
                 error.filename or self._store.path,
                 error.strerror,

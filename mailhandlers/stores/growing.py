@@ -24,7 +24,6 @@ import contextlib
 import errno
 import functools
 import itertools
-import logging
 import os
 import random
 import time
@@ -37,14 +36,12 @@ from typing import BinaryIO, ClassVar, NamedTuple
 from weakref import finalize
 
 from ..block import FormatError, without_marks
-from ..disk import locks
+from ..disk import locks, log
 from ..disk.files import Disk, Undo, write_all
 from ..disk.flushing import fsync
 from ..disk.links import open_own
 from ..mail import Mail, is_id, sha256
 from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
-
-_log = logging.getLogger("mailhandlers")
 
 LONGEST_WAIT = 2.0
 """How many seconds one look waits for other programs that change the file, at most."""
@@ -128,7 +125,6 @@ class GrowingStore(Store):
     """What the file is, for people."""
     entry_start: ClassVar[bytes]
     """What begins an entry, at the beginning of a line."""
-    longest_wait: float = LONGEST_WAIT
 
     def __init__(
         self, path: str, disk: Disk | None = None, *, held: HeldFile | None = None
@@ -137,7 +133,7 @@ class GrowingStore(Store):
         super().__init__(path, disk)
         self._held = held
         self._lock = self.make_lock()
-        self._patience = self.longest_wait
+        self._patience = LONGEST_WAIT
         self._is_rewritten = False  # since the spans were found that are read now
         self._whole: _End | None = None  # where it is known to be whole
         # Where what was refused begins, as long as it can't be taken back.
@@ -277,7 +273,7 @@ class GrowingStore(Store):
                 self._disk.sync_name(aside, os.fstat(fd))
         finally:
             os.close(fd)
-        _log.warning(
+        log().warning(
             "%s: the last entry is not whole; its %d octets are in %s now",
             *(self.path, len(entry), aside),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import logging
 import os
 import re
 import sys
@@ -13,13 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..block import FormatError, mail_of
+from ..disk import log
 from ..disk.files import write_all
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Envelope, Mail
 from .growing import GrowingStore, Mended
 from .store import HEAD, Effort, GoneError, NothingYet
-
-_log = logging.getLogger("mailhandlers")
 
 _SMALL = 1 << 13
 _LONG = 1 << 16
@@ -100,7 +98,7 @@ def _record(mail: Mail) -> Mapping[str, Any]:
     try:
         return StoredMessage.parse(mail.content, budget=budget).summary(budget)
     except Exception:  # noqa: BLE001 - no content may make a server refuse a message
-        _log.exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
+        log().exception("%s can't be parsed; its line has its octets only", mail.envelope.id)
         return dict.fromkeys(KEYS)
 
 

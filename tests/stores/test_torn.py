@@ -235,9 +235,14 @@ def test_a_lock_that_stays_hides_no_message_for_long(
     altered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    monkeypatch.setattr(locks, "_LONGEST_STILL", 10**10)  # as if it changed all the time
+
+    def changed(pause: float) -> None:
+        pauses.append(pause)
+        altered.touch()
+
+    monkeypatch.setattr(time, "sleep", changed)
     Path(f"{altered}.lock").touch()
+    altered.touch()
     assert read_latest(altered).is_altered
     assert growing.LONGEST_WAIT <= sum(pauses) < growing.LONGEST_WAIT + 0.1
 

@@ -327,6 +327,81 @@ def test_a_disk_that_shows_another_inode_each_time_is_no_endless_wait(
         handler._store.add(ONE, patience=0.1)
 
 
+# What arrived, in a file that others write anew
+
+
+def marked(data: bytes) -> bytes:
+    """Return what a mail client makes of an mbox when its user has read it."""
+    return data.replace(b"\nSubject: ", b"\nStatus: RO\nX-UID: 7\nSubject: ")
+
+
+def without_the_first(data: bytes) -> bytes:
+    return data[data.index(b"\nFrom ") + 1 :]
+
+
+def without_the_last(data: bytes) -> bytes:
+    return data[: data.rindex(b"\nFrom ") + 1]
+
+
+def in_place(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def by_rename(path: Path, data: bytes) -> None:
+    path.with_name("new").write_bytes(data)
+    path.with_name("new").rename(path)
+
+
+def numbered(number: int) -> Mail:
+    content = b"Subject: %d\r\n\r\n%s\r\n" % (number, b"x" * 9 * number)
+    return Mail(replace(EXAMPLE, size=len(content)), content).renamed()
+
+
+@pytest.mark.parametrize("write", [in_place, by_rename])
+@pytest.mark.parametrize("change", [marked, without_the_first, without_the_last])
+@pytest.mark.parametrize("new", [0, 2])
+def test_a_mail_client_that_writes_an_mbox_anew_makes_no_message_new(
+    tmp_path: Path,
+    new: int,
+    change: Callable[[bytes], bytes],
+    write: Callable[[Path, bytes], None],
+) -> None:
+    path = tmp_path / "mail.mbox"
+    store = MboxSink(path)._store
+    store.add([numbered(number) for number in range(5)])
+    cursor = Inbox(path).follow(timeout=0)
+    assert not [*cursor]
+    write(path, change(path.read_bytes()))
+    for number in range(5, 5 + new):
+        store.add([numbered(number)])
+    assert [message["Subject"] for message in cursor] == [*map(str, range(5, 5 + new))]
+
+
+@pytest.mark.parametrize("write", [in_place, by_rename])
+def test_nor_does_it_in_an_mbox_that_another_program_made(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    path = tmp_path / "mail.mbox"
+    theirs = b"From eva@x.test Sat Nov 21 08:48:00 2026\nSubject: %d\n\nHi\n\n"
+    path.write_bytes(theirs % 1 + theirs % 2)
+    cursor = Inbox(path).follow(timeout=0)
+    write(path, marked(path.read_bytes()) + theirs % 3)
+    assert [message["Subject"] for message in cursor] == ["3"]
+
+
+@growing
+@pytest.mark.parametrize("write", [in_place, by_rename])
+def test_what_is_made_anew_is_new(
+    kind: Kind, store: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    writer = made(kind, store)._store
+    writer.add([numbered(number) for number in range(3)])
+    cursor = Inbox(store).follow(timeout=0)
+    write(store, b"")
+    writer.add([numbered(number) for number in range(3, 9)])
+    assert [message["Subject"] for message in cursor] == [*map(str, range(3, 9))]
+
+
 # Dotlocks
 
 

@@ -1,0 +1,203 @@
+"""What each store keeps to, both directions, without a server."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from shell import raw_mail
+from support import HELLO, tree
+
+from mailhandlers.disk.files import Disk
+from mailhandlers.mail import Mail
+from mailhandlers.stores.find import find
+from mailhandlers.stores.json_lines import JsonLinesOutput, JsonLinesStore
+from mailhandlers.stores.latest import LatestStore
+from mailhandlers.stores.maildir import MaildirStore
+from mailhandlers.stores.mbox import MboxStore
+from mailhandlers.stores.people import PeopleStore
+from mailhandlers.stores.store import Effort, Entry, NothingYet, Store
+
+FOLDERS: list[type[Store]] = [MaildirStore, PeopleStore]
+GROWING: list[type[Store]] = [MboxStore, JsonLinesStore]
+STORES: list[type[Store]] = [LatestStore, *FOLDERS, *GROWING]
+
+
+@pytest.fixture(params=STORES, ids=[kind.__name__ for kind in STORES])
+def kind(request: pytest.FixtureRequest) -> type[Store]:
+    chosen: type[Store] = request.param
+    return chosen
+
+
+@pytest.fixture
+def store(kind: type[Store], tmp_path: Path) -> Store:
+    """A store of each kind in turn, which holds nothing yet."""
+    (tmp_path / "place").mkdir()
+    return kind(str(tmp_path / "place" / "store"), Disk(sync=False))
+
+
+def mails(*numbers: int) -> list[Mail]:
+    return [raw_mail(b"Subject: %d\r\n\r\nFrom me\r\n" % number) for number in numbers]
+
+
+def kept(store: Store, some: list[Mail]) -> list[Mail]:
+    """Return those of *some* that *store* holds when all of them were added."""
+    sealed = [mail.sealed() for mail in some]
+    return sealed[-1:] if isinstance(store, LatestStore) else sealed
+
+
+def read(entries: Iterable[Entry]) -> list[Mail]:
+    return [entry.read() for entry in entries]
+
+
+def test_what_is_added_is_there_as_it_came_in_the_order_of_arrival(store: Store) -> None:
+    some = mails(*range(9))
+    store.add(some[:3])
+    for mail in some[3:]:
+        store.add([mail])
+    for reader in (store, find(store.path)):
+        assert read(reader.oldest_first()) == kept(store, some)
+        assert read(reader.newest_first()) == kept(store, some)[::-1]
+
+
+def test_a_store_is_found_by_what_it_holds(store: Store) -> None:
+    assert type(find(store.path)) is NothingYet
+    store.add(mails(1))
+    assert type(find(store.path)) is type(store)
+
+
+def test_a_store_that_is_prepared_is_empty(store: Store) -> None:
+    store.check()
+    store.prepare()
+    assert os.path.exists(store.path)
+    assert read(find(store.path).newest_first()) == []
+    before = tree(Path(store.path).parent)
+    store.prepare()
+    assert tree(Path(store.path).parent) == before
+
+
+def test_what_arrived_since_is_what_was_added(store: Store) -> None:
+    some = mails(*range(6))
+    store.add(some[:2])
+    seen = find(store.path).now()
+    entries, seen = find(store.path).since(seen)
+    assert read(entries) == []
+    store.add(some[2:5])
+    entries, seen = find(store.path).since(seen)
+    assert read(entries) == kept(store, some[2:5])
+    store.add(some[5:])
+    assert read(find(store.path).since(seen)[0]) == kept(store, some[5:])
+    assert read(find(store.path).since(None)[0]) == kept(store, some)
+
+
+def test_what_another_kind_of_store_saw_is_nothing(store: Store, tmp_path: Path) -> None:
+    other = (MboxStore if isinstance(store, MaildirStore) else MaildirStore)(
+        str(tmp_path / "other"), Disk(sync=False)
+    )
+    some = mails(1, 2)
+    for each in (store, other):
+        each.add(some)
+    assert read(store.since(other.now())[0]) == kept(store, some)
+
+
+def test_a_store_that_is_emptied_begins_anew(store: Store) -> None:
+    store.clear()  # nothing is there yet
+    store.add(mails(1, 2))
+    seen = store.now()
+    store.clear()
+    assert read(find(store.path).newest_first()) == []
+    some = mails(3)
+    store.add(some)
+    assert (
+        read(store.newest_first()) == read(find(store.path).since(seen)[0]) == kept(store, some)
+    )
+
+
+def test_what_holds_a_text_is_found(store: Store) -> None:
+    some = mails(1, 2, 3)
+    store.add(some)
+    wanted = kept(store, some)[0]
+    name = wanted.envelope.id.encode()
+    assert wanted in read(store.holding(name))
+
+
+@pytest.mark.parametrize("call", ["open", "writev"])
+def test_all_mails_are_added_or_none(
+    store: Store, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = mails(1, 2, 3)
+    store.add(some[:1])
+    before = tree(Path(store.path).parent)
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.EIO, "the end")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the end"):
+        patch.setattr(os, call, fail)
+        store.add(some[1:])
+    assert tree(Path(store.path).parent) == before
+    store.add(some[1:])
+    assert read(store.oldest_first()) == kept(store, some)
+
+
+def test_a_message_that_is_stored_again_is_there_twice(store: Store) -> None:
+    some = mails(1)
+    store.add(some)
+    store.add(some)  # in a folder under another name
+    found = read(store.oldest_first())
+    assert [mail.content for mail in found] == [mail.content for mail in kept(store, some * 2)]
+
+
+def test_a_folder_that_is_missing_is_told(kind: type[Store], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no folder .*: create it first"):
+        kind(str(tmp_path / "missing" / "store")).check()
+
+
+def test_a_file_is_no_folder_and_a_folder_no_file(store: Store) -> None:
+    if type(store) in FOLDERS:
+        Path(store.path).touch()
+        with pytest.raises(ValueError, match="is no folder, and this handler keeps one"):
+            store.check()
+    else:
+        Path(store.path).mkdir()
+        with pytest.raises(ValueError, match="is a folder: name a file in it"):
+            store.check()
+
+
+def test_the_loop_writes_small_messages_alone(store: Store) -> None:
+    assert store.effort(raw_mail(HELLO)) is Effort.SMALL
+    assert store.effort(raw_mail(HELLO + b"x" * (1 << 21))) is not Effort.SMALL
+
+
+def test_what_goes_to_standard_output_is_read_by_nobody(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    output = JsonLinesOutput("-")
+    output.add(mails(1))
+    assert '"subject": "1"' in capfd.readouterr().out
+    assert read(output.newest_first()) == []
+    assert output.effort(raw_mail(HELLO)) is Effort.LARGE
+
+
+@pytest.mark.parametrize("kind", GROWING, ids=lambda kind: kind.__name__)
+def test_without_patience_a_lock_is_not_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add(mails(1))
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    with open(store.path, "rb+") as file:
+        lock = fcntl.flock if isinstance(store, JsonLinesStore) else fcntl.lockf
+        lock(file, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="holds the lock"):
+            store.add(mails(2), patience=0)
+    store.add(mails(3), patience=0)
+    with open(store.path, "ab") as file:
+        file.write(b"\n")
+    with pytest.raises(BlockingIOError):  # somebody else was there, and left what may be large
+        store.add(mails(4), patience=0)
+    store.add(mails(4))
