@@ -90,7 +90,8 @@ class GrowingFile:
         """
         fd, created, begun = self._open_locked(patience)
         try:
-            if not patience and _place(fd) != self._whole:
+            place = _place(fd)
+            if not patience and place.end and place != self._whole:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), self.path)
             start = self._mend_end(fd, begun)
             status = os.fstat(fd)
