@@ -205,7 +205,8 @@ class GrowingStore(Store):
         pieces = self.encode(mails)
         fd, created = self._open_locked(locks.deadline(patience))
         try:
-            if not patience and _end(fd) != self._whole:
+            end = _end(fd)
+            if not patience and end.size and end != self._whole:
                 # Another program's last entry may be a gibibyte, which takes long to mend.
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), self.path)
             start = self._mend_end(fd)
