@@ -407,15 +407,15 @@ def test_who_may_not_wait_leaves_the_end_of_another_program_to_others(
     kind: Kind, store: Path
 ) -> None:
     handler = made(kind, store)
-    handler._write(ONE, 0)  # there is none
-    handler._write(ONE, 0)
-    made(kind, store)._write(ONE)
+    handler._store.add(ONE, 0)  # there is none
+    handler._store.add(ONE, 0)
+    made(kind, store)._store.add(ONE)
     before = store.read_bytes()
     with pytest.raises(BlockingIOError):
-        handler._write(ONE, 0)
+        handler._store.add(ONE, 0)
     assert store.read_bytes() == before
-    handler._write(ONE)
-    handler._write(ONE, 0)
+    handler._store.add(ONE)
+    handler._store.add(ONE, 0)
     assert contents(store) == [HELLO] * 5
 
 
