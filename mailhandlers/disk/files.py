@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..mail import is_id
 from . import log
 from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
-from .links import Pointer, folder_status, open_own, point
+from .links import Pointer, folder_status, open_folder, open_own, point
 from .locks import LOCK_TIMEOUT, deadline
 
 Pieces = Sequence[bytes]
@@ -276,7 +276,7 @@ class Disk:
             fds: list[int] = []
             try:
                 for path in paths[start : start + _MOST_OPEN]:
-                    fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+                    fds.append(open_folder(path))
                 self._flusher.flush(fds, fsync_folder)
             finally:
                 with suppress(OSError):

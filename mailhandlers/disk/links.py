@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ..mail import is_id
@@ -77,6 +77,11 @@ def folder_status(path: str) -> os.stat_result:
     return status
 
 
+def open_folder(path: str) -> int:
+    """Return a descriptor of the folder *path*, to lock it or to wait for the disk."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
 def make_link(target: str, path: str) -> None:
     """Make *path* a symbolic link to *target*; an error names *path*."""
     try:
@@ -102,9 +107,7 @@ def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
     *undo* is given each step that takes a part of that back, as :meth:`.files.Undo.add` is.
     """
     # Two processes may point at once: the lock makes the later message win.
-    folder = os.open(os.path.dirname(pointer.link), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        locks.wait_for(lambda: locks.try_flock(folder), pointer.link, until)
+    with _locked_folder(pointer.link, until):
         before = _target(pointer.link)
         if before is None and os.path.lexists(pointer.link):
             # Somebody's file, such as a copy of a message: kept, under another name.
@@ -117,8 +120,6 @@ def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
         undo(os.unlink, pointer.temporary)
         os.replace(pointer.temporary, pointer.link)
         undo(_point_back, pointer, before)
-    finally:
-        os.close(folder)
 
 
 def remove_target(path: str, link: str) -> bool:
@@ -129,16 +130,25 @@ def remove_target(path: str, link: str) -> bool:
     """
     name = os.path.basename(path)
     if link and _target(link) == name:
-        folder = os.open(os.path.dirname(link), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            if not locks.try_flock(folder):
-                return False
-            if _target(link) == name:  # else a later message has it by now
-                os.unlink(link)
-        finally:
-            os.close(folder)
+            with _locked_folder(link, until=0):
+                if _target(link) == name:  # else a later message has it by now
+                    os.unlink(link)
+        except locks.LockTimeoutError:
+            return False
     os.unlink(path)
     return True
+
+
+@contextmanager
+def _locked_folder(path: str, until: float) -> Iterator[None]:
+    """Lock the folder of *path* among our own servers. Raises LockTimeoutError."""
+    fd = open_folder(os.path.dirname(path))
+    try:
+        locks.wait_for(lambda: locks.try_flock(fd), path, until)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_later(target: str, pointer: Pointer) -> bool:

@@ -11,7 +11,6 @@ from abc import abstractmethod
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..disk import log
@@ -34,11 +33,11 @@ _EXCESS = 20
 _ROUNDS = 100
 
 
-@dataclass(frozen=True)
 class _Names(Seen):
     """The messages of a folder, by their names."""
 
-    names: Collection[str]
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
 
 
 class Place(NamedTuple):
