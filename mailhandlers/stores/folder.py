@@ -11,7 +11,6 @@ from abc import abstractmethod
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..disk import log
@@ -34,11 +33,11 @@ _EXCESS = 20
 _ROUNDS = 100
 
 
-@dataclass(frozen=True)
 class _Names(Seen):
     """The messages of a folder, by their names."""
 
-    names: Collection[str]
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
 
 
 class Place(NamedTuple):
@@ -204,7 +203,7 @@ class _Retention:
         self._store = store
         self._keep = keep
         self._has_begun = False
-        # Two threads of a server may store; one at a time removes.
+        # Two threads of a server may store; one at a time looks and removes.
         self._removing = threading.Lock()
         self._stored: deque[Place] = deque()
         self._room: dict[Place, int] = {}  # how many may be stored before it is listed
@@ -220,13 +219,9 @@ class _Retention:
         """
         if self._has_begun:
             return False
-        self._has_begun = True
-        self._list_all()
-        if self._keep.most is None:
-            return False
-        newest = max(
-            (name for place in self._to_list for name in self._paths(place)), default=""
-        )
+        with self._removing:
+            newest = "" if self._has_begun else self._newest()
+            self._has_begun = True
         if not newest or not go_on_after(newest):
             return False
         log().warning(
@@ -236,6 +231,13 @@ class _Retention:
             time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(int(newest[:10]))),
         )
         return True
+
+    def _newest(self) -> str:
+        """Return the name of the newest message where that counts, or an empty text."""
+        self._list_all()
+        if self._keep.most is None:
+            return ""
+        return max((name for place in self._to_list for name in self._paths(place)), default="")
 
     def stored(self, places: Iterable[Place]) -> None:
         """Note that a message was added to each of *places*."""

@@ -31,7 +31,6 @@ from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, NamedTuple
 from weakref import finalize
 
@@ -103,18 +102,17 @@ class _Span(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
 class _Last(Seen):
     """The last entry that was seen: where it begins, its first octets, and its name.
 
     By its name it is found again where a mail client wrote the file anew, or another file.
     """
 
-    device: int
-    inode: int
-    start: int
-    head: bytes
-    name: str
+    def __init__(self, status: os.stat_result, start: int, head: bytes, name: str) -> None:
+        self.status = status
+        self.start = start
+        self.head = head
+        self.name = name
 
 
 class GrowingStore(Store):
@@ -400,7 +398,7 @@ class GrowingStore(Store):
             head = self._octets(span.start, min(span.end, span.start + _ANCHOR))
         except GoneError:
             return None
-        return _Last(span.status.st_dev, span.status.st_ino, span.start, head, name)
+        return _Last(span.status, span.start, head, name)
 
     def _found_again(self, seen: _Last) -> _Last | None:
         """Return where the entry is that was *seen*, or the one before it; None is nowhere.
@@ -411,7 +409,7 @@ class GrowingStore(Store):
         with suppress(GoneError), self._open() as file:
             status = os.fstat(file.fileno())
             head = os.pread(file.fileno(), len(seen.head), seen.start)
-            if (status.st_dev, status.st_ino, head) == (seen.device, seen.inode, seen.head):
+            if os.path.samestat(status, seen.status) and head == seen.head:
                 return seen
         for span in self._steady(self._spans):
             last = self._last_if_whole(span)

@@ -7,7 +7,6 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import block
@@ -21,19 +20,13 @@ from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
 
 
-@dataclass(frozen=True)
 class _File(Seen):
-    """One file with one message.
+    """One file with one message."""
 
-    A file system may give the next one the same inode at the same tick; the head holds the
-    envelope's id.
-    """
-
-    device: int
-    inode: int
-    changed: int
-    size: int
-    head: bytes
+    def __init__(self, status: os.stat_result, head: bytes) -> None:
+        # A file system may give the next one the same inode at the same tick; the head holds
+        # the envelope's id.
+        self.key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, head)
 
 
 class LatestStore(Store):
@@ -70,7 +63,7 @@ class LatestStore(Store):
     def newest_first(self) -> Iterator[Entry]:
         file = self.now()
         if file is not None:
-            yield Entry(file, self.path, functools.partial(read_mail, self.path))
+            yield Entry(file.key, self.path, functools.partial(read_mail, self.path))
 
     def now(self) -> _File | None:
         try:
@@ -81,11 +74,12 @@ class LatestStore(Store):
             return None
         if not head:  # no message has come yet
             return None
-        return _File(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, head)
+        return _File(status, head)
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
         file = self.now()
-        return iter(()) if file == seen else self.newest_first(), file
+        is_same = file and isinstance(seen, _File) and file.key == seen.key
+        return iter(()) if is_same else self.newest_first(), file
 
 
 def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> Mail:

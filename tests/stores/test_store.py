@@ -196,8 +196,20 @@ def test_without_patience_a_lock_is_not_waited_for(
         with pytest.raises(OSError, match="holds the lock"):
             store.add(mails(2), patience=0)
     store.add(mails(3), patience=0)
-    with open(store.path, "ab") as file:
-        file.write(b"\n")
-    with pytest.raises(BlockingIOError):  # somebody else was there, and left what may be large
-        store.add(mails(4), patience=0)
-    store.add(mails(4))
+
+
+@pytest.mark.parametrize("kind", GROWING, ids=lambda kind: kind.__name__)
+def test_without_patience_what_somebody_else_left_at_the_end_is_not_looked_at(
+    kind: type[Store], store: Store
+) -> None:
+    some = mails(*range(6))
+    store.add(some[:1], patience=0)  # nothing is there
+    store.add(some[1:2], patience=0)
+    kind(store.path).add(some[2:3])
+    before = tree(Path(store.path).parent)
+    with pytest.raises(BlockingIOError):
+        store.add(some[3:4], patience=0)
+    assert tree(Path(store.path).parent) == before
+    store.add(some[3:4])
+    store.add(some[4:], patience=0)
+    assert read(store.oldest_first()) == kept(store, some)
