@@ -89,11 +89,11 @@ async def test_what_a_loop_leaves_of_a_batch_is_written_next_in_order() -> None:
     writer = Writer(is_thread=False)
     queue = _Queue(writer.write)
     answered: list[int] = []
-    replies = [queue.put(MAIL) for _ in range(5)]
+    replies = [queue.put(mail) for mail in (MAIL, MAIL, MAIL, None, MAIL)]
     for number, reply in enumerate(replies):
         reply.add_done_callback(lambda _, number=number: answered.append(number))  # type: ignore[misc]
     await asyncio.wait_for(asyncio.gather(*replies), PATIENCE)
-    assert writer.batches == [5, 3, 1]
+    assert writer.batches == [3, 1, 0, 1]
     assert answered == [0, 1, 2, 3, 4]
 
 
