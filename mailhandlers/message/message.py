@@ -41,10 +41,10 @@ class StoredMessage(EmailMessage):
         Whether another program changed the message after the server had stored it.
 
     The headers that a handler puts above a message come first, also in ``items()``,
-    ``as_string()`` and ``as_bytes()``: ``message["X-RcptTo"]`` is what the server wrote, whatever
-    the sender did. Compare :meth:`own_items` or ``original_content`` with what you sent. Line
-    ends are LF in all texts; ``original_content`` and the contents of attachments have them as
-    they came.
+    ``as_string()`` and ``as_bytes()``: ``message["X-RcptTo"]`` is what the server wrote,
+    whatever the sender did. Compare :meth:`own_items` or ``original_content`` with what you
+    sent. Line ends are LF in all texts; ``original_content`` and the contents of attachments
+    have them as they came.
     """
 
     envelope: Envelope
