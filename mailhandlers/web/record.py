@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..formats import json_lines
 from ..mail import Mail
+from ..message import record as _needed  # noqa: F401 - later no file may be readable
 from ..message.message import StoredMessage
 
 
