@@ -15,14 +15,11 @@ from typing import NamedTuple
 
 from .text import seen, urls_in
 
-_BLANK = " \u00a0\u2002-\u200a\u202f\u3000"
 _DASH = "\u2010-\u2015\u2212-"
 # Digits with something between them, read as a whole: 482 913, 2026-11-30, +49 30 1234567.
-_NUMBER = re.compile(
-    rf"[0-9]+(?:(?:[{_BLANK}]?[{_DASH}][{_BLANK}]?|[{_BLANK}]{{1,2}}|[.,:/'])[0-9]+)*"
-)
-_PARTS = re.compile(rf"[^{_BLANK}]+")
-_GROUPED = re.compile(rf"[0-9]+(?:[{_BLANK}{_DASH}]{{1,3}}[0-9]+)*")
+_NUMBER = re.compile(rf"[0-9]+(?:(?: ?[{_DASH}] ?| {{1,2}}|[.,:/'])[0-9]+)*")
+_PARTS = re.compile(r"[^ ]+")
+_GROUPED = re.compile(rf"[0-9]+(?:[ {_DASH}]{{1,3}}[0-9]+)*")
 _NO_DIGITS = re.compile(r"[^0-9]+")
 _DIGIT = re.compile(r"[0-9]")
 _MAY_HAVE_CODES = re.compile(r"[0-9]|[A-Z]{3}-[A-Z]{3}")
@@ -51,13 +48,13 @@ _MONEY_BEFORE = re.compile(r"(?:[$€£¥₹₽₩₺]|\b(?:EUR|USD|CHF|GBP|Rs\.
 _AREA_CODE = re.compile(r"\(\+?[0-9]{1,5}\)\s?\Z|\+\s?\Z")
 _SENTENCE = re.compile(r"[.!?]\s|[。！？]")  # noqa: RUF001
 _YEAR = re.compile(r"(?:19|20)[0-9][0-9]")
-_SIX = re.compile(rf"[0-9]{{3}}[{_BLANK}{_DASH}]{{1,3}}[0-9]{{3}}")
+_SIX = re.compile(rf"[0-9]{{3}}[ {_DASH}]{{1,3}}[0-9]{{3}}")
 _LEAST_OF_PHONES = 9  # digits in three groups or more
 
-# Words for a code, which may end others: Bestätigungscode, engångskod. "^" stands where a word
-# begins. What else is special is so in a pattern, but all begin with a letter of their own.
+# Words for a code, which may end others: Bestätigungscode, engångskod. They are patterns, each
+# with one letter first, and "^" before that where a word must begin with it.
 _CODE = (
-    r"codes?\b|^cód[a-z]{0,5}\b|^cod(?:igo|ice|ul)?\b|^pin\b|^otp\b|^tan\b|passwor[dt]|"
+    r"codes?\b|^cód[a-z]{0,5}\b|^codigo\b|^codice\b|^codul\b|^cod\b|^pin\b|^otp\b|^tan\b|passwor[dt]|"
     r"mot de passe|contraseña|^clave\b|^senha\b|kode?n?\b|kotet?\b|^kodu\w{0,9}|^kod\w{1,3}\b|"
     r"koodi|tunnusluku|hasło|kód\w{0,3}\b|jelszó|şifre|^sandi\b|^mã\b|код\w{0,3}\b|парол|κωδικ|رمز|"
     r"كود|کد\b|קוד|סיסמ|कोड|ओटीपी|验证码|驗證碼|校验码|校驗碼|动态码|動態碼|代码|代碼|密码|密碼|认证码|"
@@ -79,7 +76,7 @@ _OTHER = (
     r"code postal|codice fiscale|código postal|bar ?code|order|bestell|auftrag|rechnung|"
     r"invoice|facture|commande|pedido|factura|fatura|ordine|fattura|zamówieni|faktur|заказ|"
     r"сч[её]т|订单|訂單|注文|주문|sipariş|ticket|booking|reservation|buchung|reference|^ref\b|"
-    r"customer|kund|client|konto|tracking|postal|^plz\b|since|seit|depuis|©|\(c\)|copyright|"
+    r"customer|kund|client|konto|tracking|postal|^plz\b|since|seit|depuis|©|copyright|"
     r"^hrb\b|^vat\b|^ust\b|^id\b|room|article|artikel|item|^sku\b|version|^port\b|box|^nr\b|"
     r"^no\b\.?|№|#"
 )
@@ -91,10 +88,10 @@ def _pattern_of(words: str) -> str:
     Python looks at an alternative at all only where its first letter stands.
     """
     by_letter: dict[str, list[str]] = {}
-    for word in re.findall(r"(?:[^|(]|(?<=\\)\(|\([^)]*\))+", words):
-        begins = word.startswith("^")
-        letter, rest = re.findall(r"(\\?.)(.*)", word[begins:])[0]
-        by_letter.setdefault(letter, []).append(f"(?<=\\b{letter}){rest}" if begins else rest)
+    for word in words.split("|"):
+        letter, rest = word.lstrip("^")[0], word.lstrip("^")[1:]
+        begins = f"(?<=\\b{letter})" if word[0] == "^" else ""
+        by_letter.setdefault(letter, []).append(begins + rest)
     return "|".join(f"{letter}(?:{'|'.join(rest)})" for letter, rest in by_letter.items())
 
 
@@ -108,12 +105,12 @@ _BESIDE = 25
 _WORDS_LOOKED_AT = 4
 _LEAST_IN_SUBJECT = 3
 _SIZES = {6: 3, 4: 1, 8: 1}
-_PUNCTUATION = " \t*_=~#>|\u2022\xb7:.\u2013\u2014\"'\xab\xbb[]()`-\u00a0"
+_PUNCTUATION = " \t*_=~#>|\u2022\xb7:.\u2013\u2014\"'\xab\xbb[]()`-"
 _MARGIN = 40
 
 
 class Marked(NamedTuple):
-    """A text with what marks some of it for a person's eye."""
+    """A text, as :func:`.text.seen` gives it, with what marks some of it for a person's eye."""
 
     text: str
     edges: Sequence[int] = ()

@@ -18,6 +18,7 @@ import uvicorn
 import uvicorn.loops.asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..message import page, record  # noqa: F401 - and these
 from ..smtp import endpoints
 from ..stores.find import find
 from .app import create_app

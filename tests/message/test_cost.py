@@ -314,7 +314,8 @@ def grown(context: Context, unit: bytes, length: int) -> bytes:
     if NUMBER not in unit:
         filling = unit * (length // len(unit) + 1)
     else:
-        pieces = (unit.replace(NUMBER, b"%d" % n) for n in itertools.count())
+        # Of four digits each: numbers that get longer would mean something else at the end.
+        pieces = (unit.replace(NUMBER, b"%d" % n) for n in itertools.count(1000))
         filling = b""
         room, taken = length, []
         while room > 0:

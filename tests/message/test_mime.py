@@ -181,6 +181,7 @@ def test_a_child_with_the_boundary_of_its_parent() -> None:
         message = _mixed("b", "--b", *pieces, *behind)
         assert (message.text, message.html) == ("one", "<p>")
         assert names(message) == ["a"] * bool(behind)
+        assert len([*message.iter_parts()]) == 1 + bool(behind)
     # Of a child that never ends all that follows is a part.
     unclosed = _mixed("b", "--b", *pieces[:-1], "--b", file, "--b--")
     assert (unclosed.text, unclosed.html, names(unclosed)) == ("one", "<p>", ["a"])
