@@ -9,6 +9,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from support import (
 
 from mailhandlers import Inbox, JsonLines, MailCatcher, MaildirSink
 from mailhandlers.smtp import servers
+from mailhandlers.smtp.servers import LOOP
 
 ENDS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -161,6 +163,33 @@ def test_a_client_with_tls_that_is_idle_is_not_waited_for(no_limit: None, tls: s
             client.starttls(trusting)
         assert client.command("EHLO laptop")[:3] == "250"
         assert ends(mail.stop)
+
+
+@pytest.mark.parametrize("tls", ["starttls", "smtps"])
+def test_a_layer_of_tls_that_is_closed_hinders_no_stop(tls: str) -> None:
+    # Up to Python 3.11.2, as Debian 12 has it, abort() of one that was closed twice raises.
+    mail = MailCatcher(tls=tls)
+    mail.start()
+    trusting = ssl.create_default_context(cafile=mail.ca_file)
+    trusting.check_hostname = False
+    with Client(mail.port, trusting if tls == "smtps" else None) as client:
+        if tls == "starttls":
+            client.starttls(trusting)
+        assert client.command("EHLO laptop")[:3] == "250"
+        assert mail._server is not None
+        [server] = mail._server._connections._all
+
+        async def close_twice() -> None:
+            layer: Any = server.transport
+            assert layer.get_extra_info("ssl_object")
+            layer.close()
+            layer.close()
+            if sys.version_info >= (3, 11, 3):
+                layer.abort = None  # it isn't called
+
+        LOOP.run(close_twice())
+        assert ends(mail.stop)
+    assert mail._server is None
 
 
 def _connected(mail: MailCatcher) -> Any:
