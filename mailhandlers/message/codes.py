@@ -141,12 +141,15 @@ class _Candidate(NamedTuple):
 def codes_in(subject: str, texts: Iterable[Marked]) -> list[str]:
     """Return the codes in a message, the likeliest first, each once."""
     best: dict[str, int] = {}
-    for code, points in _Text(Marked(seen(subject))).codes():
-        if points >= _LEAST_IN_SUBJECT:
-            best[code] = max(best.get(code, points), points)
+    subject = seen(subject)
+    if _MAY_HAVE_CODES.search(subject):
+        for code, points in _Text(Marked(subject)).codes():
+            if points >= _LEAST_IN_SUBJECT:
+                best[code] = max(best.get(code, points), points)
     for text in texts:
-        for code, points in _Text(text).codes():
-            best[code] = max(best.get(code, points), points)
+        if _MAY_HAVE_CODES.search(text.text):
+            for code, points in _Text(text).codes():
+                best[code] = max(best.get(code, points), points)
     return sorted(best, key=best.__getitem__, reverse=True)
 
 
@@ -163,11 +166,11 @@ class _Text:
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """Yield the codes in order, and how many points each has."""
-        if not _MAY_HAVE_CODES.search(self._marked.text):
-            return
         text = _without(self._marked.text, self._marked.muted)
-        text = _without(text, [(url.start, url.end) for url in urls_in(text)])
-        text = _without(text, _addresses(text))
+        if "://" in text:
+            text = _without(text, [(url.start, url.end) for url in urls_in(text)])
+        if "@" in text:
+            text = _without(text, _addresses(text))
         # In lower case this letter alone gets longer.
         lower = text.replace("\u0130", "I").lower()
         if any(host in lower for host in _HOSTS):
