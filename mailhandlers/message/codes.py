@@ -25,7 +25,7 @@ _DIGIT = re.compile(r"[0-9]")
 _MAY_HAVE_CODES = re.compile(r"[0-9]|[A-Z]{3}-[A-Z]{3}")
 # One digit in each cell of a table, or with a blank behind each.
 _DIGITS_APART = re.compile(
-    r"(?<![\w.,:/-])[0-9](?:\s{1,4}[0-9]){3,7}(?![\w.,:/-]|\s{1,4}[0-9](?!\w))", re.ASCII
+    r"[0-9](?<![\w.,:/-].)(?:\s{1,4}[0-9]){3,7}(?![\w.,:/-]|\s{1,4}[0-9](?!\w))", re.ASCII
 )
 _WITH_LETTERS = re.compile(
     r"(?<![\w@./-])(?:"
@@ -34,13 +34,16 @@ _WITH_LETTERS = re.compile(
     r")(?![\w@/-]|\.\w)",
     re.ASCII,
 )
+# Whether there may be any: found a few times as fast.
+_DIGIT_BY_LETTER = re.compile(r"[0-9](?:-?[A-Za-z]|(?<=[A-Za-z].)|(?<=[A-Za-z]-.))")
+_CAPITALS = re.compile(r"-(?<=[A-Z0-9]{3}-)[A-Z0-9]{3}")
 _NATURAL = re.compile(r"[0-9]+[a-z]+|[A-Za-z][a-z]+[0-9]+")  # 10min, room12
 _OF_TIME = re.compile(r"[0-9]+(?:min|mins|minutes|hours|days|hrs|secs?)", re.IGNORECASE)
 _IN_NAMES = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._%+'~-"
 _LONGEST_NAME = 64
-_ADDRESS = re.compile(
-    r"@[\w.-]+|(?<![\w.])(?:mailto:|tel:|sms:|www\.)[^\s<>\"]+", re.IGNORECASE
-)
+_HOST_OF_MAIL = re.compile(r"@[\w.-]+")
+_HOST = re.compile(r"(?<![\w.])(?:mailto:|tel:|sms:|www\.)[^\s<>\"]+", re.IGNORECASE)
+_HOSTS = ("mailto:", "tel:", "sms:", "www.")
 _MONEY = re.compile(
     r"\s?(?:[$€£¥₹₽₩₺%]|(?:EUR|USD|CHF|GBP|Euros?|kr|zł|Kč|Ft|TL|руб|円|元|원)\b)"  # noqa: RUF001
 )
@@ -138,12 +141,15 @@ class _Candidate(NamedTuple):
 def codes_in(subject: str, texts: Iterable[Marked]) -> list[str]:
     """Return the codes in a message, the likeliest first, each once."""
     best: dict[str, int] = {}
-    for code, points in _Text(Marked(seen(subject))).codes():
-        if points >= _LEAST_IN_SUBJECT:
-            best[code] = max(best.get(code, points), points)
+    subject = seen(subject)
+    if _MAY_HAVE_CODES.search(subject):
+        for code, points in _Text(Marked(subject)).codes():
+            if points >= _LEAST_IN_SUBJECT:
+                best[code] = max(best.get(code, points), points)
     for text in texts:
-        for code, points in _Text(text).codes():
-            best[code] = max(best.get(code, points), points)
+        if _MAY_HAVE_CODES.search(text.text):
+            for code, points in _Text(text).codes():
+                best[code] = max(best.get(code, points), points)
     return sorted(best, key=best.__getitem__, reverse=True)
 
 
@@ -160,13 +166,16 @@ class _Text:
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """Yield the codes in order, and how many points each has."""
-        if not _MAY_HAVE_CODES.search(self._marked.text):
-            return
         text = _without(self._marked.text, self._marked.muted)
-        text = _without(text, [(url.start, url.end) for url in urls_in(text)])
-        self._text = _without(text, _addresses(text))
+        if "://" in text:
+            text = _without(text, [(url.start, url.end) for url in urls_in(text)])
+        if "@" in text:
+            text = _without(text, _addresses(text))
         # In lower case this letter alone gets longer.
-        lower = self._text.replace("\u0130", "I").lower()
+        lower = text.replace("\u0130", "I").lower()
+        if any(host in lower for host in _HOSTS):
+            text = _without(text, [host.span() for host in _HOST.finditer(text)])
+        self._text = text
         for match in _WORDS.finditer(lower):
             self._words.append(_Word(match.start(), match.end(), _kind_of(match[0])))
         self._starts = [word.start for word in self._words]
@@ -190,6 +199,8 @@ class _Text:
             return
         for apart in _DIGITS_APART.finditer(self._text):
             yield _Candidate(*apart.span(), _NO_DIGITS.sub("", apart[0]), needs_word=True)
+        if not (_DIGIT_BY_LETTER.search(self._text) or _CAPITALS.search(self._text)):
+            return
         for token in _WITH_LETTERS.finditer(self._text):
             if _OF_TIME.fullmatch(token[0]):
                 continue
@@ -330,13 +341,10 @@ def _is_letter(character: str) -> bool:
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where addresses stand, and hosts."""
-    for found in _ADDRESS.finditer(text):
-        start, end = found.span()
-        if text[start] == "@":
-            name = text[max(start - _LONGEST_NAME, 0) : start]
-            start -= len(name) - len(name.rstrip(_IN_NAMES))
-        yield start, end
+    """Yield where addresses of mail stand."""
+    for host in _HOST_OF_MAIL.finditer(text):
+        name = text[max(host.start() - _LONGEST_NAME, 0) : host.start()]
+        yield host.start() - len(name) + len(name.rstrip(_IN_NAMES)), host.end()
 
 
 def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:

@@ -128,9 +128,10 @@ class Parser:
             if field := _NAME.match(self._data, position):
                 value = _VALUE.match(self._data, field.end())
                 assert value is not None  # it may match nothing, but it matches
-                message.set_raw(
-                    self._text(*field.span(1)), self._text(*value.span()).rstrip("\r")
-                )
+                stop = value.end()
+                stop -= self._data[stop - 1 : stop] == b"\r"
+                text = self._text(value.start(), stop).rstrip("\r")
+                message.set_raw(self._text(*field.span(1)), text)
                 position, seen = value.end() + 1, True
                 continue
             line = self._data.find(b"\n", position) + 1 or len(self._data)

@@ -77,6 +77,7 @@ def page(subject: str, body: Body, octets: int, remote: bool) -> str:
     """
     shown = _Shown(_Embedded(body.attachments, octets))
     for text in body.shown:
+        shown.end_part()
         if text.is_html:
             shown.add(text.source)
         else:
@@ -135,6 +136,12 @@ class _Shown:
         self.root: dict[str, str] = {}
         self.body: dict[str, str] = {}
         self._embedded = embedded
+        self._unclosed: list[str] = []
+
+    def end_part(self) -> None:
+        """Close what a part left open, so that it neither hides nor dresses the next one."""
+        self.out += [f"</{tag}>" for tag in self._unclosed]
+        self._unclosed = []
 
     def add_plain(self, text: str) -> None:
         """Add plain text, its links to click at."""
@@ -150,6 +157,7 @@ class _Shown:
     def add(self, source: str) -> None:
         """Add a page's content, and to the head its style sheets."""
         is_open = dict.fromkeys(_TAGS, 0)
+        opened = []
         for token in tokens(source):
             if isinstance(token, Text):
                 self.out.append(html.escape(token.text, quote=False))
@@ -162,12 +170,17 @@ class _Shown:
                     self.out.append(f"</{token.tag}>")
             elif token.tag in _TAGS:
                 is_open[token.tag] += 1
+                opened.append(token.tag)
                 allowed = self._allowed(token.tag, token.attributes)
                 self.out.append(f"<{token.tag}{_attributes(allowed)}>")
             elif token.tag == "html":
                 self._add_to(self.root, token)
             elif token.tag == "body":
                 self._add_to(self.body, token)
+        for tag in reversed(opened):
+            if is_open[tag] and tag not in _EMPTY:
+                is_open[tag] -= 1
+                self._unclosed.append(tag)
 
     def _add_to(self, attributes: dict[str, str], tag: Start) -> None:
         """Add what *tag* says of the page or its body: the first of a name counts."""

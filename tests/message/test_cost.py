@@ -518,6 +518,8 @@ MESSAGE_DOORS: dict[str, Callable[[StoredMessage, str], object]] = {
     "html": lambda m, _: m.html,
     "links": lambda m, _: m.links,
     "codes": lambda m, _: m.codes,
+    "what is searched": lambda m, _: m.searched_text,
+    "what a terminal shows": lambda m, _: m.shown_text,
     "attachments": lambda m, _: [
         (a.filename, a.content_type, a.content_id, a.content) for a in m.attachments
     ],

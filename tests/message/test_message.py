@@ -232,6 +232,8 @@ def read_all(message: StoredMessage) -> None:
         for attachment in inner.attachments if isinstance(inner, StoredMessage) else []:
             assert isinstance(attachment.content, bytes)
             str((attachment.filename, attachment.content_id, attachment.content_type)).encode()
+    message.searched_text.encode()
+    message.shown_text.encode()
     message.page().encode()
     message.page(remote=True).encode()
     copy.deepcopy(message)

@@ -162,6 +162,13 @@ def test_a_page_is_bounded_and_made_in_proportion_to_the_message(kind: str, piec
     assert seconds[1] < 8 * seconds[0] + 0.5
 
 
+def test_what_a_part_leaves_open_ends_with_it() -> None:
+    html = "Content-Type: text/html\n\n<div hidden><br><p><b>a</b><i>b"
+    source = f"Content-Type: multipart/mixed; boundary=x\n\n--x\n{html}\n--x\n\nfooter\n--x--"
+    shown = StoredMessage.parse(source.encode()).page()
+    assert '<div hidden=""><br><p><b>a</b><i>b</i></p></div><div style=' in shown
+
+
 @pytest.mark.parametrize("parameters", ["", ";charset=utf-8", ";name=a.png", "; name=a.png"])
 @pytest.mark.parametrize("gap", ["", "\n", "\r\n\t", " \n "])
 def test_images_in_the_page_are_shown_however_they_are_folded(
