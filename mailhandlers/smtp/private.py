@@ -143,7 +143,7 @@ def greet(server: SMTP, greeting: Callable[[str], Awaitable[str]]) -> None:
     server.push = say_first  # type: ignore[method-assign, assignment]
 
 
-def once_content_begins(server: SMTP, end: Callable[[], Awaitable[None]]) -> None:
+def once_content_begins(server: SMTP, end: Callable[[], Awaitable[object]]) -> None:
     """Await *end*, which raises, when the next line of the client of *server* is there."""
     reader: asyncio.StreamReader = server._reader
     read = reader.readuntil
