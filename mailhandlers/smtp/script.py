@@ -339,8 +339,10 @@ def _keep(verb: str, session: Session, envelope: SMTPEnvelope, *args: Any) -> No
 
 async def _said(server: SMTP, status: Any, reply: Reply | None = None) -> Any:
     """Return *status* for aiosmtpd to say, when it is time; or say it here, and hang up."""
-    if reply is not None:
-        await asyncio.sleep(reply.delay)
+    if reply is not None and reply.answers("DATA", AFTER):
+        await asyncio.sleep(reply.delay)  # its message may be stored: who sent it hears that
+    elif reply is not None:
+        await private.pause(server, reply.delay)
     hangs_up = reply is not None and reply.hang_up
     if not hangs_up and (status is MISSING or not status.startswith("421")):
         return status
