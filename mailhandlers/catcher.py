@@ -149,8 +149,8 @@ class MailCatcher(Inbox):
         """Close the port, let what is being stored be answered, and close all connections.
 
         Who has sent a whole message gets its reply, after its ``delay``, too: this waits for it
-        up to 15 s. For a client that is not at its turn, or reads nothing, it doesn't wait. The
-        store and its messages stay.
+        up to 15 s. For a client that is not at its turn, or reads nothing, and for the delay of
+        another command, it doesn't wait. The store and its messages stay.
         """
         if self._server is not None:
             self._server.stop()

@@ -13,6 +13,7 @@ from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from aiosmtpd.smtp import TLSSetupException
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TellFailure = Callable[[object, BaseException], None]
 """What is called with the peer and the error of a handshake that failed."""
+_paused: WeakSet[SMTP] = WeakSet()
 _PATH = re.compile(r"\s*<([^<>]+)>(?:\s+(.*))?", re.DOTALL)
 
 NEEDS = {
@@ -143,7 +145,7 @@ def greet(server: SMTP, greeting: Callable[[str], Awaitable[str]]) -> None:
     server.push = say_first  # type: ignore[method-assign, assignment]
 
 
-def once_content_begins(server: SMTP, end: Callable[[], Awaitable[None]]) -> None:
+def once_content_begins(server: SMTP, end: Callable[[], Awaitable[object]]) -> None:
     """Await *end*, which raises, when the next line of the client of *server* is there."""
     reader: asyncio.StreamReader = server._reader
     read = reader.readuntil
@@ -177,18 +179,28 @@ def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
     reader.readuntil = readuntil  # type: ignore[assignment]
 
 
+async def pause(server: SMTP, seconds: float) -> None:
+    """Wait before *server* says more, for as long as :func:`end_session` isn't called."""
+    _paused.add(server)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        _paused.discard(server)
+
+
 def end_session(server: SMTP) -> asyncio.Task[None] | None:
     """Have *server* read no more of its client; return the task of the session, if it has one.
 
-    The task ends at once where it waits for the client. Else it ends once the reply is said,
-    and closes the connection. Without this a client is cut off before its reply.
+    The task ends at once where it waits for the client, or in :func:`pause`. Else it ends once
+    the reply is said, and closes the connection. Without this a client is cut off before its
+    reply.
     """
     task = server._handler_coroutine
     if task is not None:
         reader: asyncio.StreamReader = server._reader
         is_idle = reader._waiter is not None  # type: ignore[attr-defined]
         reader.readuntil = _read_no_more  # type: ignore[assignment]
-        if is_idle or _is_shaking_hands(server):
+        if is_idle or server in _paused or _is_shaking_hands(server):
             task.cancel()
     return task
 

@@ -158,7 +158,7 @@ class Script:
         if "CONNECT" in self._scripted and server.transport is None:
             private.greet(server, partial(self._greet, server))
         if "STARTTLS" in self._scripted:
-            private.before_command(server, "STARTTLS", partial(self._before, server))
+            private.before_command(server, "STARTTLS", partial(self._before_starttls, server))
         if "DATA" in self._scripted:
             private.before_command(server, "DATA", partial(self._before_content, server))
         if self._settings.rset:
@@ -253,36 +253,31 @@ class Script:
                 server.transport.close()
             raise
 
-    async def _before(self, server: SMTP) -> str | None:
+    async def _before_starttls(self, server: SMTP) -> str | None:
         """Return the reply to STARTTLS, or None for aiosmtpd's."""
-        reply = self._replies.next("STARTTLS", None)
-        return await self._refused(server, "STARTTLS", reply)
+        return await self._carry_out(server, "STARTTLS", self._replies.next("STARTTLS", None))
 
     async def _before_content(self, server: SMTP) -> str | None:
         """Return the reply to DATA that takes the place of 354, or None."""
         assert server.envelope is not None
         if not server.envelope.rcpt_tos:
             return None  # aiosmtpd refuses it
-        reply = self._replies.next("DATA", BEFORE)
-        status = await self._refused(server, "DATA", reply)
+        status = await self._carry_out(server, "DATA", self._replies.next("DATA", BEFORE))
         if status is None and (amid := self._replies.next("DATA", AMID)) is not None:
-            private.once_content_begins(server, partial(self._end_amid, server, amid))
+            private.once_content_begins(server, partial(self._carry_out, server, "DATA", amid))
         return status
-
-    async def _end_amid(self, server: SMTP, reply: Reply) -> None:
-        self._tell(server.session, "DATA", AMID, reply.lines)
-        await _said(server, reply.lines, reply)
 
     async def _before_mail(self, server: SMTP) -> None:
         """Note that a transaction begins, whatever is said to it."""
         assert server.session is not None
         self._begun.add(server.session)
 
-    async def _refused(self, server: SMTP, verb: str, reply: Reply | None) -> str | None:
+    async def _carry_out(self, server: SMTP, verb: str, reply: Reply | None) -> str | None:
+        """Return what a *reply* that no hook gives says, if it says anything."""
         if reply is None:
             return None
         if reply.refuses:
-            self._tell(server.session, verb, "", reply.lines)
+            self._tell(server.session, verb, reply.match, reply.lines)
         return await _said(server, reply.lines, reply) or None
 
     def _fault(self, verb: str, envelope: SMTPEnvelope, *args: Any) -> str | None:
@@ -344,8 +339,10 @@ def _keep(verb: str, session: Session, envelope: SMTPEnvelope, *args: Any) -> No
 
 async def _said(server: SMTP, status: Any, reply: Reply | None = None) -> Any:
     """Return *status* for aiosmtpd to say, when it is time; or say it here, and hang up."""
-    if reply is not None:
-        await asyncio.sleep(reply.delay)
+    if reply is not None and reply.answers("DATA", AFTER):
+        await asyncio.sleep(reply.delay)  # its message may be stored: who sent it hears that
+    elif reply is not None:
+        await private.pause(server, reply.delay)
     hangs_up = reply is not None and reply.hang_up
     if not hangs_up and (status is MISSING or not status.startswith("421")):
         return status

@@ -16,6 +16,7 @@ from conftest import Certificate, server_side
 from support import HELLO, HOST, PATIENCE, Client, Server, controlled, wait_until
 
 from mailhandlers import MailCatcher, MailFile, Reply
+from mailhandlers.smtp import servers
 from mailhandlers.smtp.replies import VERBS
 
 A_MINUTE = 60.0
@@ -358,13 +359,25 @@ def test_replying_has_every_step() -> None:
         assert len(mail) == 1
 
 
-def test_a_server_that_waits_can_stop() -> None:
-    with MailCatcher(replies=[Reply("EHLO", delay=A_MINUTE)]) as mail:
-        client = socket.create_connection((mail.host, mail.port), timeout=PATIENCE)
-        client.sendall(b"EHLO laptop\r\n")
+@pytest.mark.parametrize("verb", [v for v in VERBS if v != "DATA"])
+def test_a_stop_does_not_wait_for_a_delay(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "LONGEST_ANSWER", None)
+    mail = MailCatcher(auth="any", replies=[Reply(verb, delay=3600)])
+    mail.start()
+    with socket.create_connection((mail.host, mail.port), timeout=PATIENCE) as client:
+        client.sendall("".join(f"{line}\r\n" for line in steps(verb)).encode())
         wait_until(lambda: mail.unused_replies == [])
-        client.close()
-        stop = threading.Thread(target=mail.stop)
+        stop = threading.Thread(target=mail.stop, daemon=True)
         stop.start()
         stop.join(PATIENCE)
         assert not stop.is_alive()
+
+
+def test_a_stop_waits_for_the_delay_of_a_message_that_is_stored() -> None:
+    mail = MailCatcher(replies=[Reply("DATA", "250 Late", delay=0.5)])
+    mail.start()
+    with Client(mail.port) as client:
+        client.submit()
+        mail.latest(timeout=PATIENCE)
+        mail.stop()
+        assert client.reply() == "250 Late"
