@@ -89,6 +89,7 @@ def test_handler(mailcatcher):
     assert " 4 passed" in run(tmp_path, code, "--strict-markers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "text"),
     [

@@ -67,6 +67,7 @@ def test_own(mailcatcher, number):
     assert " 12 passed" in run(folder, code, "-n", "2")
 
 
+@pytest.mark.slow
 def test_mail_between_the_tests_is_refused_for_now(folder: Path) -> None:
     code = """
 def test_one(mailcatcher):
@@ -84,6 +85,7 @@ def test_two(mailcatcher):
     assert " 3 passed" in run(folder, code)
 
 
+@pytest.mark.slow
 def test_a_connection_of_an_earlier_test_ends_with_it(folder: Path) -> None:
     code = """
 kept = []
@@ -104,6 +106,7 @@ def test_next(mailcatcher):
     assert " 2 passed" in run(folder, code)
 
 
+@pytest.mark.slow
 def test_an_address_without_any_variables(tmp_path: Path) -> None:
     (tmp_path / "shop.py").touch()
     code = """
@@ -130,6 +133,7 @@ def test_two(program, mailcatcher):
     assert " 2 passed" in run(tmp_path, code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["SHOP_SMTP", "= {port}", "{host}:{port}"])
 def test_a_bad_line_is_told_in_a_sentence(folder: Path, line: str) -> None:
     (folder / "pytest.ini").write_text(f"[pytest]\nmailcatcher_env =\n  A = 1\n  {line}\n")
@@ -140,6 +144,7 @@ def test_a_bad_line_is_told_in_a_sentence(folder: Path, line: str) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_address_of_the_environment_answers_from_the_first_test_on(folder: Path) -> None:
     code = """
 def test_mail_that_nobody_waits_for():
@@ -155,6 +160,7 @@ def test_a_property(none):  # hypothesis warns of fixtures that are made for eac
     assert " 2 passed" in run(folder, code)
 
 
+@pytest.mark.slow
 def test_the_environment_is_as_before(folder: Path) -> None:
     (folder / "test_it.py").write_text(
         "import os\ndef test_x(mailcatcher): os.environ['OF_A_TEST'] = 'stays'\n"
@@ -174,6 +180,7 @@ def test_the_environment_is_as_before(folder: Path) -> None:
     assert told.splitlines()[-1] == "True False"
 
 
+@pytest.mark.slow
 def test_tls_by_marker_and_for_all(tmp_path: Path) -> None:
     pytest.importorskip("trustme")
     (tmp_path / "shop.py").touch()
@@ -223,6 +230,7 @@ def test_misuse(mailcatcher):
     assert "mailcatcher: tls is 'starttls', 'required', 'smtps' or an ssl.SSLContext" in told
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_tells_what_was_caught(folder: Path) -> None:
     code = """
 @pytest.fixture
@@ -258,6 +266,7 @@ def test_passes(mailcatcher):
     assert "dave@example.com" not in told
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_before_it_begins_is_reported_as_it_is(folder: Path) -> None:
     code = """
 @pytest.fixture
@@ -284,6 +293,7 @@ def test_skipped(mailcatcher):
     assert "mail caught" not in told
 
 
+@pytest.mark.slow
 def test_a_fixture_of_the_same_name_is_nobody_elses_business(tmp_path: Path) -> None:
     (tmp_path / "shop.py").touch()
     code = """
@@ -299,6 +309,7 @@ def test_x(mailcatcher):
     assert "INTERNALERROR" not in told
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_until_a_fixture_is_used(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         "import sys\n"

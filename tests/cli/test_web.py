@@ -40,6 +40,7 @@ def test_a_host_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.startswith("mailhandlers: nobody.invalid:1: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("path", BUSY)
 def test_it_ends_whatever_it_is_doing(

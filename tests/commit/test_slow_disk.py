@@ -8,6 +8,8 @@ import pytest
 from faulty import Disk
 from support import HELLO, JSON_LINES, KINDS, MBOX, Kind, contents, expected, wait_until
 
+pytestmark = pytest.mark.slow  # real faults, real load: half a minute
+
 
 @pytest.mark.parametrize(
     "kind", [k for k in KINDS if k not in (MBOX, JSON_LINES)], ids=lambda k: k.handler

@@ -50,6 +50,7 @@ LOCKS = [(JSON_LINES, flock), (MBOX, posix_lock), (MBOX, dotlock), (MBOX, lock_o
 Lock = Callable[[Path], AbstractContextManager[None]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "lock"), LOCKS, ids=lambda value: getattr(value, "__name__", None)
 )

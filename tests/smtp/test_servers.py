@@ -122,6 +122,7 @@ def test_a_stop_waits_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> 
             client.reply()
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_not_waited_for(no_limit: None) -> None:
     mail = MailCatcher()
     mail.start()
@@ -200,6 +201,7 @@ def _connected(mail: MailCatcher) -> Any:
     return client
 
 
+@pytest.mark.slow
 @KEEP_ALL
 @ENDS
 def test_the_command_answers_all_that_it_stored(
@@ -357,6 +359,7 @@ def test_a_handshake_has_its_time(
     assert caplog.messages == [f"no TLS with {name}: the handshake took longer than 0.1 s"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["starttls", "smtps"])
 def test_the_command_tells_in_one_line(tmp_path: Path, certificate: Any, layer: str) -> None:
     reasons = []

@@ -38,6 +38,8 @@ from mailhandlers import handler as handlers
 from mailhandlers.disk.files import Undo
 from mailhandlers.mail import Mail
 
+pytestmark = pytest.mark.slow  # real faults, real load: half a minute
+
 REPLIES = {
     errno.EINVAL: FAILED,
     errno.EIO: FAILED,

@@ -24,6 +24,8 @@ from test_envelope import EXAMPLE
 from mailhandlers import read_latest
 from mailhandlers.mail import Mail
 
+pytestmark = pytest.mark.slow  # real faults, real load: half a minute
+
 ROUNDS = 8
 
 

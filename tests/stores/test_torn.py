@@ -26,6 +26,8 @@ from mailhandlers.inbox.cursor import Cursor
 from mailhandlers.mail import Mail
 from mailhandlers.stores import growing, mbox
 
+pytestmark = pytest.mark.slow  # real faults, real load: half a minute
+
 GROWING = pytest.mark.parametrize(
     "kind", [KIND["MboxSink"], KIND["JsonLines"]], ids=lambda kind: kind.handler
 )

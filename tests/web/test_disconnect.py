@@ -142,6 +142,7 @@ def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
     assert head.headers == got.headers
 
 
+@pytest.mark.slow
 def test_head_of_what_never_ends_ends(store: Path) -> None:
     async def ask() -> None:
         caller = Caller(create_app(store), "/api/events", "HEAD")

@@ -69,6 +69,7 @@ def is_gone(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BUSY)
 def test_it_ends_with_the_server_whatever_it_is_doing(tmp_path: Path, path: str) -> None:
     store_directly(tmp_path / "inbox", HOOK)
@@ -148,6 +149,7 @@ def test_its_end_leaves_the_command_alone(tmp_path: Path) -> None:
         assert running.send() == "250 OK"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_page_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
     store = tmp_path / "inbox"
