@@ -56,7 +56,7 @@ class MboxStore(GrowingStore):
         if not first.startswith(b"From "):
             raise FormatError("no From line begins this mbox")
         when = foreign.mbox_date(first)
-        content = content.removesuffix(b"\n")
+        content = content.removesuffix(b"\r\n" if content.endswith(b"\n\r\n") else b"\n")
         received = status.st_mtime if when is None else when
         return Mail(foreign.envelope(content, self.path, received), content)
 

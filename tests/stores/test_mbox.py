@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import contents, mails
 
+from mailhandlers import read_messages
 from mailhandlers.mail import Mail
 from mailhandlers.stores import mbox
 from mailhandlers.stores.growing import backwards
@@ -53,3 +55,11 @@ def test_headers_that_mutt_adds_are_taken_off_again(mail: Mail) -> None:
     mail = Mail(replace(mail.envelope, size=len(content), sha256=None), content).sealed()
     marked = mbox_entry(mail).replace(b": hi\n", b": hi\nStatus: RO\nLines: 3\n", 1)
     assert mbox.decode(marked) == mail
+
+
+def test_an_mbox_with_crlf_has_its_messages_without_the_blank_lines_between(
+    tmp_path: Path,
+) -> None:
+    entry = "From eva@x.test Sat Nov 21 08:48:00 2026\nSubject: crlf\n\nbody\n\n"
+    (tmp_path / "mail.mbox").write_bytes(entry.replace("\n", "\r\n").encode() * 2)
+    assert [m.text for m in read_messages(tmp_path / "mail.mbox")] == ["body\n", "body\n"]
