@@ -73,8 +73,8 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
 
     aiosmtpd takes the loop that it finds. When it asks that for a server, it has dropped
     its rights, and no port is open yet: the one moment to look at the store as the user
-    that will write it, and to fork. When it is told to end, by SIGINT or SIGTERM, it waits
-    for the server to be closed: the moment to let what is being stored be answered.
+    that will write it. When it is told to end, by SIGINT or SIGTERM, it waits for the
+    server to be closed: the moment to let what is being stored be answered.
     *module* is the library of the loop, asyncio for None.
     """
     loop_class = type(import_module(module or "asyncio").new_event_loop())
