@@ -36,7 +36,6 @@ from support import (
 
 from mailhandlers import Inbox, JsonLines, MailCatcher, MaildirSink
 from mailhandlers.smtp import servers
-from mailhandlers.smtp.servers import LOOP
 
 ENDS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -188,7 +187,7 @@ def test_a_layer_of_tls_that_is_closed_hinders_no_stop(tls: str) -> None:
             if sys.version_info >= (3, 11, 3):
                 layer.abort = None  # it isn't called
 
-        LOOP.run(close_twice())
+        mail._server._thread.run(close_twice())
         assert ends(mail.stop)
     assert mail._server is None
 
