@@ -28,6 +28,8 @@ from mailhandlers.mail import Mail
 from mailhandlers.stores import json_lines
 
 _T = TypeVar("_T")
+WINDOWS = os.name == "nt"
+IS_ROOT = not WINDOWS and os.geteuid() == 0
 HOST = "127.0.0.1"
 PATIENCE = 120.0
 """Seconds after which something will never come, on a machine that is busy with much else."""
@@ -211,21 +213,22 @@ class Server:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._tls = tls
-        # Open as long as this object, whose user reads them after the server's end.
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        # There as long as this object, whose user reads what is in it after the server's end.
+        self._said = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._output, self._errors = (Path(self._said.name, name) for name in ("out", "err"))
         self._reservation, self.port = reserved_port()
         command = [*prefix, sys.executable, "-m", "aiosmtpd", *flags]
         command += ["-l", f"{HOST}:{self.port}"]
         command += ["-c", handler if "." in handler else f"mailhandlers.{handler}", *arguments]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._errors,
-            env={**os.environ, **(env or {})},
-            start_new_session=bool(prefix),
-        )
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, **(env or {})},
+                start_new_session=bool(prefix),
+            )
         self._has_prefix = bool(prefix)
 
     def __enter__(self) -> Server:
@@ -270,11 +273,11 @@ class Server:
 
     def output(self) -> bytes:
         """Return what the server wrote to standard output so far."""
-        return _whole(self._output.fileno())
+        return self._output.read_bytes()
 
     def errors(self) -> str:
         """Return what the server wrote to standard error so far."""
-        return _whole(self._errors.fileno()).decode("utf-8", "replace")
+        return self._errors.read_text("utf-8", "replace")
 
     def kill(self) -> None:
         """End the server at once, as ``kill -9`` does."""
@@ -333,10 +336,6 @@ def controlled(handler: object, **settings: Any) -> Iterator[Controller]:
             yield controller
         finally:
             controller.stop(no_assert=True)
-
-
-def _whole(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from faulty import Disk as Faults
 from hypothesis import given
 from hypothesis import strategies as st
 from shell import raw_mail
-from support import KIND, PATIENCE, Kind, Server, wait_until
+from support import IS_ROOT, KIND, PATIENCE, Kind, Server, wait_until
 
 from mailhandlers import Inbox, JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
 from mailhandlers.disk.files import Disk
@@ -288,7 +288,7 @@ def test_while_another_process_changes_the_link_the_message_stays(tmp_path: Path
         assert server.errors() == ""
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can be two users")
 def test_a_folder_that_another_user_put_there_is_left_alone(tmp_path: Path) -> None:
     store = tmp_path / "people"
     put(store, PEOPLE, 1, 2, 3)
