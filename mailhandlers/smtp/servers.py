@@ -14,7 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakSet
@@ -103,7 +103,8 @@ class LoopThread:
             with self._lock:
                 self.failure = f"the server's thread has ended: {reason}"
             try:
-                self._loop.run_until_complete(_cancel_all())
+                with closing(_cancel_all()) as last:
+                    self._loop.run_until_complete(last)
             finally:
                 self._loop.close()
                 for outcome in [*self._awaited]:
