@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
+from selectors import DefaultSelector, SelectSelector
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
@@ -33,6 +34,8 @@ LONGEST_ANSWER = 15.0
 """The seconds that a stop waits: a message whose store is locked is answered after 10."""
 LONGEST_HANDSHAKE = 5
 """The seconds that a handshake may take."""
+MOST_TO_SELECT = 500
+"""How many connections there are at once, where there is a limit: the others wait."""
 
 
 class LoopThread:
@@ -49,9 +52,10 @@ class LoopThread:
         """Why it has ended, in a sentence, or None."""
         self._lock = threading.Lock()
         self._awaited: set[Future[Any]] = set()
+        self._selector = DefaultSelector()
         # Not what asyncio, or the user's policy, has for all: under Windows that has no
         # add_reader, and takes a socket only once.
-        self._loop = asyncio.SelectorEventLoop()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
         # A daemon: a program that forgets to stop its server can end.
         self._thread = threading.Thread(
             target=self._live, name="mailhandlers-server", daemon=True
@@ -79,6 +83,14 @@ class LoopThread:
             raise RuntimeError(self.failure) from None
         finally:
             self._awaited.discard(outcome)
+
+    def is_full(self) -> bool:
+        """Tell whether one more connection would be one too many for the system.
+
+        Where there is nothing newer than select(2), as under Windows, its 513th ends the loop.
+        """
+        is_old = isinstance(self._selector, SelectSelector)
+        return is_old and len(self._selector.get_map()) >= MOST_TO_SELECT
 
     def end(self) -> None:
         """End it, and wait for that."""
@@ -288,19 +300,26 @@ class Server:
 
     def _accept(self) -> None:
         """Take a client. asyncio's own Server keeps no hold of one whose session begins."""
-        loop = asyncio.get_running_loop()
+        if self._thread.is_full():
+            self._pause()
+            return
         try:
             client, _ = self._listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError:  # too many files are open: to be asked at once again helps nobody
-            loop.remove_reader(self._listening)
-            loop.call_later(_PAUSE, self._go_on)
+        except OSError:  # too many files are open
+            self._pause()
             return
         client.setblocking(False)
-        task = loop.create_task(self._begin(client))
+        task = asyncio.get_running_loop().create_task(self._begin(client))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
+
+    def _pause(self) -> None:
+        """Take no client for a while: to be asked at once again helps nobody."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        loop.call_later(_PAUSE, self._go_on)
 
     async def _begin(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import selectors
 import signal
 import smtplib
 import socket
@@ -569,3 +570,19 @@ def test_a_server_that_is_stopped_in_its_own_thread_says_so(tmp_path: Path) -> N
     with MailCatcher(StoppingSink(tmp_path / "inbox")) as catcher, Client(catcher.port) as c:
         assert c.send() == "250 OK"
     assert told == ["the server's own thread can't wait for it: start and stop it in another"]
+
+
+def test_more_clients_than_a_system_can_watch_wait_for_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servers, "DefaultSelector", selectors.SelectSelector)
+    monkeypatch.setattr(servers, "MOST_TO_SELECT", 4)  # with the port, and the loop's own
+    with MailCatcher() as mail, Client(mail.port) as first, Client(mail.port) as second:
+        with socket.create_connection((mail.host, mail.port)) as third:
+            third.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                third.recv(1)
+            first.close()
+            third.settimeout(PATIENCE)
+            assert third.recv(3) == b"220"
+        assert second.send() == "250 OK"
