@@ -40,7 +40,9 @@ class PageProcess:
             bufsize=0,
             stdin=subprocess.PIPE,  # never closed: it ends when this process does
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the server's, which has mail to answer
+            # Ctrl-C is the server's, which has mail to answer.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows' form
         )
         told = self._hear() or {"error": f"web={listen}: the process of the page has failed"}
         if "error" in told:
