@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..disk import log
+from ..disk import log, system
 from ..disk.files import Disk, empty_folders
 from ..disk.links import folder_status, remove_target
 from ..disk.locks import LOCK_TIMEOUT
@@ -138,7 +138,7 @@ class FolderStore(Store):
             for name in names:
                 # PerRecipientDir's link to one of the others.
                 if name != "latest.eml" or len(names) == 1:
-                    paths[name.partition(":")[0]] = f"{folder}/{name}"
+                    paths[system.without_flags(name)] = f"{folder}/{name}"
         return paths
 
     def _entries(self, paths: dict[str, str], names: Iterable[str]) -> Iterator[Entry]:
@@ -282,7 +282,7 @@ class _Retention:
                 folder_status(folder)
                 for name in os.listdir(folder):
                     # A mail client puts flags behind the name.
-                    own = name.removesuffix(suffix) if suffix else name.partition(":")[0]
+                    own = name.removesuffix(suffix) if suffix else system.without_flags(name)
                     if name.endswith(suffix) and is_id(own):
                         paths[own] = f"{folder}/{name}"
             except FileNotFoundError:
