@@ -14,7 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from importlib.util import find_spec
 from selectors import DefaultSelector, SelectSelector
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -72,9 +72,9 @@ class LoopThread:
         Raises RuntimeError where the thread has ended, or ends meanwhile.
         """
         with self._lock:
-            if problem := self.failure or self._is_here():
+            if self.failure is not None:
                 coroutine.close()
-                raise RuntimeError(problem)
+                raise RuntimeError(self.failure)
             outcome = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
             self._awaited.add(outcome)
         try:
@@ -99,10 +99,12 @@ class LoopThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def _is_here(self) -> str | None:
+    def check_caller(self) -> None:
+        """Raise RuntimeError in this thread itself, which would wait for itself for ever."""
         if threading.current_thread() is self._thread:
-            return "the server's own thread can't wait for it: start and stop it in another"
-        return None
+            raise RuntimeError(
+                "the server's own thread can't wait for it: start and stop it in another"
+            )
 
     def _live(self) -> None:
         reason = "its loop was stopped"
@@ -252,11 +254,12 @@ class Server:
         """Open it. Raises OSError or RuntimeError where there can be no thread, or no loop."""
         self._connections = Connections(make_smtp, tls)
         self._beginning: set[asyncio.Task[None]] = set()
-        self._listening = _tcp(listening)
+        self._listening = listening
         with ExitStack() as undone:
             undone.callback(self._listening.close)
             self._thread = LOOP.hold()
             undone.callback(LOOP.release)
+            self._thread.check_caller()
             self._thread.run(self._listen())
             undone.pop_all()
 
@@ -268,8 +271,10 @@ class Server:
     def stop(self) -> None:
         """Close the port, let what is being stored be answered, close all connections.
 
-        Raises RuntimeError where its thread has ended before.
+        Raises RuntimeError where its thread has ended before, and, with nothing done, in a
+        hook, which runs in that thread and would wait for itself.
         """
+        self._thread.check_caller()
         try:
             self._thread.run(self._close())
         finally:
@@ -342,16 +347,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(address, family=family, backlog=100)
-
-
-def _tcp(listening: socket.socket) -> socket.socket:
-    """Return the same socket as one that knows it is TCP's.
-
-    asyncio turns off Nagle's algorithm, which costs 40 ms a session, for such alone, and
-    those of :func:`socket.create_server` don't say so.
-    """
-    family, kind = listening.family, listening.type
-    return socket.socket(family, kind, socket.IPPROTO_TCP, fileno=listening.detach())
 
 
 _NOBODY = "451 4.3.2 No test catches mail now, try again later"
@@ -432,6 +427,19 @@ def _authority() -> trustme.CA:
     import trustme
 
     return trustme.CA()
+
+
+def send_at_once(server: SMTP) -> None:
+    """Turn off Nagle's algorithm for the client of *server*: it costs 40 ms a session.
+
+    asyncio does so for sockets alone that say they are TCP's: not for those of
+    :func:`socket.create_server`, and for none under Windows.
+    """
+    assert server.transport is not None
+    client = server.transport.get_extra_info("socket")
+    if client.proto != socket.IPPROTO_TCP:
+        with suppress(OSError):  # a Unix socket, or a client that has gone by now
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def limit_starttls(server: SMTP) -> None:
