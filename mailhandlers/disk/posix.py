@@ -204,13 +204,14 @@ def is_private(status: os.stat_result) -> bool:
 # What points to a message.
 
 
-def make_pointer(target: str, path: str) -> None:
-    """Make *path* a symbolic link to *target*; an error names *path*."""
+def make_pointer(target: str, path: str) -> bool:
+    """Make *path* a symbolic link to *target*, and return True; an error names *path*."""
     try:
         os.symlink(target, path)
     except OSError as error:
         # Python names the target first, which is no file that anybody could look for.
         raise OSError(error.errno, error.strerror, path) from None
+    return True
 
 
 def pointed_to(path: str) -> str | None:
