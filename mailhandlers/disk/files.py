@@ -89,7 +89,8 @@ class Disk:
         previous = f"{temporary}.previous"
         with Undo() as undo:
             self._write_new([(temporary, pieces)], undo)
-            was_there = self._keep(path, previous, undo)
+            # Where no folder is synced, the rename is the last step, and never taken back.
+            was_there = system.SYNCS_FOLDERS and self._keep(path, previous, undo)
             system.replace(temporary, path, sync=self.sync)
             if was_there:
                 undo.add(os.replace, previous, path)

@@ -25,6 +25,9 @@ IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
 CAN_REPLACE_OPEN = True
 """Whether another file can get the name of one that somebody has open."""
 
+SYNCS_FOLDERS = True
+"""Whether the disk is asked for the names in a folder: :func:`flush_folders`."""
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 """How :func:`os.open` makes a file that only this process knows."""
 

@@ -37,6 +37,9 @@ IS_LINK: set[int] = set()
 CAN_REPLACE_OPEN = False
 """Whether another file can get the name of one that somebody has open."""
 
+SYNCS_FOLDERS = False
+"""Whether the disk is asked for the names in a folder: :func:`flush_folders`."""
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_BINARY
 """How :func:`os.open` makes a file that only this process knows."""
 
