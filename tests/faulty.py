@@ -6,27 +6,36 @@ A test and its server speak through the files of a folder.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from support import Kind, Server, wait_until
+from support import WINDOWS, Kind, Server, wait_until
 
 from mailhandlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
 from mailhandlers import commit as commits
 from mailhandlers.commit import Commits
+from mailhandlers.disk import system
 from mailhandlers.mail import Mail
 
 __all__ = ["JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
 
-CALLS = [
-    *("close", "fstat", "fsync", "ftruncate", "link", "lstat", "mkdir", "open", "readlink"),
-    *("rename", "replace", "stat", "symlink", "unlink", "writev"),
-]
-"""The functions of :mod:`os` that can fail."""
+_ANYWHERE = ("close", "fstat", "fsync", "ftruncate", "lstat", "mkdir", "open", "stat")
+_OF_POSIX = ("link", "readlink", "rename", "replace", "symlink", "unlink", "writev")
+_OF_WINDOWS = (
+    *("link", "lock_folder", "make_pointer", "open_file", "open_to_read", "pointed_to"),
+    *("rename", "replace", "unlink", "write"),
+)
+CALLS: dict[str, Any] = dict.fromkeys(_ANYWHERE, os) | (
+    dict.fromkeys(_OF_WINDOWS, system) if WINDOWS else dict.fromkeys(_OF_POSIX, os)
+)
+"""The functions that can fail, and where they are."""
+
+WRITE = "write" if WINDOWS else "writev"
+"""What writes a message."""
 
 
 class Gate:
@@ -81,7 +90,7 @@ class Disk:
     ) -> Iterator[Server]:
         """Run the stock command on this disk; *change* is code that it runs at its start."""
         env = {
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
             "FAULTY_DISK": str(self._folder),
             "FAULTY_IS_QUICK": "yes" if self._is_quick else "",
             "FAULTY_CHANGE": change,
@@ -100,11 +109,12 @@ class Disk:
         """
         told = self._folder / "told"
         told.write_text(f"{call} {number} {error} {lasting:d}")
-        told.rename(self._folder / "fail")
+        system.replace(str(told), str(self._folder / "fail"), sync=False)
 
     def failed(self) -> bool:
         """Tell whether the fault happened; there is none from now on."""
-        (self._folder / "fail").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            system.unlink(str(self._folder / "fail"))
         has_failed = (self._folder / "failed").exists()
         (self._folder / "failed").unlink(missing_ok=True)
         return has_failed
@@ -163,8 +173,8 @@ def _install(environ: Mapping[str, str]) -> None:
                 raise _exception(error)
 
     setattr(os, "fsync", Gate(folder))  # noqa: B010
-    for name in filter(partial(hasattr, os), CALLS):
-        setattr(os, name, _failing(name, getattr(os, name), may_fail))
+    for name, module in CALLS.items():
+        setattr(module, name, _failing(name, getattr(module, name), may_fail))
 
     commit, write, received = Commits.commit, Commits.write_here, 0
 

@@ -17,22 +17,29 @@ if not WINDOWS:
 
 
 @contextmanager
+def opened(path: Path) -> Iterator[int]:
+    fd = system.open_file(str(path), os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+@contextmanager
 def flock(path: Path) -> Iterator[None]:
-    with path.open("rb+") as file:
+    with opened(path) as fd:
         if WINDOWS:
-            assert system.try_flock(file.fileno())
+            assert system.try_flock(fd)
         else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def posix_lock(path: Path) -> Iterator[None]:
-    with path.open("rb+") as file:
+    with opened(path) as fd:
         if WINDOWS:
-            assert system.try_lock(file.fileno())
+            assert system.try_lock(fd)
         else:
-            fcntl.lockf(file, fcntl.LOCK_EX)
+            fcntl.lockf(fd, fcntl.LOCK_EX)
         yield
 
 
@@ -51,6 +58,15 @@ def lock_of_python(path: Path) -> Iterator[None]:
     yield
     box.unlock()
     box.close()
+
+
+def leave_dotlock(mbox: Path, length: int) -> None:
+    """Make the dotlock that a server leaves which was killed behind *length* octets."""
+    owner, lock = f"mailhandlers.1.{mbox.stat().st_ino}.{length}", Path(f"{mbox}.lock")
+    if WINDOWS:
+        lock.write_text(owner)
+    else:
+        lock.symlink_to(owner)
 
 
 @contextmanager

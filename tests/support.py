@@ -83,12 +83,17 @@ def wait_until(condition: Callable[[], _T], timeout: float = PATIENCE) -> _T:
 def reserved_port() -> tuple[socket.socket, int]:
     """Return a port that a server may take, and a socket that keeps it from all others.
 
-    It is bound and never listens, so nobody else is given the port.
+    It is bound and never listens, so nobody else is given the port. On Windows that would keep
+    it from the server, too: there it is one that was free just now.
     """
     reservation = socket.socket()
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not WINDOWS:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reservation.bind((HOST, 0))
-    return reservation, reservation.getsockname()[1]
+    port = reservation.getsockname()[1]
+    if WINDOWS:
+        reservation.close()
+    return reservation, port
 
 
 def stuffed(content: bytes) -> bytes:

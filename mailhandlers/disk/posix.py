@@ -25,6 +25,9 @@ NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EN
 IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
 """What :func:`open_file` says to a link: Linux and macOS, FreeBSD, NetBSD."""
 
+CAN_REPLACE_OPEN = True
+"""Whether another file can get the name of one that somebody has open."""
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 """How :func:`os.open` makes a file that only this process knows."""
 

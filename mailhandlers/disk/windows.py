@@ -34,6 +34,9 @@ NO_LINKS = {errno.EINVAL, errno.EMLINK}
 IS_LINK: set[int] = set()
 """What :func:`open_file` says to a link: nothing, it follows them."""
 
+CAN_REPLACE_OPEN = False
+"""Whether another file can get the name of one that somebody has open."""
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_BINARY
 """How :func:`os.open` makes a file that only this process knows."""
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from itertools import chain
 
 from ..block import FormatError
+from ..disk import system
 from ..message.message import StoredMessage
 from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore, HeldFile
-from ..stores.store import Entry, NothingYet, Seen, Store
+from ..stores.store import Entry, NothingYet, Seen, Store, StoreError
 from .criteria import Criteria, Mails
 from .waiting import Steps, Watch, until_found
 
@@ -66,9 +67,17 @@ class EntryCursor:
 
     def _hold(self) -> HeldFile | None:
         try:
-            return HeldFile(self._path)
-        except (OSError, FormatError):  # there is none, or find() tells what is wrong
-            return None
+            held = HeldFile(self._path)
+            # MailFile replaces its file, also an empty one.
+            if system.CAN_REPLACE_OPEN or isinstance(find_held(held), GrowingStore):
+                return held
+        except (
+            OSError,
+            FormatError,
+            StoreError,
+        ):  # none, or find() says what is wrong
+            pass
+        return None
 
 
 class Cursor:

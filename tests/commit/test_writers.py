@@ -36,6 +36,7 @@ from mailhandlers.mail import Mail
 MAIL_FILE = pytest.mark.parametrize("kind", [KIND["MailFile"]], ids=["MailFile"])
 
 
+@pytest.mark.posix  # Windows has no signal to end it by
 def test_a_command_that_ends_waits_for_the_write_in_flight(
     kind: Kind, store: Path, disk: Disk
 ) -> None:
@@ -72,6 +73,7 @@ threading.Thread.start = fail
         assert server.errors() == ""
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this is Linux's /proc")
 def test_a_server_lets_go_of_what_it_replaced(kind: Kind, store: Path) -> None:
     with Server(kind.handler, store) as server:

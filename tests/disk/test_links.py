@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HELLO, KINDS, Kind
+from support import HELLO, IS_ROOT, KINDS, Kind
 from test_envelope import EXAMPLE
 
 import mailhandlers
@@ -30,7 +30,7 @@ def made(kind: Kind, store: Path) -> Any:
 @pytest.fixture
 def somebody() -> Iterator[int]:
     """Another user, who is neither this one nor root."""
-    if os.getuid() != 0:
+    if not IS_ROOT:
         pytest.skip("only root can make links of other users")
     yield 65534
 
@@ -61,6 +61,7 @@ def test_mail_is_not_appended_through_the_link_of_another_user(
     assert victim.read_bytes() == before
 
 
+@pytest.mark.posix
 @growing
 def test_mail_is_appended_through_a_link_of_our_own(
     kind: Kind, store: Path, tmp_path: Path
@@ -87,6 +88,7 @@ def test_a_file_with_a_second_name_is_refused(kind: Kind, store: Path, tmp_path:
     assert store.read_bytes() == before
 
 
+@pytest.mark.posix
 @growing
 def test_a_link_to_itself_is_no_endless_way(kind: Kind, store: Path) -> None:
     handler = made(kind, store)
@@ -136,6 +138,7 @@ def test_a_file_called_latest_is_kept_and_makes_way(tmp_path: Path) -> None:
     assert len(Inbox(folder)) == 1
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("target", ["zzz", "/etc/passwd", "9999999999.M1P1Q1.gone.eml"])
 def test_a_link_that_is_not_ours_moves(tmp_path: Path, target: str) -> None:
     folder = tmp_path / "people" / "bob@example.com"
@@ -145,6 +148,7 @@ def test_a_link_that_is_not_ours_moves(tmp_path: Path, target: str) -> None:
     assert read_latest(folder / "latest.eml").original_content == HELLO
 
 
+@pytest.mark.posix  # Windows syncs no folder
 def test_a_file_called_latest_is_back_where_the_message_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

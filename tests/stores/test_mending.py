@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from locking import leave_dotlock
 from strategies import mails, wire_mails
 from support import json_line
 from test_envelope import EXAMPLE
@@ -42,7 +43,7 @@ def mended(data: bytes, form: type[GrowingStore], begun: int | None = None) -> b
         path = Path(folder, "store")
         path.write_bytes(data)
         if begun is not None and form is MboxStore:
-            Path(f"{path}.lock").symlink_to(f"mailhandlers.1.{path.stat().st_ino}.{begun}")
+            leave_dotlock(path, begun)
         form(str(path), Disk(sync=False)).prepare()
         assert not os.path.lexists(f"{path}.lock")
         left = path.read_bytes()

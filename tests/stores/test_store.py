@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from faulty import CALLS, WRITE
 from locking import flock, posix_lock
 from shell import raw_mail
-from support import HELLO, tree
+from support import HELLO, WINDOWS, tree
 
+from mailhandlers.disk import system
 from mailhandlers.disk.files import Disk
 from mailhandlers.mail import Mail
 from mailhandlers.stores.find import find
@@ -126,7 +128,7 @@ def test_what_holds_a_text_is_found(store: Store) -> None:
     assert wanted in read(store.holding(name))
 
 
-@pytest.mark.parametrize("call", ["open", "writev"])
+@pytest.mark.parametrize("call", ["open", WRITE])
 def test_all_mails_are_added_or_none(
     store: Store, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +140,9 @@ def test_all_mails_are_added_or_none(
         raise OSError(errno.EIO, "the end")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the end"):
-        patch.setattr(os, call, fail)
+        patch.setattr(CALLS[call], call, fail)
+        if call == "open" and WINDOWS:
+            patch.setattr(system, "open_file", fail)
         store.add(some[1:])
     assert tree(Path(store.path).parent) == before
     store.add(some[1:])
