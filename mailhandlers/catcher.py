@@ -160,8 +160,11 @@ class MailCatcher(Inbox):
         up to 15 s. For a client that is not at its turn, or reads nothing, and for the delay of
         another command, it doesn't wait. The store and its messages stay.
 
-        Raises RuntimeError if the server's thread has ended before, as by a SystemExit.
+        Raises RuntimeError if the server's thread has ended before, as by a SystemExit, and in
+        that thread itself, which is that of a handler's hooks.
         """
+        if self._server is not None:
+            self._server.check_caller()
         with ExitStack() as ending:
             ending.callback(self.handler.close)
             if self._server is not None:

@@ -213,7 +213,8 @@ def _caught(catcher: MailCatcher) -> str:
     if len(lines) > _MOST_SHOWN:
         lines = [f"... {len(lines) - _MOST_SHOWN} before these", *lines[-_MOST_SHOWN:]]
     # In these quotes for every shell: shlex's are none to cmd.exe.
-    path = catcher.path if shlex.quote(catcher.path) == catcher.path else f'"{catcher.path}"'
+    path = os.fspath(catcher.path)
+    path = path if shlex.quote(path) == path else f'"{path}"'
     look = f"mailhandlers web {path}"
     return "\n".join([*lines, f"kept in {catcher.path}; to look at it: {look}"])
 

@@ -205,6 +205,18 @@ class Process(subprocess.Popen[AnyStr]):
         super().__exit__(kind, error, traceback)
 
 
+# Windows has no signals from one process to another, and Ctrl-C only for all of a console. This
+# is what Python does with those: its handler runs in another thread.
+_WITH_SIGNALS = """
+import os, runpy, signal, threading
+def obey():
+    while number := os.read(0, 9):
+        signal.raise_signal(int(number))
+threading.Thread(target=obey, daemon=True).start()
+runpy.run_module("aiosmtpd", run_name="__main__", alter_sys=True)
+"""
+
+
 class Server:
     """The stock command: ``aiosmtpd -n -l ... -c mailhandlers.<handler> <arguments>``."""
 
@@ -222,13 +234,15 @@ class Server:
         self._said = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._output, self._errors = (Path(self._said.name, name) for name in ("out", "err"))
         self._reservation, self.port = reserved_port()
-        command = [*prefix, sys.executable, "-m", "aiosmtpd", *flags]
+        start = ["-c", _WITH_SIGNALS] if WINDOWS else ["-m", "aiosmtpd"]
+        command = [*prefix, sys.executable, *start, *flags]
         command += ["-l", f"{HOST}:{self.port}"]
         command += ["-c", handler if "." in handler else f"mailhandlers.{handler}", *arguments]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                bufsize=0,
+                stdin=subprocess.PIPE if WINDOWS else subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
                 env={**os.environ, **(env or {})},
@@ -301,10 +315,19 @@ class Server:
         """Tell the server to end, as Ctrl-C does."""
         # The port is open before the signal is minded; a greeting comes after both.
         self.client().close()
-        self.process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the signal *number*."""
+        if self.process.stdin is not None:
+            self.process.stdin.write(b"%d" % number)
+        else:
+            self.process.send_signal(number)
 
     def _gone(self) -> int:
         self._reservation.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         return self.process.wait(PATIENCE)
 
 

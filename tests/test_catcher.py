@@ -74,9 +74,11 @@ class TestClass(unittest.TestCase):
 """
 
 LEFT_BEHIND = """
-import gc, glob, os, tempfile, threading, time
+import gc, glob, logging, os, tempfile, threading, time
 from mailhandlers import MailCatcher
 import smtplib
+
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # not of a machine that is slow
 
 def state():
     gc.collect()

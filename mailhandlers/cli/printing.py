@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from ..mail import Mail
@@ -64,8 +66,9 @@ class Output:
 
     def lines(self, text: str) -> None:
         """Write *text*, which is for people and made visible already, and end the line."""
-        self._file.write(text if text.endswith("\n") else f"{text}\n")
-        self._file.flush()
+        with _pipe():
+            self._file.write(text if text.endswith("\n") else f"{text}\n")
+            self._file.flush()
 
     def text(self, text: str) -> None:
         """Write what a client sent: as it is, or made visible for a terminal."""
@@ -76,9 +79,21 @@ class Output:
         if self.is_terminal:
             self.text(data.replace(b"\r\n", b"\n").decode("utf-8", "backslashreplace"))
         else:
-            self._file.flush()
-            self._file.buffer.write(data)
-            self._file.buffer.flush()
+            with _pipe():
+                self._file.flush()
+                self._file.buffer.write(data)
+                self._file.buffer.flush()
+
+
+@contextmanager
+def _pipe() -> Iterator[None]:
+    """Raise BrokenPipeError where nobody reads any more: Windows calls that invalid."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise BrokenPipeError from error
+        raise
 
 
 def complain(text: str) -> None:

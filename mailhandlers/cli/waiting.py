@@ -13,7 +13,8 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 
-from ..disk.processes import Process, rival
+from ..disk import system
+from ..disk.processes import rival
 from ..inbox.inbox import Inbox
 from ..inbox.misses import line_of
 from ..message.message import StoredMessage
@@ -161,7 +162,7 @@ def ready(
         "--pid", type=_pid, help="the server's process: if it ends, so does the wait"
     )
     options = parser.parse_args(argv)
-    server = Process(options.pid) if options.pid else None
+    server = system.Process(options.pid) if options.pid else None
     timeout = options.timeout
     if timeout is None:
         timeout = _ALIVE if server else _UNKNOWN
@@ -186,7 +187,7 @@ def ready(
             time.sleep(_PAUSE)
 
 
-def _rivalry(server: Process, port: int) -> str:
+def _rivalry(server: system.Process, port: int) -> str:
     """Return that another server has the port, or nothing.
 
     One that an earlier run left would make this one look ready, until it finds its port
@@ -200,7 +201,7 @@ def _problem(
     address: tuple[str, int],
     remaining: float,
     timeout: float,
-    server: Process | None,
+    server: system.Process | None,
     clock: Callable[[], float],
 ) -> str:
     """Return in a sentence what is wrong with the server, or nothing.

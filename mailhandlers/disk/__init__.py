@@ -1,4 +1,4 @@
-"""What is asked of the operating system: files, flushing, locks, links.
+"""What is asked of the operating system: files, flushing, locks, links, processes.
 
 What differs from one system to the next is in ``system``: the same names in one of two forms.
 """

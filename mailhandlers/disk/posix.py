@@ -1,15 +1,18 @@
-"""Linux, macOS and their like: files, links and locks. :mod:`.windows` has the other form."""
+"""Linux, macOS and their like: files, links, locks, processes. :mod:`.windows` differs."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import select
 import stat
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 assert sys.platform != "win32"  # else mypy doesn't know what is called here
 
@@ -312,3 +315,52 @@ def make_lock_link(owner: str, path: str) -> bool:
             raise OSError(error.errno, error.strerror, path) from None
         return False
     return True
+
+
+# Processes.
+
+APART: dict[str, Any] = {"start_new_session": True}
+"""For :class:`subprocess.Popen`: Ctrl-C isn't for the new process."""
+
+
+def rights() -> dict[str, Any]:
+    """Return what this process may, for :func:`take_rights` of another one, as JSON has it."""
+    return {"groups": os.getgroups(), "gid": os.getegid(), "uid": os.geteuid()}
+
+
+def take_rights(given: dict[str, Any]) -> None:
+    """Have no other rights than those *given*. Raises OSError."""
+    if given == rights():
+        return
+    # The user last, who may not change the others. Only root may set groups.
+    if set(given["groups"]) != set(os.getgroups()):
+        os.setgroups(given["groups"])
+    os.setgid(given["gid"])
+    os.setuid(given["uid"])
+
+
+class Process:
+    """The process *pid*, from now on: the next one with its number is another."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended: select.poll | None = None
+        # Linux: true also of a process that its parent has not waited for yet.
+        if hasattr(os, "pidfd_open"):
+            with suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                self._ended = select.poll()
+                self._ended.register(fd, select.POLLIN)
+
+    def has_ended(self, seconds: float = 0) -> bool:
+        """Tell whether the process has ended, *seconds* from now at the latest."""
+        if self._ended is not None:
+            return bool(self._ended.poll(seconds * 1000))
+        time.sleep(seconds)
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            return False
+        return False

@@ -1,4 +1,4 @@
-"""Windows: files, links and locks. :mod:`.posix` has the other form.
+"""Windows: files, links, locks and processes. :mod:`.posix` has the other form.
 
 Where another program has a file open that was not opened to be shared, as editors and virus
 scanners do, nobody may rename, replace or remove it: that is tried again for a while. On an
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import wintypes
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..block import FormatError, split_block
 
@@ -364,3 +364,43 @@ def is_locked(fd: int) -> bool:
 def make_lock_link(owner: str, path: str) -> bool:
     """Make *path* a symbolic link that says *owner*: one needs a right, and a file does it."""
     return False
+
+
+# Processes.
+
+APART: dict[str, Any] = {"creationflags": 0x00000200}  # CREATE_NEW_PROCESS_GROUP
+"""For :class:`subprocess.Popen`: Ctrl-C isn't for the new process."""
+
+_OpenProcess = _kernel.OpenProcess
+_OpenProcess.restype = wintypes.HANDLE
+_OpenProcess.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.DWORD]
+_WaitForSingleObject = _kernel.WaitForSingleObject
+_WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+_SYNCHRONIZE = 0x00100000
+
+
+def rights() -> dict[str, Any]:
+    """Return nothing: no server of ours gives up what it may."""
+    return {}
+
+
+def take_rights(given: dict[str, Any]) -> None:
+    """Do nothing, as :func:`rights` has nothing to give."""
+
+
+class Process:
+    """The process *pid*, from now on: the next one with its number is another."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        # Not os.kill(), whose 0 is Ctrl-C here.
+        self._handle = _OpenProcess(_SYNCHRONIZE, False, pid)
+        # Another user's is there, but nothing tells when it ends.
+        self._is_there = self._handle or ctypes.get_last_error() == _ACCESS_DENIED
+
+    def has_ended(self, seconds: float = 0) -> bool:
+        """Tell whether the process has ended, *seconds* from now at the latest."""
+        if self._handle:
+            return bool(_WaitForSingleObject(self._handle, int(seconds * 1000)) == 0)
+        time.sleep(seconds)
+        return not self._is_there

@@ -100,7 +100,7 @@ class LoopThread:
         self._thread.join()
 
     def check_caller(self) -> None:
-        """Raise RuntimeError in this thread itself, which would wait for itself for ever."""
+        """Raise RuntimeError in this thread itself, in which :meth:`run` never returns."""
         if threading.current_thread() is self._thread:
             raise RuntimeError(
                 "the server's own thread can't wait for it: start and stop it in another"
@@ -259,7 +259,7 @@ class Server:
             undone.callback(self._listening.close)
             self._thread = LOOP.hold()
             undone.callback(LOOP.release)
-            self._thread.check_caller()
+            self.check_caller()
             self._thread.run(self._listen())
             undone.pop_all()
 
@@ -268,13 +268,15 @@ class Server:
         """Why it serves nobody any more, in a sentence, or None."""
         return self._thread.failure
 
+    def check_caller(self) -> None:
+        """Raise RuntimeError in a hook: it would wait for its own thread for ever."""
+        self._thread.check_caller()
+
     def stop(self) -> None:
         """Close the port, let what is being stored be answered, close all connections.
 
-        Raises RuntimeError where its thread has ended before, and, with nothing done, in a
-        hook, which runs in that thread and would wait for itself.
+        Raises RuntimeError where its thread has ended before. Call :meth:`check_caller` first.
         """
-        self._thread.check_caller()
         try:
             self._thread.run(self._close())
         finally:

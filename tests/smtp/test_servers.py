@@ -16,13 +16,14 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
 from load import Senders, names_of_whole
+from locking import flock
 from smtp.test_logins import flags
 from support import (
     HELLO,
@@ -41,7 +42,9 @@ from mailhandlers import Inbox, JsonLines, MailCatcher, MaildirSink, NoMessageEr
 from mailhandlers.mail import Mail
 from mailhandlers.smtp import servers
 
-ENDS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+ENDS = pytest.mark.parametrize(  # Ctrl-Break, on Windows
+    "number", [signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM)]
+)
 
 
 def ends(work: Callable[[], object]) -> bool:
@@ -90,15 +93,13 @@ def test_who_is_seen_in_the_store_hears_so(
     assert heard == {"sent": runs}
 
 
-@pytest.mark.posix
 def test_a_message_that_waits_for_its_store_is_answered(tmp_path: Path, no_limit: None) -> None:
-    fcntl = pytest.importorskip("fcntl")
     path = tmp_path / "mail.jsonl"
     path.touch()
     mail = MailCatcher(JsonLines(path))
     mail.start()
-    with path.open("rb+") as held, Client(mail.port) as client, Client(mail.port) as idle:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with ExitStack() as held, Client(mail.port) as client, Client(mail.port) as idle:
+        held.enter_context(flock(path))
         client.submit(HELLO)
         client.socket.sendall(b"NOOP\r\n")  # is not carried out
         assert client.is_silent()
@@ -107,7 +108,7 @@ def test_a_message_that_waits_for_its_store_is_answered(tmp_path: Path, no_limit
         with pytest.raises(ConnectionError):  # nobody else is waited for
             idle.reply()
         assert stop.is_alive()
-        fcntl.flock(held, fcntl.LOCK_UN)
+        held.close()
         assert client.reply() == "250 OK"
         with pytest.raises(ConnectionError):
             client.reply()
@@ -206,7 +207,6 @@ def _connected(mail: MailCatcher) -> Any:
     return client
 
 
-@pytest.mark.posix
 @pytest.mark.slow
 @KEEP_ALL
 @ENDS
@@ -217,7 +217,7 @@ def test_the_command_answers_all_that_it_stored(
         with Server(kind.handler, store) as server:
             senders = Senders([server.port] * 8, str(round_))
             wait_until(lambda: len(senders.acknowledged) >= 20 * (round_ + 1))  # noqa: B023
-            server.process.send_signal(number)
+            server.signal(number)
             assert server.process.wait(PATIENCE) == 0
             senders.join()
         assert senders.refusals == []
@@ -226,26 +226,24 @@ def test_the_command_answers_all_that_it_stored(
         assert server.errors() == ""
 
 
-@pytest.mark.posix
 @ENDS
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_the_command_waits_for_what_is_being_stored(
     tmp_path: Path, number: signal.Signals, loop: str
 ) -> None:
-    fcntl = pytest.importorskip("fcntl")
     pytest.importorskip(loop)
     path = tmp_path / "mail.jsonl"
     options = ["loop=uvloop"] if loop == "uvloop" else []
     with Server("JsonLines", path, *options) as server:
-        with path.open("rb+") as held, server.client() as client, server.client() as idle:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with ExitStack() as held, server.client() as client, server.client() as idle:
+            held.enter_context(flock(path))
             client.submit()
             assert client.is_silent()
-            server.process.send_signal(number)
+            server.signal(number)
             with pytest.raises(ConnectionError):
                 idle.reply()
             assert not server.listens()
-            fcntl.flock(held, fcntl.LOCK_UN)
+            held.close()
             assert client.reply() == "250 OK"
         assert server.process.wait(PATIENCE) == 0
         assert server.errors() == ""
@@ -263,9 +261,9 @@ def test_a_second_signal_ends_the_command_at_once(
     ):
         client.submit()
         wait_until(lambda: len(Inbox(tmp_path / "latest.mail")))
-        server.process.send_signal(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
         wait_until(lambda: not server.listens())
-        server.process.send_signal(number)
+        server.signal(number)
         assert server.process.wait(PATIENCE) == -number
         assert server.errors() == ""
 
@@ -432,12 +430,19 @@ class ExitingSink(MaildirSink):
 DYING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name == "mailhandlers-server"]
+
+
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tell whether nothing stays of a server that failed."""
-    yield
-    assert servers.LOOP._holders == 0
-    assert not [t for t in threading.enumerate() if t.name == "mailhandlers-server"]
+def own_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have no other test hold the loop; tell whether nothing stays of a server that failed."""
+    loop, before = servers.SharedLoop(), threads()
+    with monkeypatch.context() as patch:
+        patch.setattr(servers, "LOOP", loop)
+        yield
+    assert loop._holders == 0
+    assert threads() == before
 
 
 def loop_class(**methods: Callable[..., object]) -> type[asyncio.SelectorEventLoop]:
@@ -463,7 +468,7 @@ def exhaust(*_: object) -> None:
         ("create_future", exhaust, OSError, os.strerror(errno.EMFILE)),
     ],
 )
-@pytest.mark.usefixtures("ended")
+@pytest.mark.usefixtures("own_loop")
 def test_a_loop_that_lacks_something_is_told_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
     method: str,
@@ -484,7 +489,7 @@ def test_a_loop_that_lacks_something_is_told_at_the_start(
         assert client.send() == "250 OK"
 
 
-@pytest.mark.usefixtures("ended")
+@pytest.mark.usefixtures("own_loop")
 def test_a_system_without_threads_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -512,7 +517,7 @@ def test_the_users_policy_for_loops_is_not_the_servers(monkeypatch: pytest.Monke
 
 @DYING
 @pytest.mark.parametrize("tls", [None, "starttls", "smtps"])
-@pytest.mark.usefixtures("ended")
+@pytest.mark.usefixtures("own_loop")
 def test_a_thread_that_ends_lets_all_go_and_says_why(tmp_path: Path, tls: str | None) -> None:
     why = "the server's thread has ended: SystemExit.*the disk is too slow"
     mail = MailCatcher(ExitingSink(tmp_path / "inbox"), tls=tls)
@@ -542,7 +547,7 @@ def test_a_thread_that_ends_lets_all_go_and_says_why(tmp_path: Path, tls: str | 
     mail.stop()
 
 
-@pytest.mark.usefixtures("ended")
+@pytest.mark.usefixtures("own_loop")
 def test_an_error_of_the_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -572,6 +577,7 @@ def test_a_server_that_is_stopped_in_its_own_thread_says_so(tmp_path: Path) -> N
     assert told == ["the server's own thread can't wait for it: start and stop it in another"]
 
 
+@pytest.mark.usefixtures("own_loop")
 def test_more_clients_than_a_system_can_watch_wait_for_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
