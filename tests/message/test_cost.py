@@ -461,6 +461,9 @@ STRUCTURES: dict[str, Callable[[int], bytes]] = {
         b"Content-Type: text/html\n\n", lambda n: b"<a href=http://a%d.test>a</a>" % n
     ),
     "codes in text": _within(b"\n", lambda n: b"%06d\n" % n),
+    "lines that decode to NULs, 22 for each octet": _within(
+        b"Content-Transfer-Encoding: x-uuencode\n\nbegin 644 a\n", lambda n: b"M\n"
+    ),
     "texts": _within(MIXED, lambda n: b"--b\n\nhttp://a.test/%d\n" % n),
 }
 
