@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from ..block import FormatError, has_block
@@ -13,13 +14,13 @@ from .growing import GrowingStore, HeldFile
 from .json_lines import JsonLinesStore
 from .latest import LatestStore
 from .maildir import MaildirStore
-from .mbox import MboxStore
+from .mbox import DATED_FROM, MboxStore
 from .people import PeopleStore, folder_name
 from .store import HEAD, NothingYet, Store, StoreError, open_regular
 
-_MARKS: dict[bytes, type[GrowingStore]] = {
-    b'\n{"id": "': JsonLinesStore,
-    b"\nFrom ": MboxStore,
+_MARKS: dict[re.Pattern[bytes], type[GrowingStore]] = {
+    re.compile(rb'^\{"id": "', re.MULTILINE): JsonLinesStore,
+    DATED_FROM: MboxStore,
 }
 
 
@@ -65,9 +66,10 @@ def _store_of(path: str, head: bytes, held: HeldFile | None = None) -> Store:
     if has_block(head) or foreign.is_mail(head):
         return LatestStore(path)
     # Other lines may stand above the first of ours, and the other's mark within a message.
-    marks = {head.find(mark): kind for mark, kind in _MARKS.items() if mark in head}
-    if marks:
-        return marks[min(marks)](path, held=held)
+    found = {mark.search(head): kind for mark, kind in _MARKS.items()}
+    kinds = {match.start(): kind for match, kind in found.items() if match}
+    if kinds:
+        return kinds[min(kinds)](path, held=held)
     raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")
 
 

@@ -561,7 +561,7 @@ STORE_DOORS: dict[str, Callable[[bytes], object]] = {
     "mend JSON Lines": json_lines.mend,
     "is it mail": foreign.is_mail,
     "another program's": lambda data: foreign.envelope(data, "a", 0),
-    "another program's date": lambda data: foreign.mbox_date(data.partition(b"\n")[0]),
+    "another program's date": lambda data: mbox.date_of(data.partition(b"\n")[0]),
 }
 
 
