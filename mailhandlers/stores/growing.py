@@ -452,8 +452,9 @@ class GrowingStore(Store):
     def _entry(self, span: _Span) -> Entry:
         return Entry(
             (span.status.st_dev, span.status.st_ino, span.start),
-            f"{self.path}, octet {span.start}",
+            self.path,
             functools.partial(self._read, span),
+            span.start,
         )
 
     def _read(self, span: _Span) -> Mail:

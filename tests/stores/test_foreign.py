@@ -19,7 +19,7 @@ from support import PATIENCE, Client, controlled
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Inbox, StoreError, read_latest, read_messages
+from mailhandlers import Inbox, read_latest, read_messages
 from mailhandlers.mail import Mail
 from mailhandlers.stores.mbox import quote_from
 
@@ -225,16 +225,14 @@ def test_an_mbox_with_millions_of_sentences_is_read_once(tmp_path: Path) -> None
     assert seconds[1] < 8 * seconds[0]
 
 
-def test_files_that_are_no_messages(tmp_path: Path) -> None:
+def test_a_message_of_a_maildir_may_hold_nuls(tmp_path: Path) -> None:
     box = mailbox.Maildir(str(tmp_path / "box"))
     box.add(MESSAGE)
-    bad = tmp_path / "box" / "new" / "1.bad"
-    bad.write_bytes(b"\x7fELF\0\0")
-    assert len(Inbox(tmp_path / "box")) == 1
-    Inbox(tmp_path / "box").clear()
-    bad.write_bytes(b"\x7fELF\0\0")
-    with pytest.raises(StoreError, match=r"new/1\.bad: no message begins like this"):
-        read_latest(tmp_path / "box")
+    content = b"Subject: with\n\na NUL \0 here\n"
+    (tmp_path / "box" / "cur" / "1.x:2,S").write_bytes(content)
+    got = read_latest(tmp_path / "box", subject="with")
+    assert (got.original_content, got.text) == (content, "a NUL \0 here\n")
+    assert len(Inbox(tmp_path / "box")) == 2
 
 
 def test_a_client_moves_a_message_while_it_is_read(tmp_path: Path) -> None:
