@@ -7,6 +7,7 @@ import shutil
 import ssl
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -125,15 +126,17 @@ class MailCatcher(Inbox):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
-        if self._remove_folder is not None:
-            self._remove_folder()
+        try:
+            self.stop()
+        finally:
+            if self._remove_folder is not None:
+                self._remove_folder()
 
     def start(self) -> None:
         """Open the port. When this returns, clients can connect.
 
         After :meth:`stop` the same port is opened again. Raises OSError if the port can't be
-        opened, and RuntimeError if the server runs already.
+        opened, and RuntimeError if the server runs already or its thread can't.
         """
         if self._server is not None:
             raise RuntimeError(f"the server runs already, at {self.host}:{self.port}")
@@ -143,7 +146,12 @@ class MailCatcher(Inbox):
             listening = listening_socket(self.host, self.port)
         self.port = listening.getsockname()[1]
         smtps = self._context if self._tls == "smtps" else None
-        self._server = Server(self._make_smtp, listening, smtps)
+        try:
+            self._server = Server(self._make_smtp, listening, smtps)
+        except BaseException:
+            if self._address is not None:
+                self._address.give_back()
+            raise
 
     def stop(self) -> None:
         """Close the port, let what is being stored be answered, and close all connections.
@@ -151,13 +159,19 @@ class MailCatcher(Inbox):
         Who has sent a whole message gets its reply, after its ``delay``, too: this waits for it
         up to 15 s. For a client that is not at its turn, or reads nothing, and for the delay of
         another command, it doesn't wait. The store and its messages stay.
+
+        Raises RuntimeError if the server's thread has ended before, as by a SystemExit, and in
+        that thread itself, which is that of a handler's hooks.
         """
         if self._server is not None:
-            self._server.stop()
-            self._server = None
-            if self._address is not None:
-                self._address.give_back()
-        self.handler.close()
+            self._server.check_caller()
+        with ExitStack() as ending:
+            ending.callback(self.handler.close)
+            if self._server is not None:
+                if self._address is not None:
+                    ending.callback(self._address.give_back)
+                server, self._server = self._server, None
+                server.stop()
 
     def listen_at(self, address: Address) -> None:
         """Listen at *address* from the next :meth:`start` on: the fixture ``mailserver``'s."""
@@ -192,6 +206,8 @@ class MailCatcher(Inbox):
     def explain(self) -> str:
         """Return who connected so far, for the text of a NoMessageError."""
         where = f"{self.host}:{self.port}"
+        if self._server is not None and self._server.failure is not None:
+            return f"nobody serves {where}: {self._server.failure}"
         if not self.sessions:
             return (
                 f"nobody connected to {where}: does the program send there, or does its "

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import functools
 import logging
-import os
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from io import FileIO
 from queue import Full, Queue
 from typing import Any, Protocol
 
@@ -73,8 +73,9 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
 
     aiosmtpd takes the loop that it finds. When it asks that for a server, it has dropped
     its rights, and no port is open yet: the one moment to look at the store as the user
-    that will write it. When it is told to end, by SIGINT or SIGTERM, it waits for the
-    server to be closed: the moment to let what is being stored be answered.
+    that will write it. When it is told to end, by SIGINT or SIGTERM (under Windows Ctrl-C or
+    Ctrl-Break), it waits for the server to be closed: the moment to let what is being stored
+    be answered.
     *module* is the library of the loop, asyncio for None.
     """
     loop_class = type(import_module(module or "asyncio").new_event_loop())
@@ -103,14 +104,24 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                     connections.begin, host=host, port=port, **others
                 )
             except OSError as error:
-                advice = _PORT_ADVICE.get(error.errno or 0, "listen elsewhere: -l HOST:PORT")
-                cause = os.strerror(error.errno or 0) if error.errno in _PORT_ADVICE else error
-                sys.exit(f"aiosmtpd: can't listen at {host}:{port}: {cause}: {advice}")
+                other = f"{error}: listen elsewhere: -l HOST:PORT"
+                advice = _PORT_ADVICE.get(error.errno or 0, other)
+                sys.exit(f"aiosmtpd: can't listen at {host}:{port}: {advice}")
             served.after_listening([endpoints.shown(s.getsockname()) for s in server.sockets])
-            with suppress(NotImplementedError):  # on Windows
-                # aiosmtpd sees to SIGINT alone.
-                self.add_signal_handler(signal.SIGTERM, self.stop)
+            for number in _ENDS:  # aiosmtpd sees to SIGINT alone
+                self.add_signal_handler(number, self.stop)
             return _Listening(server, connections)
+
+        def add_signal_handler(
+            self, number: int, callback: Callable[..., object], *args: object
+        ) -> None:
+            """Call *callback* at a signal, between two steps of the loop."""
+            try:
+                super().add_signal_handler(number, callback, *args)
+            except NotImplementedError:
+                # Windows: a KeyboardInterrupt would come in the middle of a step, as one that
+                # stores. This wakes up the loop there, too.
+                signal.signal(number, lambda *_: self.call_soon_threadsafe(callback, *args))
 
     asyncio.set_event_loop(CommandLoop())
 
@@ -125,7 +136,7 @@ class _Listening:
     def close(self) -> None:
         """Close the port. A second signal ends the command at once from now on."""
         loop = self._server.get_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDS:
             with suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
@@ -137,10 +148,17 @@ class _Listening:
 
 
 _PATH_ADVICE = "name a path that the server's user may write, or change its permissions"
-_PORT_ADVICE = {
-    errno.EADDRINUSE: "stop what listens there, or take another port: -l HOST:PORT",
-    errno.EACCES: "ports below 1024 are root's: take another, -l HOST:PORT, or start as root",
+_PORT_ADVICE = {  # Windows has no text for the first
+    errno.EADDRINUSE: "Address already in use: "
+    "stop what listens there, or take another port: -l HOST:PORT",
+    errno.EACCES: "Permission denied: "
+    "ports below 1024 are root's: take another, -l HOST:PORT, or start as root",
 }
+_ENDS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK")  # Windows' Ctrl-Break
+    if hasattr(signal, name)
+]
 
 
 class Terminal:
@@ -151,6 +169,10 @@ class Terminal:
     """
 
     def __init__(self) -> None:
+        # Without its buffer, whose lock the end of the program would wait for.
+        buffer: Any = sys.stderr.buffer
+        raw: FileIO = getattr(buffer, "raw", buffer)  # with "python -u" there is none
+        self._encoding, self._write = sys.stderr.encoding, raw.write
         self._lines: Queue[Callable[[], str]] = Queue(_MOST_LINES)
         self._missed = 0
         threading.Thread(target=self._show, name="mailhandlers-terminal", daemon=True).start()
@@ -167,14 +189,12 @@ class Terminal:
             line = self._lines.get()
             missed, self._missed = self._missed, 0
             text = f"... {missed} lines are left out here\n" if missed else ""
-            data = f"{text}{line()}\n".encode(errors="backslashreplace")
+            data = f"{text}{line()}\n".encode(self._encoding, "backslashreplace")
             try:
-                # Not through sys.stderr, whose lock the end of the program would wait for.
                 while data:
-                    data = data[os.write(_STDERR, data) :]
+                    data = data[self._write(data) :]
             except OSError:  # nobody reads any more
                 return
 
 
 _MOST_LINES = 1000
-_STDERR = 2

@@ -10,10 +10,13 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
+from io import BufferedReader, TextIOWrapper
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from .smtp.replies import Reply
@@ -245,7 +248,10 @@ def _check_loop(keyword: str, value: Any) -> str | None:
     """Check which event loop runs, and that it is there."""
     loop = _one_choice(keyword, value, "uvloop")
     if loop is not None and not find_spec(loop):
-        raise ValueError("loop=uvloop needs uvloop: pip install 'mailhandlers[uvloop]'")
+        raise ValueError(
+            "loop=uvloop needs uvloop, which there is not for Windows: "
+            "pip install 'mailhandlers[uvloop]'"
+        )
     return loop
 
 
@@ -310,14 +316,26 @@ def _first_line(path: str) -> str:
     # Its name isn't repeated either: with a user called "@eva" it would be a password.
     try:
         with open(path, "rb") as file:
-            line = file.readline()
+            line = _text(file).readline()
+    except UnicodeDecodeError:
+        raise ValueError("the file of auth=@FILE is not in UTF-8: save it so") from None
     except (OSError, ValueError) as error:  # ValueError for a NUL in the name
         cause = getattr(error, "strerror", None) or "this is no name of a file"
         raise ValueError(
             f"the file of auth=@FILE can't be read ({cause}): "
             "name one whose first line is user:password"
         ) from None
-    return os.fsdecode(line.rstrip(b"\r\n"))
+    return line.rstrip("\n")
+
+
+def _text(file: BufferedReader) -> TextIOWrapper:
+    """Return the text in *file*: editors and the PowerShell of Windows mark what it is in."""
+    mark = file.peek(3)[:3]
+    if mark == BOM_UTF8:
+        return TextIOWrapper(file, "utf-8-sig")
+    if mark[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
+        return TextIOWrapper(file, "utf-16")
+    return TextIOWrapper(file, sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 def _variable(name: str) -> str:

@@ -60,7 +60,6 @@ def _set_variables(config: pytest.Config, lines: Sequence[str]) -> None:
     # Others can't have the port of a socket that is bound, though it doesn't listen yet.
     reserved = socket.socket()
     config.add_cleanup(reserved.close)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind((_HOST, 0))
     config.stash[_RESERVED] = reserved
     port = str(reserved.getsockname()[1])
@@ -213,7 +212,10 @@ def _caught(catcher: MailCatcher) -> str:
         return f"none; {catcher.explain()}"
     if len(lines) > _MOST_SHOWN:
         lines = [f"... {len(lines) - _MOST_SHOWN} before these", *lines[-_MOST_SHOWN:]]
-    look = f"mailhandlers web {shlex.quote(os.fspath(catcher.path))}"
+    # In these quotes for every shell: shlex's are none to cmd.exe.
+    path = os.fspath(catcher.path)
+    path = path if shlex.quote(path) == path else f'"{path}"'
+    look = f"mailhandlers web {path}"
     return "\n".join([*lines, f"kept in {catcher.path}; to look at it: {look}"])
 
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 from faulty import Disk, Gate
 from hypothesis import HealthCheck, settings
-from support import KINDS, Kind, Server
+from support import KINDS, WINDOWS, Kind, Server
 
 from mailhandlers.commit import Commits
 
@@ -36,8 +36,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs something slow: a browser, a disk to fill, a traced server."""
+    """Mark as slow what needs something slow: a browser, a disk to fill, a traced server.
+
+    What is of POSIX alone is skipped on Windows.
+    """
     for item in items:
+        if WINDOWS and item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="Windows has no such thing"))
         if not {"browser", "small_disk", "strace"}.isdisjoint(
             getattr(item, "fixturenames", ())
         ):
@@ -112,7 +117,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("only root can mount a small disk")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)

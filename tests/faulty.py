@@ -5,11 +5,11 @@ A test and its server speak through the files of a folder.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,34 +34,28 @@ class Gate:
 
     def __init__(self, folder: Path) -> None:
         self._held = folder / "held"
-        self._path = folder / "gate"
-        self._path.touch()
-        self._lock = self._path.open("rb")
+        self._closed = folder / "closed"
         self._fsync = os.fsync
 
     def __call__(self, fd: int) -> None:
-        # The kernel wakes up whoever waits for a lock.
-        with open(self._path, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._held.write_bytes(b"")
-                fcntl.flock(lock, fcntl.LOCK_SH)
+        if self._closed.exists():
+            self._held.write_bytes(b"")
+            wait_until(lambda: not self._closed.exists())
         self._fsync(fd)
 
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Hold every fsync within this block."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._held.unlink(missing_ok=True)
+        self._closed.write_bytes(b"")
         try:
             yield
         finally:
-            self._held.unlink(missing_ok=True)
             self.open()
 
     def open(self) -> None:
         """Let all go on."""
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self._closed.unlink(missing_ok=True)
 
     def wait_for_somebody(self) -> None:
         """Wait until somebody is held."""
@@ -169,7 +163,7 @@ def _install(environ: Mapping[str, str]) -> None:
                 raise _exception(error)
 
     setattr(os, "fsync", Gate(folder))  # noqa: B010
-    for name in CALLS:
+    for name in filter(partial(hasattr, os), CALLS):
         setattr(os, name, _failing(name, getattr(os, name), may_fail))
 
     commit, write, received = Commits.commit, Commits.write_here, 0

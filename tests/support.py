@@ -29,6 +29,8 @@ from mailhandlers.stores import json_lines
 from mailhandlers.stores.growing import GrowingStore, backwards
 
 _T = TypeVar("_T")
+WINDOWS = os.name == "nt"
+IS_ROOT = not WINDOWS and os.geteuid() == 0
 HOST = "127.0.0.1"
 PATIENCE = 120.0
 """Seconds after which something will never come, on a machine that is busy with much else."""
@@ -205,6 +207,18 @@ class Process(subprocess.Popen[AnyStr]):
         super().__exit__(kind, error, traceback)
 
 
+# Windows has no signals from one process to another, and Ctrl-C only for all of a console. This
+# is what Python does with those: its handler runs in another thread.
+_WITH_SIGNALS = """
+import os, runpy, signal, threading
+def obey():
+    while number := os.read(0, 9):
+        signal.raise_signal(int(number))
+threading.Thread(target=obey, daemon=True).start()
+runpy.run_module("aiosmtpd", run_name="__main__", alter_sys=True)
+"""
+
+
 class Server:
     """The stock command: ``aiosmtpd -n -l ... -c mailhandlers.<handler> <arguments>``."""
 
@@ -218,21 +232,24 @@ class Server:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._tls = tls
-        # Open as long as this object, whose user reads them after the server's end.
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        # There as long as this object, whose user reads what is in it after the server's end.
+        self._said = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._output, self._errors = (Path(self._said.name, name) for name in ("out", "err"))
         self._reservation, self.port = reserved_port()
-        command = [*prefix, sys.executable, "-m", "aiosmtpd", *flags]
+        start = ["-c", _WITH_SIGNALS] if WINDOWS else ["-m", "aiosmtpd"]
+        command = [*prefix, sys.executable, *start, *flags]
         command += ["-l", f"{HOST}:{self.port}"]
         command += ["-c", handler if "." in handler else f"mailhandlers.{handler}", *arguments]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._errors,
-            env={**os.environ, **(env or {})},
-            start_new_session=bool(prefix),
-        )
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE if WINDOWS else subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, **(env or {})},
+                start_new_session=bool(prefix),
+            )
         self._has_prefix = bool(prefix)
 
     def __enter__(self) -> Server:
@@ -277,11 +294,11 @@ class Server:
 
     def output(self) -> bytes:
         """Return what the server wrote to standard output so far."""
-        return _whole(self._output.fileno())
+        return self._output.read_bytes()
 
     def errors(self) -> str:
         """Return what the server wrote to standard error so far."""
-        return _whole(self._errors.fileno()).decode("utf-8", "replace")
+        return self._errors.read_text("utf-8", "replace")
 
     def kill(self) -> None:
         """End the server at once, as ``kill -9`` does."""
@@ -300,10 +317,19 @@ class Server:
         """Tell the server to end, as Ctrl-C does."""
         # The port is open before the signal is minded; a greeting comes after both.
         self.client().close()
-        self.process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the signal *number*."""
+        if self.process.stdin is not None:
+            self.process.stdin.write(b"%d" % number)
+        else:
+            self.process.send_signal(number)
 
     def _gone(self) -> int:
         self._reservation.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         return self.process.wait(PATIENCE)
 
 
@@ -340,10 +366,6 @@ def controlled(handler: object, **settings: Any) -> Iterator[Controller]:
             yield controller
         finally:
             controller.stop(no_assert=True)
-
-
-def _whole(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

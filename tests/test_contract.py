@@ -21,6 +21,7 @@ import pytest
 from conftest import Certificate
 from support import (
     HELLO,
+    IS_ROOT,
     KIND,
     KINDS,
     PATIENCE,
@@ -620,7 +621,7 @@ def test_starttls_is_recorded(kind: Kind, store: Path, certificate: Certificate)
     assert protocol(store) == ("ESMTPS", "TLSv1.3")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can become nobody")
 def test_root_becomes_nobody(kind: Kind, open_folder: Path) -> None:
     # Python itself may be root's alone: whatever a message needs was imported before.
     store = open_folder / kind.store

@@ -130,9 +130,10 @@ class _Count:
             sys.stderr.flush()
 
     def end(self, how: str) -> None:
-        erase = "\r\x1b[K" if self._is_terminal else ""
         messages = "message" if self._copied == 1 else "messages"
-        print(f"{erase}{self._copied:,} {messages} copied; {how}", file=sys.stderr)
+        # What add() wrote is no longer than this, which replaces it.
+        back = "\r" if self._is_terminal else ""
+        print(f"{back}{self._copied:,} {messages} copied; {how}", file=sys.stderr)
 
 
 class Identities:

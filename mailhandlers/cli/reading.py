@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ..disk import system
 from ..inbox.inbox import Inbox, read_latest, read_messages
 from ..inbox.misses import line_of
 from ..message.message import StoredMessage
@@ -160,14 +160,11 @@ def _own_folders(parent: str) -> list[str]:
     and one that another user made, or that others may look into, or a link, is not taken.
     """
     found = []
-    user = getattr(os, "getuid", int)()  # on Windows all files have the user 0
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if entry.name.startswith(_FOLDER) and entry.is_dir(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                is_private = os.name == "nt" or stat.S_IMODE(status.st_mode) == stat.S_IRWXU
-                if status.st_uid == user and is_private:
-                    found.append(os.path.abspath(entry.path))
+            is_ours = entry.name.startswith(_FOLDER) and entry.is_dir(follow_symlinks=False)
+            if is_ours and system.is_private(entry.stat(follow_symlinks=False)):
+                found.append(os.path.abspath(entry.path))
     return found
 
 

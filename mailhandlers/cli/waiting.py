@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +12,9 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
+from ..disk import system
+from ..disk.processes import rival
 from ..inbox.inbox import Inbox
 from ..inbox.misses import line_of
 from ..message.message import StoredMessage
@@ -32,7 +32,6 @@ _SIGNAL = 128
 _UNKNOWN, _ALIVE = 30, 60  # seconds for a server of which nothing is known, or its process
 _PAUSE = 0.02
 _LONGEST_LINE = 512  # RFC 5321 section 4.5.3.1.5
-_LISTENS = "0A"  # proc(5), /proc/net/tcp: the state of a socket that listens
 
 
 def expect(parser: ArgumentParser, argv: Sequence[str]) -> int:
@@ -106,8 +105,10 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _status_of(command: Sequence[str]) -> int:
     """Run *command*; return its exit status, as a shell would."""
     try:
-        # Our own output is the message alone, for $(mailhandlers expect ...).
-        process = subprocess.Popen(command, stdout=sys.stderr)
+        # Our own output is the message alone, for $(mailhandlers expect ...). Windows looks for
+        # programs alone by itself, and for no script such as npm.cmd.
+        name = shutil.which(command[0]) or command[0]
+        process = subprocess.Popen([name, *command[1:]], stdout=sys.stderr)
     except FileNotFoundError:
         return _NOT_FOUND
     except OSError:
@@ -161,7 +162,7 @@ def ready(
         "--pid", type=_pid, help="the server's process: if it ends, so does the wait"
     )
     options = parser.parse_args(argv)
-    server = Process(options.pid) if options.pid else None
+    server = system.Process(options.pid) if options.pid else None
     timeout = options.timeout
     if timeout is None:
         timeout = _ALIVE if server else _UNKNOWN
@@ -186,21 +187,21 @@ def ready(
             time.sleep(_PAUSE)
 
 
-def _rivalry(server: Process, port: int) -> str:
+def _rivalry(server: system.Process, port: int) -> str:
     """Return that another server has the port, or nothing.
 
     One that an earlier run left would make this one look ready, until it finds its port
     taken and ends.
     """
-    rival = server.rival(port)
-    return "" if rival is None else f"it is process {rival} that listens at port {port}"
+    other = rival(server.pid, port)
+    return "" if other is None else f"it is process {other} that listens at port {port}"
 
 
 def _problem(
     address: tuple[str, int],
     remaining: float,
     timeout: float,
-    server: Process | None,
+    server: system.Process | None,
     clock: Callable[[], float],
 ) -> str:
     """Return in a sentence what is wrong with the server, or nothing.
@@ -246,71 +247,3 @@ def _pid(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise ArgumentTypeError(f"{text!r} is no number of a process")
     return int(text)
-
-
-class Process:
-    """The process *pid*, from now on: the next one with its number is another."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._ended: select.poll | None = None
-        # Linux: true also of a process that its parent has not waited for yet.
-        if hasattr(os, "pidfd_open"):
-            with suppress(ProcessLookupError):
-                fd = os.pidfd_open(pid)
-                self._ended = select.poll()
-                self._ended.register(fd, select.POLLIN)
-
-    def has_ended(self, seconds: float = 0) -> bool:
-        """Tell whether the process has ended, *seconds* from now at the latest."""
-        if self._ended is not None:
-            return bool(self._ended.poll(seconds * 1000))
-        time.sleep(seconds)
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # another user's
-            return False
-        return False
-
-    def rival(self, port: int) -> int | None:
-        """Return the process that listens at *port* instead of this one and its children.
-
-        None where there is none, or where only the system's administrator could tell.
-        """
-        sockets = set(_listening(port))
-        names = glob.glob("/proc/[0-9]*/fd/*")  # none on macOS
-        holders = {int(name.split("/")[2]) for name in names if _link(name) in sockets}
-        if any(self.pid in _ancestry(pid) for pid in holders):
-            return None
-        return min(holders, default=None)
-
-
-def _link(name: str) -> str:
-    try:
-        return os.readlink(name)
-    except OSError:  # closed by now, or not ours to look at
-        return ""
-
-
-def _listening(port: int) -> Iterator[str]:
-    """Yield the sockets that listen at *port*, as ``/proc/PID/fd`` names them."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError), open(table, encoding="ascii") as lines:
-            for line in lines:
-                fields = line.split()
-                if fields[1].endswith(f":{port:04X}") and fields[3] == _LISTENS:
-                    yield f"socket:[{fields[9]}]"
-
-
-def _ancestry(pid: int) -> Iterator[int]:
-    """Yield the process *pid*, its parent, and so on."""
-    while pid:
-        yield pid
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # The name stands in brackets, and may hold brackets.
-                pid = int(file.read().rpartition(b")")[2].split()[1])
-        except (OSError, IndexError):
-            return

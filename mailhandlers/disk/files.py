@@ -11,27 +11,24 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..mail import is_id
-from . import log
-from .flushing import NOT_SUPPORTED, Flusher, fsync_folder, start_writing
-from .links import Pointer, folder_status, open_folder, open_own, point
+from . import log, system
+from .flushing import Flusher
+from .links import Pointer, folder_status, open_own, point
 from .locks import LOCK_TIMEOUT, deadline
 
 Pieces = Sequence[bytes]
 
 _MOST_PIECES = 1024  # IOV_MAX of Linux and macOS
 _MOST_OCTETS = 1 << 20
+_OWNERS = 0o600
 _MOST_OPEN = 100  # files at once, of the 1,024 that a process often may have
-# Where one file can't have a further name: FAT and some network file systems, mostly.
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 # https://cr.yp.to/proto/maildir.html: a file in tmp that nobody touched for 36 hours.
 _OLD = 36 * 60 * 60
-
-_O_PATH = getattr(os, "O_PATH", 0)  # Linux: keeps a file, whoever may read it
 
 
 class Undo:
@@ -65,7 +62,10 @@ class NewFile(NamedTuple):
 class Disk:
     """How a store is written: whether to wait for the disk, and the files' permissions."""
 
-    def __init__(self, *, sync: bool = True, mode: int = 0o600) -> None:
+    def __init__(self, *, sync: bool = True, mode: int = _OWNERS) -> None:
+        """Raise ValueError, in a sentence for the user, where files can't have this *mode*."""
+        if mode != _OWNERS:
+            system.check_mode(mode)
         self.sync = sync
         self.mode = mode
         # Who may read the files may enter the folders.
@@ -90,22 +90,22 @@ class Disk:
         with Undo() as undo:
             self._write_new([(temporary, pieces)], undo)
             was_there = self._keep(path, previous, undo)
-            os.replace(temporary, path)
+            system.replace(temporary, path, sync=self.sync)
             if was_there:
                 undo.add(os.replace, previous, path)
             else:
-                undo.add(os.unlink, path)
+                undo.add(system.unlink, path)
             self.sync_folders([os.path.dirname(path)])
         if was_there:
             self._remove_name(previous)
 
     def _remove_name(self, name: str) -> None:
         """Remove *name*; the disk frees the file in :meth:`free_replaced`."""
-        if _O_PATH:
-            with suppress(OSError):  # then a reply waits for the disk
-                self._replaced.append(os.open(name, _O_PATH))
+        with suppress(OSError):  # then a reply waits for the disk
+            if (held := system.hold(name)) is not None:
+                self._replaced.append(held)
         try:
-            os.unlink(name)
+            system.unlink(name)
         except OSError as error:  # the message is stored: what is left over refuses it not
             self._left.append(name)
             log().error("%s: %s; it stays until the next message", name, error.strerror)
@@ -160,11 +160,11 @@ class Disk:
 
         Raises OSError, also for a file that is there and can't be written.
         """
-        flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_APPEND
         try:
-            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, self.mode)
+            fd = system.open_file(path, flags | os.O_CREAT | os.O_EXCL, self.mode)
         except FileExistsError:
-            os.close(os.open(path, flags))
+            os.close(system.open_file(path, flags))
             return
         try:
             self.permit(fd)
@@ -179,20 +179,20 @@ class Disk:
         """
         self.add(folders, [])
         for folder in folders:
-            check_writable(folder)
+            system.check_writable(folder)
 
     def _write_new(self, files: Sequence[tuple[str, Pieces]], undo: Undo) -> None:
         """Make new files, and wait for the disk to have all of them."""
         fds = []
         try:
             for path, pieces in files:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.mode)
+                fd = os.open(path, system.NEW, self.mode)
                 fds.append(fd)
-                undo.add(os.unlink, path)
-                self.permit(fd)
+                undo.add(system.unlink, path)
+                system.permit(fd, self.mode)
                 write_all(fd, pieces)
             if self.sync:
-                start_writing(fds)
+                system.start_writing(fds)
                 self._flusher.flush(fds)
         except BaseException:
             with suppress(OSError):
@@ -212,23 +212,21 @@ class Disk:
             status = os.lstat(path)
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
                 raise OSError(errno.EEXIST, "no regular file any more", path)
-            os.link(path, name, follow_symlinks=False)
+            system.link(path, name)
         except FileNotFoundError:  # or somebody removed it just now
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in system.NO_LINKS:
                 raise
             with open(open_own(path, os.O_RDONLY), "rb") as file:
                 self._write_new([(name, [file.read()])], undo)
         else:
-            undo.add(os.unlink, name)
+            undo.add(system.unlink, name)
         return True
 
     def permit(self, fd: int) -> None:
         """Give the open file *fd* the permissions of a file of this store."""
-        if stat.S_IMODE(os.fstat(fd).st_mode) != self.mode:  # the umask took some away
-            with _where_there_are_permissions():
-                os.fchmod(fd, self.mode)
+        system.permit(fd, self.mode)
 
     def _make_folder(self, path: str, undo: Undo) -> bool:
         """Make the folder *path* where there is none; return False if the disk has its name."""
@@ -238,30 +236,24 @@ class Disk:
             with suppress(FileExistsError):  # another server was faster
                 os.mkdir(path, self._folder_mode)
                 undo.add(os.rmdir, path)
-        if stat.S_IMODE(folder_status(path).st_mode) != self._folder_mode:
-            with _where_there_are_permissions():
-                os.chmod(path, self._folder_mode)
+        system.permit_folder(path, folder_status(path), self._folder_mode)
         return True
 
     def _link(self, file: NewFile, name: str, undo: Undo) -> None:
         try:
-            os.link(file.temporary, name)
+            system.link(file.temporary, name)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in system.NO_LINKS:
                 raise
             copy = f"{os.path.dirname(name)}/.{os.path.basename(name)}.tmp"
             self._write_new([(copy, file.pieces)], undo)
             self._rename(file._replace(temporary=copy), name, undo)
         else:
-            undo.add(os.unlink, name)
+            undo.add(system.unlink, name)
 
     def _rename(self, file: NewFile, name: str, undo: Undo) -> None:
-        # A rename replaces what has the name, and our names hold process and microsecond:
-        # whoever has it already has had it for a while.
-        if os.path.lexists(name):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        os.rename(file.temporary, name)
-        undo.add(os.unlink, name)
+        system.rename(file.temporary, name, sync=self.sync)
+        undo.add(system.unlink, name)
 
     def sync_name(self, path: str, status: os.stat_result, *, is_new: bool = False) -> None:
         """Wait until the disk has the name *path*, once for each file by its *status*."""
@@ -273,20 +265,13 @@ class Disk:
     def sync_folders(self, paths: Sequence[str]) -> None:
         """Wait until the disk has the names in the folders *paths*."""
         for start in range(0, len(paths), _MOST_OPEN) if self.sync else ():
-            fds: list[int] = []
-            try:
-                for path in paths[start : start + _MOST_OPEN]:
-                    fds.append(open_folder(path))
-                self._flusher.flush(fds, fsync_folder)
-            finally:
-                with suppress(OSError):
-                    close_all(fds)
+            system.flush_folders(paths[start : start + _MOST_OPEN], self._flusher.flush)
 
 
 def write_all(fd: int, pieces: Iterable[bytes]) -> None:
     """Write all *pieces*; a nearly full disk takes a part without an error."""
     for portion in _portions(pieces):
-        done = os.writev(fd, portion)
+        done = system.write(fd, portion)
         if done < sum(map(len, portion)):
             whole = memoryview(b"".join(portion))
             while done < len(whole):
@@ -319,17 +304,11 @@ def close_all(fds: list[int]) -> None:
             close_all(fds)
 
 
-def check_writable(folder: str) -> None:
-    """Raise OSError where this process can't make files in *folder*."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
-
-
 def remove(paths: Iterable[str]) -> None:
     """Remove files; one that is gone already counts as removed."""
     for path in paths:
         with suppress(FileNotFoundError):
-            os.unlink(path)
+            system.unlink(path)
 
 
 def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
@@ -369,13 +348,3 @@ def is_shown(name: str, suffix: str) -> bool:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-@contextmanager
-def _where_there_are_permissions() -> Iterator[None]:
-    """Go on where a file system, as FAT, has no permissions to give to a single file."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {errno.EPERM, *NOT_SUPPORTED}:
-            raise

@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from . import system
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-
-NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY}
-"""What a file system says that doesn't know what it is asked for."""
 
 _SLOW_FLUSH = 0.001
 _MOST_FLUSHES = 64
 _NAME = "mailhandlers-flush"
 _BATCHES_UNTIL_ASKED = 20
-
-
-def fsync(fd: int) -> None:
-    """Wait until the disk has the file, whatever its drive caches."""
-    if sys.platform == "darwin":  # whose fsync leaves data in the drive's cache
-        import fcntl
-
-        try:
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            return
-        except OSError as error:
-            if error.errno not in NOT_SUPPORTED:  # as network disks say
-                raise
-    os.fsync(fd)
-
-
-def fsync_folder(fd: int) -> None:
-    """Wait until the disk has the names in a folder, where there is a way to ask for that."""
-    try:
-        fsync(fd)
-    except OSError as error:
-        # Some network and FUSE file systems can't, and keep names as they see fit.
-        if error.errno not in NOT_SUPPORTED:
-            raise
-
-
-def start_writing(fds: Sequence[int]) -> None:
-    """Have the disk begin with all files, so that one commit of its journal takes them.
-
-    The fsyncs that follow then wait once, not once for each file. This is a hint alone:
-    on Linux, POSIX_FADV_DONTNEED starts to write what it is to forget.
-    """
-    if len(fds) > 1 and hasattr(os, "posix_fadvise"):
-        for fd in fds:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Flusher:
@@ -74,7 +35,7 @@ class Flusher:
         # The disk is slow as long as this is not 0. Every so often it is asked again.
         self._batches_at_once = 0
 
-    def flush(self, fds: Sequence[int], fsync: Callable[[int], None] = fsync) -> None:
+    def flush(self, fds: Sequence[int], fsync: Callable[[int], None] = system.fsync) -> None:
         """Wait until the disk has all files. Raises the first OSError of any."""
         others = fds
         if fds and (len(fds) == 1 or not self._batches_at_once):

@@ -15,11 +15,9 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ..mail import is_id
-from . import locks
+from . import locks, system
 
 _MOST_LINKS = 40  # as Linux has it
-# What open(2) says with O_NOFOLLOW to a link: Linux and macOS, FreeBSD, NetBSD.
-_IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
 
 
 def open_own(path: str, flags: int, mode: int = 0o600, *, may_have_names: bool = False) -> int:
@@ -31,11 +29,10 @@ def open_own(path: str, flags: int, mode: int = 0o600, *, may_have_names: bool =
     opened = path
     for _ in range(_MOST_LINKS):
         try:
-            # A FIFO would have us wait for somebody at its other end.
-            fd = os.open(opened, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+            fd = system.open_file(opened, flags, mode)
             break
         except OSError as error:
-            if error.errno not in _IS_LINK:
+            if error.errno not in system.IS_LINK:
                 raise
         opened = os.path.join(os.path.dirname(opened), own_target(opened))
     else:
@@ -58,7 +55,7 @@ def own_target(path: str) -> str:
     before = os.lstat(path)
     target = os.readlink(path)
     after = os.lstat(path)
-    if before.st_uid not in (os.geteuid(), 0) or not os.path.samestat(before, after):
+    if not system.is_trusted(before) or not os.path.samestat(before, after):
         raise PermissionError(errno.EPERM, "it is a link that another user made", path)
     return target
 
@@ -77,22 +74,11 @@ def folder_status(path: str) -> os.stat_result:
     return status
 
 
-def open_folder(path: str) -> int:
-    """Return a descriptor of the folder *path*, to lock it or to wait for the disk."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def make_link(target: str, path: str) -> None:
-    """Make *path* a symbolic link to *target*; an error names *path*."""
-    try:
-        os.symlink(target, path)
-    except OSError as error:
-        # Python names the target first, which is no file that anybody could look for.
-        raise OSError(error.errno, error.strerror, path) from None
-
-
 class Pointer(NamedTuple):
-    """A symbolic link to put in place, atomically; names sort, the greatest stays."""
+    """What points to a message, to put in place atomically; names sort, the greatest stays.
+
+    It is a symbolic link; on Windows, where that needs a right, a further name of the file.
+    """
 
     temporary: str
     link: str
@@ -108,17 +94,17 @@ def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
     """
     # Two processes may point at once: the lock makes the later message win.
     with _locked_folder(pointer.link, until):
-        before = _target(pointer.link)
+        before = system.pointed_to(pointer.link)
         if before is None and os.path.lexists(pointer.link):
             # Somebody's file, such as a copy of a message: kept, under another name.
             aside = f"{pointer.link}.{pointer.target.removesuffix('.eml')}"
-            os.rename(pointer.link, aside)
+            system.rename(pointer.link, aside, sync=False)
             undo(os.rename, aside, pointer.link)
         if before is not None and _is_later(before, pointer):
             return
-        make_link(pointer.target, pointer.temporary)
-        undo(os.unlink, pointer.temporary)
-        os.replace(pointer.temporary, pointer.link)
+        system.make_pointer(pointer.target, pointer.temporary)
+        undo(system.unlink, pointer.temporary)
+        system.replace(pointer.temporary, pointer.link, sync=False)
         undo(_point_back, pointer, before)
 
 
@@ -129,23 +115,23 @@ def remove_target(path: str, link: str) -> bool:
     OSError.
     """
     name = os.path.basename(path)
-    if link and _target(link) == name:
+    if link and system.pointed_to(link) == name:
         try:
             with _locked_folder(link, until=0):
-                if _target(link) == name:  # else a later message has it by now
-                    os.unlink(link)
+                if system.pointed_to(link) == name:  # else a later message has it by now
+                    system.unlink(link)
         except locks.LockTimeoutError:
             return False
-    os.unlink(path)
+    system.unlink(path)
     return True
 
 
 @contextmanager
 def _locked_folder(path: str, until: float) -> Iterator[None]:
     """Lock the folder of *path* among our own servers. Raises LockTimeoutError."""
-    fd = open_folder(os.path.dirname(path))
+    folder = os.path.dirname(path)
+    fd = locks.wait_for(lambda: system.lock_folder(folder), path, until)
     try:
-        locks.wait_for(lambda: locks.try_flock(fd), path, until)
         yield
     finally:
         os.close(fd)
@@ -157,24 +143,12 @@ def _is_later(target: str, pointer: Pointer) -> bool:
     return target >= pointer.target and is_id(target) and os.path.exists(named)
 
 
-def _target(link: str) -> str | None:
-    """Return where *link* leads; None where there is no link."""
-    try:
-        return os.readlink(link)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # it is no link
-            raise
-        return None
-
-
 def _point_back(pointer: Pointer, before: str | None) -> None:
     if before is not None:
         with suppress(OSError):
-            make_link(before, pointer.temporary)
-            os.replace(pointer.temporary, pointer.link)
+            system.make_pointer(before, pointer.temporary)
+            system.replace(pointer.temporary, pointer.link, sync=False)
             return
     # A disk that can't put the link back may still remove it: a link to nothing would stand
     # for a message that was refused. The next message makes it anew.
-    os.unlink(pointer.link)
+    system.unlink(pointer.link)

@@ -6,18 +6,14 @@ import errno
 import os
 import random
 import re
-import struct
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
-from . import log
+from . import log, system
 
-try:
-    import fcntl
-except ImportError:  # Windows can import the package, for its reader
-    fcntl = None  # type: ignore[assignment]
+_T = TypeVar("_T")
 
 LOCK_TIMEOUT = 10.0
 """How long a lock is waited for, in seconds."""
@@ -30,8 +26,6 @@ _LONGEST_HELD = 60.0
 _LONGEST_STILL = 1.0
 # A lock may be given back between two calls, and not so often in a row.
 _MOST_RACES = 100
-# What symlink(2) says where there are none, as on FAT and exFAT.
-_NO_SYMLINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LockTimeoutError(OSError):
@@ -51,12 +45,12 @@ class FileLock:
 
     def acquire(self, fd: int, path: str, until: float) -> None:
         """Lock the file *path*, open as *fd*. Raises LockTimeoutError."""
-        wait_for(lambda: try_flock(fd), path, until)
+        wait_for(lambda: system.try_flock(fd), path, until)
 
     def release(self, fd: int, path: str) -> None:
         """Give the lock back, and close *fd*."""
         with suppress(OSError):  # what was written is on disk, or was taken back
-            os.close(fd)
+            system.close_locked(fd)
 
 
 class MboxLock(FileLock):
@@ -80,7 +74,7 @@ class MboxLock(FileLock):
     def acquire(self, fd: int, path: str, until: float) -> None:
         """Have both locks of the file *path*, open as *fd*, as :class:`FileLock` has one."""
         wait_for(
-            lambda: _fcntl_lock(fd) and self._have_dotlock(fd, f"{path}.lock"), path, until
+            lambda: system.try_lock(fd) and self._have_dotlock(fd, f"{path}.lock"), path, until
         )
 
     def release(self, fd: int, path: str) -> None:
@@ -88,7 +82,7 @@ class MboxLock(FileLock):
         lock = f"{path}.lock"
         try:
             if _owner(lock) == self._mine:
-                os.unlink(lock)
+                system.unlink(lock)
         except OSError as error:
             log().error("%s: %s; it stays until the next message", lock, error.strerror)
         super().release(fd, path)
@@ -100,12 +94,12 @@ class MboxLock(FileLock):
             before = length_before(path, status)
             length = length if before is None else min(before, length)
             with suppress(FileNotFoundError):
-                os.unlink(path)
+                system.unlink(path)
         self._mine = f"mailhandlers.{os.getpid()}.{status.st_ino}.{length}"
         try:
             _make_dotlock(self._mine, path)
         except FileExistsError:
-            _fcntl_unlock(fd)  # whoever has the dotlock may wait for this one
+            system.unlock(fd)  # whoever has the dotlock may wait for this one
             return False
         except PermissionError:  # a spool folder that only its group may write
             return True
@@ -122,7 +116,8 @@ def length_before(dotlock: str, status: os.stat_result) -> int | None:
         if match is None or match[1] is None or int(match[1]) != status.st_ino:
             return None
         # Another user's would have us take whole messages for unfinished ones.
-        if os.lstat(dotlock).st_uid in (os.geteuid(), 0, status.st_uid):
+        made = os.lstat(dotlock)
+        if system.is_trusted(made) or made.st_uid == status.st_uid:
             return int(match[2])
     return None
 
@@ -137,7 +132,7 @@ def is_changing(fd: int, dotlock: str) -> bool:
     status = os.fstat(fd)
     if abs(time.time() - status.st_mtime) > _LONGEST_STILL:
         return False
-    is_locked = os.path.lexists(dotlock) or _is_fcntl_locked(fd)
+    is_locked = os.path.lexists(dotlock) or system.is_locked(fd)
     return is_locked and length_before(dotlock, status) is None
 
 
@@ -166,20 +161,16 @@ def _make_dotlock(owner: str, path: str) -> None:
 
 
 def _make_link_or_file(owner: str, path: str) -> None:
+    if system.make_lock_link(owner, path):
+        return
+    fd = os.open(path, system.NEW, 0o600)
     try:
-        os.symlink(owner, path)
-    except OSError as error:
-        if error.errno not in _NO_SYMLINKS:
-            # Python names the owner first, which is no file.
-            raise OSError(error.errno, error.strerror, path) from None
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(fd, owner.encode())
-        except OSError:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(fd)
+        os.write(fd, owner.encode())
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
 
 
 def _owner(dotlock: str) -> str:
@@ -195,7 +186,7 @@ def _owner(dotlock: str) -> str:
         if error.errno != errno.EINVAL:  # it is no link, but a file
             raise
     with suppress(OSError):
-        fd = os.open(dotlock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = system.open_file(dotlock, os.O_RDONLY)
         try:
             return os.read(fd, 100).decode("ascii", "replace")
         finally:
@@ -203,13 +194,14 @@ def _owner(dotlock: str) -> str:
     return ""
 
 
-def wait_for(attempt: Callable[[], object], path: str, until: float) -> None:
-    """Call *attempt* until it has the lock, up to the moment *until*."""
+def wait_for(attempt: Callable[[], _T | None], path: str, until: float) -> _T:
+    """Call *attempt* until it has the lock, up to the moment *until*; return what it does."""
     pause = 0.0005
-    while not attempt():
+    while (had := attempt()) is None or had is False:
         check(until, path, "another program holds the lock")
         time.sleep(pause * (1 + random.random()))
         pause = min(pause * 2, 0.02)
+    return had
 
 
 def check(until: float, path: str, why: str) -> None:
@@ -217,48 +209,3 @@ def check(until: float, path: str, why: str) -> None:
     if time.monotonic() >= until:
         message = f"{why}, for {LOCK_TIMEOUT:.0f} s"
         raise LockTimeoutError(errno.EAGAIN, message, path)
-
-
-def try_flock(fd: int) -> bool:
-    """Lock the open file *fd* as flock(2) does; return False where somebody else has it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-# POSIX locks are the process's: one thread doesn't exclude another, and closing any
-# descriptor of the file gives them back. Linux has locks that are the descriptor's and
-# conflict with POSIX locks (fcntl(2), "Open file description locks"); elsewhere flock
-# does both.
-def _fcntl_lock(fd: int) -> bool:
-    if sys.platform != "linux":
-        return try_flock(fd)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_WRLCK))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _fcntl_unlock(fd: int) -> None:
-    if sys.platform != "linux":
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    else:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_UNLCK))
-
-
-def _is_fcntl_locked(fd: int) -> bool:
-    """Tell whether somebody else has a lock to write; only Linux tells without trying."""
-    if sys.platform != "linux":
-        return False
-    with suppress(OSError):  # a file system that has none
-        record = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock_record(fcntl.F_RDLCK))
-        return bool(struct.unpack_from("h", record)[0] != fcntl.F_UNLCK)
-    return False
-
-
-def _flock_record(kind: int) -> bytes:
-    # struct flock: type, whence, start, length (0 is to the end), and no pid.
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)

@@ -22,7 +22,7 @@ from .dialogue import note_hang_up
 from .grammar import begins_with_path
 from .logins import Auth, Users
 from .replies import AFTER, AMID, BEFORE, HANG_UP, VERBS, Replies, Reply, Replying
-from .servers import limit_starttls
+from .servers import limit_starttls, send_at_once
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
@@ -298,6 +298,7 @@ class Script:
     def _prepare(self, server: SMTP) -> None:
         """Set up *server* for its connection: no message comes before EHLO or HELO."""
         self.begin(server)
+        send_at_once(server)
         private.let_in_parameters(server, _PARAMETERS)
         private.let_in_addresses(server, begins_with_path if self._settings.strict else None)
         if self._settings.auth_required:

@@ -13,8 +13,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, closing, suppress
 from importlib.util import find_spec
+from selectors import DefaultSelector, SelectSelector
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
@@ -32,10 +34,110 @@ LONGEST_ANSWER = 15.0
 """The seconds that a stop waits: a message whose store is locked is answered after 10."""
 LONGEST_HANDSHAKE = 5
 """The seconds that a handshake may take."""
+MOST_TO_SELECT = 500
+"""How many connections there are at once, where there is a limit: the others wait."""
 
 
 class LoopThread:
-    """An event loop in a thread of its own, from the first :meth:`hold` to the last release.
+    """An event loop in a thread of its own, until :meth:`end`.
+
+    It may end before: a hook that raises SystemExit ends its loop, and so does what the system
+    refuses to the loop. Then the clients and all who wait for an outcome would wait for ever:
+    so it lets the clients go, and :meth:`run` raises the reason.
+    """
+
+    def __init__(self) -> None:
+        """Start it. Raises OSError or RuntimeError where the system has no more to give."""
+        self.failure: str | None = None
+        """Why it has ended, in a sentence, or None."""
+        self._lock = threading.Lock()
+        self._awaited: set[Future[Any]] = set()
+        self._selector = DefaultSelector()
+        # Not what asyncio, or the user's policy, has for all: under Windows that has no
+        # add_reader, and takes a socket only once.
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        # A daemon: a program that forgets to stop its server can end.
+        self._thread = threading.Thread(
+            target=self._live, name="mailhandlers-server", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
+
+    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run *coroutine* in the loop, and return or raise what it does.
+
+        Raises RuntimeError where the thread has ended, or ends meanwhile.
+        """
+        with self._lock:
+            if self.failure is not None:
+                coroutine.close()
+                raise RuntimeError(self.failure)
+            outcome = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._awaited.add(outcome)
+        try:
+            return outcome.result()
+        except CancelledError:
+            raise RuntimeError(self.failure) from None
+        finally:
+            self._awaited.discard(outcome)
+
+    def is_full(self) -> bool:
+        """Tell whether one more connection would be one too many for the system.
+
+        Where there is nothing newer than select(2), as under Windows, its 513th ends the loop.
+        """
+        is_old = isinstance(self._selector, SelectSelector)
+        return is_old and len(self._selector.get_map()) >= MOST_TO_SELECT
+
+    def end(self) -> None:
+        """End it, and wait for that."""
+        if self.failure is None:
+            self.run(self._loop.shutdown_default_executor())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def check_caller(self) -> None:
+        """Raise RuntimeError in this thread itself, in which :meth:`run` never returns."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "the server's own thread can't wait for it: start and stop it in another"
+            )
+
+    def _live(self) -> None:
+        reason = "its loop was stopped"
+        try:
+            self._loop.run_forever()
+        except BaseException as error:
+            reason = repr(error)
+            raise
+        finally:
+            with self._lock:
+                self.failure = f"the server's thread has ended: {reason}"
+            try:
+                with closing(_cancel_all()) as last:
+                    self._loop.run_until_complete(last)
+            finally:
+                self._loop.close()
+                for outcome in [*self._awaited]:
+                    if not outcome.done():
+                        outcome.set_exception(RuntimeError(self.failure))
+
+
+async def _cancel_all() -> None:
+    """Cancel all other tasks of this loop: asyncio.Runner does so, of Python 3.11."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_PAUSE)
+    await asyncio.sleep(0)  # the loop closes the sockets in its next round
+
+
+class SharedLoop:
+    """One :class:`LoopThread` for all, from the first :meth:`hold` to the last release.
 
     To start a thread and a loop takes 0.3 ms: tests that hold it for a session save that.
     """
@@ -43,43 +145,29 @@ class LoopThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._holders = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
 
-    def hold(self) -> None:
-        """Have the loop run until it is released as often as it was held."""
+    def hold(self) -> LoopThread:
+        """Return a loop that runs until it is released as often as it was held.
+
+        In place of one whose thread has ended there is a new one from then on.
+        """
         with self._lock:
+            if self._thread is None or self._thread.failure is not None:
+                self._thread = LoopThread()
             self._holders += 1
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                # A daemon: a program that forgets to stop its server can end.
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="mailhandlers-server", daemon=True
-                )
-                self._thread.start()
+            return self._thread
 
     def release(self) -> None:
         """Let the loop end, and wait for that, if nobody else holds it."""
         with self._lock:
             self._holders -= 1
-            if self._holders == 0 and self._loop is not None and self._thread is not None:
-                self.run(self._loop.shutdown_default_executor())
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-                self._loop.close()
-                self._loop = self._thread = None
-
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run *coroutine* in the loop, and return or raise what it does."""
-        return self.start(coroutine).result()
-
-    def start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Run *coroutine* in the loop, and return the future of what it returns."""
-        assert self._loop is not None, "hold the loop first"
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            if self._holders == 0 and self._thread is not None:
+                thread, self._thread = self._thread, None
+                thread.end()
 
 
-LOOP = LoopThread()
+LOOP = SharedLoop()
 """The loop of all servers of this process."""
 
 
@@ -126,11 +214,15 @@ class Connections:
                 transport.abort()
         if sessions:
             await asyncio.wait(sessions, timeout=LONGEST_ANSWER)
-        for transport in self._transports():
-            transport.abort()  # to close it would wait for a client with TLS
+        self.abort()
         # aiosmtpd cancels the session of a connection that is lost.
         await asyncio.gather(*sessions, return_exceptions=True)
         await asyncio.sleep(0)  # the loop closes the sockets in its next round
+
+    def abort(self) -> None:
+        """Hang up. To close a connection would wait for a client with TLS."""
+        for transport in self._transports():
+            transport.abort()
 
     def _transports(self) -> list[Any]:
         """Return those of the sockets: a layer of TLS that is closed can't be aborted."""
@@ -159,21 +251,55 @@ class Server:
         listening: socket.socket,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        """Open it. Raises OSError or RuntimeError where there can be no thread, or no loop."""
         self._connections = Connections(make_smtp, tls)
         self._beginning: set[asyncio.Task[None]] = set()
-        LOOP.hold()
-        # The socket takes clients already: nobody need wait until the loop knows it.
-        self._listening = _tcp(listening)
-        LOOP.start(self._listen())
+        self._listening = listening
+        with ExitStack() as undone:
+            undone.callback(self._listening.close)
+            self._thread = LOOP.hold()
+            undone.callback(LOOP.release)
+            self.check_caller()
+            self._thread.run(self._listen())
+            undone.pop_all()
+
+    @property
+    def failure(self) -> str | None:
+        """Why it serves nobody any more, in a sentence, or None."""
+        return self._thread.failure
+
+    def check_caller(self) -> None:
+        """Raise RuntimeError in a hook: it would wait for its own thread for ever."""
+        self._thread.check_caller()
 
     def stop(self) -> None:
-        """Close the port, let what is being stored be answered, close all connections."""
-        LOOP.run(self._close())
-        LOOP.release()
+        """Close the port, let what is being stored be answered, close all connections.
+
+        Raises RuntimeError where its thread has ended before. Call :meth:`check_caller` first.
+        """
+        try:
+            self._thread.run(self._close())
+        finally:
+            self._listening.close()
+            LOOP.release()
 
     async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
         self._listening.setblocking(False)
         self._go_on()
+        self._is_told = loop.create_future()
+        self._open = loop.create_task(self._stay_open())
+
+    async def _stay_open(self) -> None:
+        """Keep the port open until a stop, or until the thread ends and cancels all tasks."""
+        try:
+            await self._is_told
+        except asyncio.CancelledError:
+            self._connections.abort()
+            raise
+        finally:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
 
     def _go_on(self) -> None:
         if self._listening.fileno() >= 0:  # it isn't closed
@@ -181,27 +307,34 @@ class Server:
 
     def _accept(self) -> None:
         """Take a client. asyncio's own Server keeps no hold of one whose session begins."""
-        loop = asyncio.get_running_loop()
+        if self._thread.is_full():
+            self._pause()
+            return
         try:
             client, _ = self._listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError:  # too many files are open: to be asked at once again helps nobody
-            loop.remove_reader(self._listening)
-            loop.call_later(_PAUSE, self._go_on)
+        except OSError:  # too many files are open
+            self._pause()
             return
         client.setblocking(False)
-        task = loop.create_task(self._begin(client))
+        task = asyncio.get_running_loop().create_task(self._begin(client))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
+
+    def _pause(self) -> None:
+        """Take no client for a while: to be asked at once again helps nobody."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        loop.call_later(_PAUSE, self._go_on)
 
     async def _begin(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(self._connections.begin, client)
 
     async def _close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._listening)
-        self._listening.close()
+        self._is_told.set_result(None)
+        await self._open
         await asyncio.sleep(0)  # one that is cancelled before it began leaves its socket open
         for task in (beginning := [*self._beginning]):
             task.cancel()
@@ -216,16 +349,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(address, family=family, backlog=100)
-
-
-def _tcp(listening: socket.socket) -> socket.socket:
-    """Return the same socket as one that knows it is TCP's.
-
-    asyncio turns off Nagle's algorithm, which costs 40 ms a session, for such alone, and
-    those of :func:`socket.create_server` don't say so.
-    """
-    family, kind = listening.family, listening.type
-    return socket.socket(family, kind, socket.IPPROTO_TCP, fileno=listening.detach())
 
 
 _NOBODY = "451 4.3.2 No test catches mail now, try again later"
@@ -256,15 +379,17 @@ class Address:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lend().close()
-        self._socket.close()
+        try:
+            self.lend().close()
+        finally:
+            self._socket.close()
 
     def lend(self) -> socket.socket:
         """Return a socket that listens here, until :meth:`give_back` is called."""
         if self._nobody is None:
             raise RuntimeError(f"another server listens at {self.host}:{self.port} already")
-        self._nobody.stop()
-        self._nobody = None
+        nobody, self._nobody = self._nobody, None
+        nobody.stop()
         return self._socket.dup()
 
     def give_back(self) -> None:
@@ -304,6 +429,19 @@ def _authority() -> trustme.CA:
     import trustme
 
     return trustme.CA()
+
+
+def send_at_once(server: SMTP) -> None:
+    """Turn off Nagle's algorithm for the client of *server*: it costs 40 ms a session.
+
+    asyncio does so for sockets alone that say they are TCP's: not for those of
+    :func:`socket.create_server`, and for none under Windows.
+    """
+    assert server.transport is not None
+    client = server.transport.get_extra_info("socket")
+    if client.proto != socket.IPPROTO_TCP:
+        with suppress(OSError):  # a Unix socket, or a client that has gone by now
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def limit_starttls(server: SMTP) -> None:

@@ -7,6 +7,7 @@ import re
 import stat
 
 from ..block import FormatError, has_block
+from ..disk import system
 from ..disk.files import is_shown
 from ..message.addresses import spellings
 from . import foreign
@@ -16,7 +17,7 @@ from .json_lines import JsonLinesStore
 from .latest import LatestStore
 from .maildir import MaildirStore
 from .mbox import DATED_FROM, MboxStore
-from .people import PeopleStore, folder_name
+from .people import PeopleStore, folder_names
 from .store import HEAD, NothingYet, Store, StoreError, open_regular
 
 _MARKS: dict[re.Pattern[bytes], type[GrowingStore]] = {
@@ -53,7 +54,7 @@ def find_held(held: HeldFile) -> Store:
     Raises StoreError.
     """
     with held.open() as file:
-        head = os.pread(file.fileno(), HEAD, 0)
+        head = system.pread(file.fileno(), HEAD, 0)
         return _store_of(held.path, head, held)
 
 
@@ -86,11 +87,11 @@ def _find_folder(path: str, recipient: str | None) -> Store:
     # A recipient may be called "new": the latest.eml in some folder tells.
     is_ours = any(os.path.lexists(f"{folder}/latest.eml") for folder in folders)
     if not is_ours:
-        if f"{path}/new" in folders or f"{path}/cur" in folders:
+        if any(os.path.basename(folder) in ("new", "cur") for folder in folders):
             return MaildirStore(path)
         _check_people(path, others, folders)
     elif recipient is not None:
-        names = map(folder_name, spellings(recipient))
+        names = [name for spelling in spellings(recipient) for name in folder_names(spelling)]
         folders = [f"{path}/{name}" for name in dict.fromkeys(names)]
     return PeopleStore(path, folders=folders)
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..disk import log
+from ..disk import log, system
 from ..disk.files import Disk, empty_folders, is_shown
 from ..disk.links import folder_status, remove_target
 from ..disk.locks import LOCK_TIMEOUT
@@ -297,7 +297,7 @@ class _Retention:
                 folder_status(folder)
                 for name in os.listdir(folder):
                     # A mail client puts flags behind the name.
-                    own = name.removesuffix(suffix) if suffix else name.partition(":")[0]
+                    own = name.removesuffix(suffix) if suffix else system.without_flags(name)
                     if name.endswith(suffix) and is_id(own):
                         paths[own] = f"{folder}/{name}"
             except FileNotFoundError:

@@ -35,9 +35,8 @@ from typing import BinaryIO, ClassVar, NamedTuple
 from weakref import finalize
 
 from ..block import FormatError, without_marks
-from ..disk import locks, log
+from ..disk import locks, log, system
 from ..disk.files import Disk, Undo, write_all
-from ..disk.flushing import fsync
 from ..disk.links import open_own
 from ..mail import Mail, is_id, sha256
 from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
@@ -236,10 +235,10 @@ class GrowingStore(Store):
             with Undo() as undo:
                 undo.add(self._cut, fd, start)
                 if created and not start:  # else somebody made it in the same moment
-                    undo.add(os.unlink, self.path)
+                    undo.add(system.unlink, self.path)
                 write_all(fd, pieces)
                 if self._disk.sync:
-                    fsync(fd)
+                    system.fsync(fd)
                 else:  # a network disk says at a close what it had no room for
                     os.close(os.dup(fd))
                 self._disk.sync_name(self.path, status, is_new=created)
@@ -269,7 +268,7 @@ class GrowingStore(Store):
         status = os.fstat(fd)
         size = status.st_size
         began = self.append_start(status)
-        if not self._may_become_one(os.pread(fd, HEAD, 0), status):
+        if not self._may_become_one(system.pread(fd, HEAD, 0), status):
             message = f"it holds something else than {self.what}"
             raise OSError(errno.EEXIST, message, self.path)
         for start, stop in backwards(functools.partial(_read, fd), size, self.entry_start):
@@ -292,7 +291,7 @@ class GrowingStore(Store):
             self._disk.permit(fd)
             write_all(fd, [entry])
             if self._disk.sync:
-                fsync(fd)
+                system.fsync(fd)
                 self._disk.sync_name(aside, os.fstat(fd))
         finally:
             os.close(fd)
@@ -334,7 +333,7 @@ class GrowingStore(Store):
                 # We have its first lock, and so nobody else has appended to it, unless the
                 # error is that we didn't get one.
                 if created and not isinstance(error, locks.LockTimeoutError):
-                    os.unlink(path)
+                    system.unlink(path)
                 os.close(fd)
                 raise
             is_there = False
@@ -432,7 +431,7 @@ class GrowingStore(Store):
         """
         with suppress(GoneError), self._open() as file:
             status = os.fstat(file.fileno())
-            head = os.pread(file.fileno(), len(seen.head), seen.start)
+            head = system.pread(file.fileno(), len(seen.head), seen.start)
             if os.path.samestat(status, seen.status) and head == seen.head:
                 return seen
         for span in self._steady(self._spans):
@@ -570,7 +569,7 @@ def _end(fd: int) -> _End:
 
 
 def _read(fd: int, start: int, end: int) -> bytes:
-    return os.pread(fd, end - start, start)
+    return system.pread(fd, end - start, start)
 
 
 def _is_at(fd: int, path: str) -> bool:

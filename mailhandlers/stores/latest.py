@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from .. import block
 from ..block import FormatError
-from ..disk import files
+from ..disk import files, system
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Identity, Mail
 from . import foreign
@@ -49,7 +49,7 @@ class LatestStore(Store):
 
     def prepare(self) -> None:
         folder = os.path.dirname(self.path)
-        files.check_writable(folder)
+        system.check_writable(folder)
         self._disk.make_file(self.path)
         files.sweep(folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import block
-from ..disk import files
+from ..disk import files, system
 from ..mail import Identity, Mail
 from .folder import FolderStore, Place
 from .latest import read_mail
@@ -46,7 +46,7 @@ class MaildirStore(FolderStore):
 
     def keys(self, folder: str, names: Sequence[str]) -> Iterable[tuple[str, str]]:
         # A mail client puts flags behind the name.
-        return ((name.partition(":")[0], name) for name in names)
+        return ((system.without_flags(name), name) for name in names)
 
     def read_file(self, path: str) -> Mail:
         return read_mail(path, is_mail=lambda head: True)  # whatever it holds

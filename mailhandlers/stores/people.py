@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote_from_bytes
 
@@ -15,6 +16,8 @@ from .folder import FolderStore, Keep, Place, is_folder
 from .store import Effort
 
 _LONGEST_NAME = 200
+# https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file: also with an ending.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)", re.ASCII)
 _FEW_RECIPIENTS = 10
 _MANY_RECIPIENTS = 100
 
@@ -107,13 +110,31 @@ def folder_name(recipient: str) -> str:
     """Return the name of a recipient's folder: one folder for each address, case aside.
 
     Letters, digits and ``@.+-_=`` stand for themselves, every other octet of the UTF-8
-    form as ``%XX``, and so does each leading dot. A name over 200 octets is cut and
-    completed with a hash behind ``~``, which no other name holds.
+    form as ``%XX``, and so does each leading and trailing dot, and the first letter of what
+    Windows takes for a device. A name over 200 octets is cut and completed with a hash
+    behind ``~``, which no other name holds.
     """
+    name = _quoted(recipient)
+    body = name.rstrip(".")
+    name = body + "%2E" * (len(name) - len(body))
+    if _DEVICE.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    return _cut(name)
+
+
+def folder_names(recipient: str) -> list[str]:
+    """Return the names that a recipient's folder may have: :func:`folder_name`, that of 1.1."""
+    return list(dict.fromkeys([folder_name(recipient), _cut(_quoted(recipient))]))
+
+
+def _quoted(recipient: str) -> str:
     octets = recipient.casefold().encode("utf-8", "surrogateescape")
     name = quote_from_bytes(octets, safe="@.+-_=").replace("~", "%7E")
     bare = name.lstrip(".")
-    name = "%2E" * (len(name) - len(bare)) + bare
+    return "%2E" * (len(name) - len(bare)) + bare
+
+
+def _cut(name: str) -> str:
     if len(name) > _LONGEST_NAME:
         digest = sha256(name.encode())[:32]
         name = f"{name[: _LONGEST_NAME - len(digest) - 1]}~{digest}"

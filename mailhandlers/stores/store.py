@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from ..block import FormatError
+from ..disk import system
 from ..disk.files import Disk
 from ..disk.links import open_own
 from ..disk.locks import LOCK_TIMEOUT
@@ -178,8 +179,10 @@ def open_regular(path: str) -> BinaryIO:
 
     Raises OSError, and FormatError where it is no regular file.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags)
+    try:
+        fd = system.open_to_read(path)
+    except IsADirectoryError:  # Windows says it sooner
+        raise FormatError("it is no regular file") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise FormatError("it is no regular file")
@@ -211,7 +214,7 @@ def check_file(
         raise ValueError(f"{path} is a folder: name a file in it, or another path")
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path} is no regular file: choose another path")
-    longest = _longest_name(os.path.dirname(path)) - len(beside)
+    longest = system.longest_name(os.path.dirname(path)) - len(beside)
     if len(os.fsencode(os.path.basename(path))) > longest:
         raise ValueError(f"the name of {path} is too long: take one of {longest} octets")
     try:
@@ -227,10 +230,3 @@ def check_file(
             )
     finally:
         os.close(fd)
-
-
-def _longest_name(folder: str) -> int:
-    try:
-        return os.pathconf(folder, "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # Windows, and what doesn't know
-        return 255

@@ -11,7 +11,6 @@ the server its rights; then the page an empty object when it has taken them.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import threading
 from contextlib import suppress
 from io import FileIO
 from typing import IO, Any
+
+from ..disk import system
 
 _MISSING = "web= needs more packages: pip install 'mailhandlers[web]'"
 # With "-m", Python would import from the working folder, in which others may write.
@@ -40,7 +41,7 @@ class PageProcess:
             bufsize=0,
             stdin=subprocess.PIPE,  # never closed: it ends when this process does
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the server's, which has mail to answer
+            **system.APART,  # Ctrl-C is the server's, which has mail to answer
         )
         told = self._hear() or {"error": f"web={listen}: the process of the page has failed"}
         if "error" in told:
@@ -53,7 +54,7 @@ class PageProcess:
         """Have it take the rights of this process, which ends if it can't."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # then nothing is heard, either
-            _tell(self._process.stdin, _rights())
+            _tell(self._process.stdin, system.rights())
         if self._hear() is None:
             sys.exit("aiosmtpd: web=: the process of the page has failed")
 
@@ -83,7 +84,7 @@ def main(path: str, listen: str) -> None:
     rights = server.readline()
     if not rights:
         return None
-    _take(json.loads(rights))
+    system.take_rights(json.loads(rights))
     _tell(sys.stdout.buffer, {})
 
     def end_with_server() -> None:
@@ -93,22 +94,6 @@ def main(path: str, listen: str) -> None:
     threading.Thread(target=end_with_server, daemon=True).start()
     site.run()
     return None
-
-
-def _rights() -> dict[str, Any]:
-    if not hasattr(os, "geteuid"):  # Windows, where the server has those it was started with
-        return {}
-    return {"groups": os.getgroups(), "gid": os.getegid(), "uid": os.geteuid()}
-
-
-def _take(rights: dict[str, Any]) -> None:
-    if rights == _rights():
-        return
-    # The user last, who may not change the others. Only root may set groups.
-    if set(rights["groups"]) != set(os.getgroups()):
-        os.setgroups(rights["groups"])
-    os.setgid(rights["gid"])
-    os.setuid(rights["uid"])
 
 
 def _tell(pipe: IO[bytes], told: dict[str, Any]) -> None:

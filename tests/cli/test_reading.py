@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from shell import COMMAND, mail, put, raw_mail, shell
-from support import PATIENCE, Kind, Process, json_line
+from support import IS_ROOT, PATIENCE, Kind, Process, json_line
 
 from mailhandlers import Inbox
 from mailhandlers.cli.main import main
@@ -316,7 +316,7 @@ def test_open_takes_only_a_private_folder(tmp_path: Path, trap: str) -> None:
     assert page_opened(tmp_path).parent == page.parent
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can be two users")
 def test_open_leaves_what_other_users_have(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
     folder = tmp_path / "mailhandlers-pages-theirs"

@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import mailbox
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from faulty import Disk
+from locking import dotlock, flock, lock_of_python, posix_lock
 from support import FAILED, JSON_LINES, MBOX, Kind, Server, contents, tree
-
-
-@contextmanager
-def flock(path: Path) -> Iterator[None]:
-    with path.open("rb+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def posix_lock(path: Path) -> Iterator[None]:
-    with path.open("rb+") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def dotlock(path: Path) -> Iterator[None]:
-    lock = Path(f"{path}.lock")
-    lock.touch(exist_ok=False)
-    yield
-    lock.unlink()
-
-
-@contextmanager
-def lock_of_python(path: Path) -> Iterator[None]:
-    box = mailbox.mbox(path, create=False)
-    box.lock()
-    yield
-    box.unlock()
-
 
 LOCKS = [(JSON_LINES, flock), (MBOX, posix_lock), (MBOX, dotlock), (MBOX, lock_of_python)]
 
@@ -130,6 +98,7 @@ locks.check = lambda until, *told: check(0.0 if os.path.exists({str(over)!r}) el
     assert contents(store) == [b"0\r\n"]
 
 
+@pytest.mark.posix  # on Windows it is a file
 def test_the_dotlock_of_a_dead_server_is_broken(tmp_path: Path) -> None:
     store = tmp_path / "mail.mbox"
     os.symlink("mailhandlers.99999999", f"{store}.lock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import json
 import logging
 import shutil
@@ -364,7 +365,7 @@ def test_a_required_login_comes_before_mail(kind: Kind, store: Path, auth: str) 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nanother:line\n"])
 def test_a_password_may_come_from_a_file(tmp_path: Path, end: str) -> None:
     secret = tmp_path / "secret"
-    secret.write_text(f"{USER}:a:ü $x{end}", newline="")
+    secret.write_text(f"{USER}:a:ü $x{end}", "utf-8", newline="")
     with (
         Server("MailFile", tmp_path / "latest.mail", f"auth=@{secret}") as server,
         server.client() as client,
@@ -372,6 +373,24 @@ def test_a_password_may_come_from_a_file(tmp_path: Path, end: str) -> None:
         client.command("EHLO laptop")
         assert client.command(f"AUTH PLAIN {credentials(password='a:ü')}")[:3] == "535"
         assert client.command(f"AUTH PLAIN {credentials(password='a:ü $x')}")[:3] == "235"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r\nCaf\u010a:\r\n"])
+def test_its_file_may_be_of_any_editor(tmp_path: Path, encoding: str, end: str) -> None:
+    secret = tmp_path / "secret.txt"
+    # Not the first letter ends the line whose number, in UTF-16, ends as that of a line's end.
+    secret.write_bytes(f"{USER}:a\u010ab{end}".encode(encoding))
+    assert options.check(auth=f"@{secret}").auth == f"{USER}:a\u010ab"
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE])
+def test_a_file_that_is_not_what_its_mark_says(tmp_path: Path, mark: bytes) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_bytes(mark + b"eva:s3cret\xff\xdc\xff")
+    with pytest.raises(ValueError, match="auth=@FILE is not in UTF-8: save it so") as caught:
+        options.check(auth=f"@{secret}")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_password_may_come_from_the_environment(tmp_path: Path) -> None:

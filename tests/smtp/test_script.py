@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import select
 import shutil
 import smtplib
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from aiosmtpd.main import parseargs
 from aiosmtpd.smtp import MISSING, SMTP
 from conftest import Certificate, server_side
+from locking import flock
 from support import HELLO, HOST, PATIENCE, Client, Kind, Server, controlled, tree, wait_until
 
 from mailhandlers import Envelope, MailCatcher, MailFile, Reply, read_latest, read_messages
@@ -519,14 +520,14 @@ def test_a_reset_that_waits_holds_up_no_other(tmp_path: Path) -> None:
         Server("JsonLines", path, "rset=clear") as server,
         server.client() as waiting,
         server.client() as quick,
-        path.open("ab") as locked,
+        ExitStack() as locked,
     ):
-        fcntl.flock(locked, fcntl.LOCK_EX)
+        locked.enter_context(flock(path))
         waiting.socket.sendall(b"RSET\r\n")
         for _ in range(20):
             assert quick.command("NOOP") == "250 OK"
         assert select.select([waiting.socket], [], [], 0)[0] == []
-        fcntl.flock(locked, fcntl.LOCK_UN)
+        locked.close()
         assert waiting.reply() == "250 OK"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import asyncio
+import errno
 import logging
+import os
 import re
+import selectors
 import signal
 import smtplib
 import socket
@@ -12,14 +15,15 @@ import ssl
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
 from load import Senders, names_of_whole
+from locking import flock
 from smtp.test_logins import flags
 from support import (
     HELLO,
@@ -34,11 +38,13 @@ from support import (
     wait_until,
 )
 
-from mailhandlers import Inbox, JsonLines, MailCatcher, MaildirSink
+from mailhandlers import Inbox, JsonLines, MailCatcher, MaildirSink, NoMessageError
+from mailhandlers.mail import Mail
 from mailhandlers.smtp import servers
-from mailhandlers.smtp.servers import LOOP
 
-ENDS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+ENDS = pytest.mark.parametrize(  # Ctrl-Break, on Windows
+    "number", [signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM)]
+)
 
 
 def ends(work: Callable[[], object]) -> bool:
@@ -92,8 +98,8 @@ def test_a_message_that_waits_for_its_store_is_answered(tmp_path: Path, no_limit
     path.touch()
     mail = MailCatcher(JsonLines(path))
     mail.start()
-    with path.open("rb+") as held, Client(mail.port) as client, Client(mail.port) as idle:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with ExitStack() as held, Client(mail.port) as client, Client(mail.port) as idle:
+        held.enter_context(flock(path))
         client.submit(HELLO)
         client.socket.sendall(b"NOOP\r\n")  # is not carried out
         assert client.is_silent()
@@ -102,7 +108,7 @@ def test_a_message_that_waits_for_its_store_is_answered(tmp_path: Path, no_limit
         with pytest.raises(ConnectionError):  # nobody else is waited for
             idle.reply()
         assert stop.is_alive()
-        fcntl.flock(held, fcntl.LOCK_UN)
+        held.close()
         assert client.reply() == "250 OK"
         with pytest.raises(ConnectionError):
             client.reply()
@@ -188,7 +194,7 @@ def test_a_layer_of_tls_that_is_closed_hinders_no_stop(tls: str) -> None:
             if sys.version_info >= (3, 11, 3):
                 layer.abort = None  # it isn't called
 
-        LOOP.run(close_twice())
+        mail._server._thread.run(close_twice())
         assert ends(mail.stop)
     assert mail._server is None
 
@@ -211,7 +217,7 @@ def test_the_command_answers_all_that_it_stored(
         with Server(kind.handler, store) as server:
             senders = Senders([server.port] * 8, str(round_))
             wait_until(lambda: len(senders.acknowledged) >= 20 * (round_ + 1))  # noqa: B023
-            server.process.send_signal(number)
+            server.signal(number)
             assert server.process.wait(PATIENCE) == 0
             senders.join()
         assert senders.refusals == []
@@ -229,21 +235,22 @@ def test_the_command_waits_for_what_is_being_stored(
     path = tmp_path / "mail.jsonl"
     options = ["loop=uvloop"] if loop == "uvloop" else []
     with Server("JsonLines", path, *options) as server:
-        with path.open("rb+") as held, server.client() as client, server.client() as idle:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with ExitStack() as held, server.client() as client, server.client() as idle:
+            held.enter_context(flock(path))
             client.submit()
             assert client.is_silent()
-            server.process.send_signal(number)
+            server.signal(number)
             with pytest.raises(ConnectionError):
                 idle.reply()
             assert not server.listens()
-            fcntl.flock(held, fcntl.LOCK_UN)
+            held.close()
             assert client.reply() == "250 OK"
         assert server.process.wait(PATIENCE) == 0
         assert server.errors() == ""
     assert contents(path) == [HELLO]
 
 
+@pytest.mark.posix
 @ENDS
 def test_a_second_signal_ends_the_command_at_once(
     tmp_path: Path, number: signal.Signals
@@ -254,9 +261,9 @@ def test_a_second_signal_ends_the_command_at_once(
     ):
         client.submit()
         wait_until(lambda: len(Inbox(tmp_path / "latest.mail")))
-        server.process.send_signal(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
         wait_until(lambda: not server.listens())
-        server.process.send_signal(number)
+        server.signal(number)
         assert server.process.wait(PATIENCE) == -number
         assert server.errors() == ""
 
@@ -410,3 +417,178 @@ def test_what_fails_in_a_session_is_no_error_of_storing(
     assert reply == b"451 4.3.0 Local error in processing, try again later\r\n"
     [record] = caplog.records
     assert not re.search("stor", record.getMessage())
+
+
+class ExitingSink(MaildirSink):
+    """A handler of somebody's that ends what runs it."""
+
+    async def store(self, mail: Mail) -> str:
+        await super().store(mail)
+        sys.exit("the disk is too slow")
+
+
+DYING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name == "mailhandlers-server"]
+
+
+@pytest.fixture
+def own_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have no other test hold the loop; tell whether nothing stays of a server that failed."""
+    loop, before = servers.SharedLoop(), threads()
+    with monkeypatch.context() as patch:
+        patch.setattr(servers, "LOOP", loop)
+        yield
+    assert loop._holders == 0
+    assert threads() == before
+
+
+def loop_class(**methods: Callable[..., object]) -> type[asyncio.SelectorEventLoop]:
+    return type("LackingLoop", (asyncio.SelectorEventLoop,), methods)
+
+
+def refuse(*_: object) -> None:
+    raise NotImplementedError("not under this system")
+
+
+def exhaust(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@DYING
+@pytest.mark.parametrize(
+    ("method", "fails", "error", "told"),
+    [
+        ("add_reader", refuse, NotImplementedError, "not under this system"),
+        ("__new__", exhaust, OSError, os.strerror(errno.EMFILE)),
+        ("run_forever", exhaust, RuntimeError, "thread has ended: OSError.*many open files"),
+        ("run_forever", lambda loop: None, RuntimeError, "has ended: its loop was stopped"),
+        ("create_future", exhaust, OSError, os.strerror(errno.EMFILE)),
+    ],
+)
+@pytest.mark.usefixtures("own_loop")
+def test_a_loop_that_lacks_something_is_told_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    fails: Callable[..., object],
+    error: type[Exception],
+    told: str,
+) -> None:
+    mail = MailCatcher()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "SelectorEventLoop", loop_class(**{method: fails}))
+        for _ in range(2):
+            with pytest.raises(error, match=told):
+                mail.start()
+            with socket.socket() as probe:
+                assert probe.connect_ex((mail.host, mail.port)) != 0
+            mail.stop()
+    with mail, Client(mail.port) as client:  # it starts when there is what it needs
+        assert client.send() == "250 OK"
+
+
+@pytest.mark.usefixtures("own_loop")
+def test_a_system_without_threads_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            MailCatcher().start()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # policies, from Python 3.14 on
+def test_the_users_policy_for_loops_is_not_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            raise NotImplementedError
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(Policy())
+    try:
+        with MailCatcher() as mail, Client(mail.port) as client:
+            assert client.send() == "250 OK"
+    finally:
+        asyncio.set_event_loop_policy(before)
+
+
+@DYING
+@pytest.mark.parametrize("tls", [None, "starttls", "smtps"])
+@pytest.mark.usefixtures("own_loop")
+def test_a_thread_that_ends_lets_all_go_and_says_why(tmp_path: Path, tls: str | None) -> None:
+    why = "the server's thread has ended: SystemExit.*the disk is too slow"
+    mail = MailCatcher(ExitingSink(tmp_path / "inbox"), tls=tls)
+    mail.start()
+    trusting = None
+    if tls:
+        trusting = ssl.create_default_context(cafile=mail.ca_file)
+        trusting.check_hostname = False
+    at_once = trusting if tls == "smtps" else None
+    with Client(mail.port, at_once) as idle, Client(mail.port, at_once) as client:
+        if tls == "starttls" and trusting:
+            idle.starttls(trusting)
+        client.submit()
+        for waiting in (client, idle):
+            with pytest.raises(ConnectionError):  # and no wait
+                waiting.reply()
+        with socket.socket() as probe:
+            assert probe.connect_ex((mail.host, mail.port)) != 0
+    with pytest.raises(NoMessageError, match=f"nobody serves .*{why}"):
+        mail.latest(to="nobody@example.com")
+    with MailCatcher() as other, Client(other.port) as client:  # a new thread is there
+        assert client.send() == "250 OK"
+    with pytest.raises(RuntimeError, match=why):
+        mail.stop()
+    mail.stop()
+    mail.start()  # and its port is free
+    mail.stop()
+
+
+@pytest.mark.usefixtures("own_loop")
+def test_an_error_of_the_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    mail = MailCatcher()
+    mail.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(servers.Connections, "end", fail)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            mail.stop()
+    with socket.socket() as probe:
+        assert probe.connect_ex((mail.host, mail.port)) != 0
+
+
+def test_a_server_that_is_stopped_in_its_own_thread_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class StoppingSink(MaildirSink):
+        async def store(self, mail: Mail) -> str:
+            with pytest.raises(RuntimeError) as raised:
+                catcher.stop()
+            told.append(str(raised.value))
+            return await super().store(mail)
+
+    with MailCatcher(StoppingSink(tmp_path / "inbox")) as catcher, Client(catcher.port) as c:
+        assert c.send() == "250 OK"
+    assert told == ["the server's own thread can't wait for it: start and stop it in another"]
+
+
+@pytest.mark.usefixtures("own_loop")
+def test_more_clients_than_a_system_can_watch_wait_for_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servers, "DefaultSelector", selectors.SelectSelector)
+    monkeypatch.setattr(servers, "MOST_TO_SELECT", 4)  # with the port, and the loop's own
+    with MailCatcher() as mail, Client(mail.port) as first, Client(mail.port) as second:
+        with socket.create_connection((mail.host, mail.port)) as third:
+            third.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                third.recv(1)
+            first.close()
+            third.settimeout(PATIENCE)
+            assert third.recv(3) == b"220"
+        assert second.send() == "250 OK"

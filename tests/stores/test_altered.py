@@ -6,7 +6,6 @@ import email.policy
 import imaplib
 import mailbox
 import os
-import pwd
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from programs.test_programs import MBOX, imap_command, mutt, program, run, shared_folder
 from strategies import envelopes
-from support import PATIENCE, Client, Server, controlled, json_line, wait_until
+from support import IS_ROOT, PATIENCE, Client, Server, controlled, json_line, wait_until
 from test_envelope import EXAMPLE
 
 import mailhandlers
@@ -173,7 +172,9 @@ def test_a_program_rewrites_the_store_while_mail_comes_in(
     with Server(MBOX.handler, store, "sync=no") as server:
         with Sender(server) as sender:
             wait_until(lambda: sender.acknowledged > 200)
-            if os.getuid() == 0:  # Dovecot never works as root
+            if IS_ROOT:  # Dovecot never works as root
+                import pwd
+
                 nobody = pwd.getpwnam("nobody")
                 for path in (shared_folder, store):
                     os.chown(path, nobody.pw_uid, nobody.pw_gid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import signal
@@ -16,10 +15,12 @@ import pytest
 from faulty import Disk as Faults
 from hypothesis import given
 from hypothesis import strategies as st
+from locking import folder_lock
 from shell import raw_mail
-from support import KIND, PATIENCE, Kind, Server, wait_until
+from support import IS_ROOT, KIND, PATIENCE, Kind, Server, wait_until
 
 from mailhandlers import Inbox, JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
+from mailhandlers.disk import system
 from mailhandlers.disk.files import Disk
 from mailhandlers.handler import Handler
 from mailhandlers.mail import Identity
@@ -252,7 +253,7 @@ def test_each_of_200_recipients_keeps_as_many(tmp_path: Path) -> None:
         folder.mkdir()
         for name in names[:-1]:
             os.link(bob / name, folder / name)
-        (folder / "latest.eml").symlink_to(names[-2])
+        system.make_pointer(names[-2], str(folder / "latest.eml"))
     with Server("PerRecipientDir", store, "keep=2"):
         assert [subjects(folder) for folder in folders] == [[2, 3]] * 200
         assert subjects(bob) == [3, 4]
@@ -270,7 +271,7 @@ def test_no_link_points_to_what_is_gone(tmp_path: Path) -> None:
     store = tmp_path / "people"
     names = put(store, PEOPLE, 1, 2)
     folder = folder_of(store, PEOPLE)
-    (folder / "latest.eml").symlink_to(names[-1])
+    system.make_pointer(names[-1], str(folder / "latest.eml"))
     with Server("PerRecipientDir", store, "keep=7d"):
         assert os.listdir(folder) == []
 
@@ -279,16 +280,13 @@ def test_while_another_process_changes_the_link_the_message_stays(tmp_path: Path
     store = tmp_path / "people"
     names = put(store, PEOPLE, 1, 2)
     folder = folder_of(store, PEOPLE)
-    (folder / "latest.eml").symlink_to(names[-1])
-    fd = os.open(folder, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    with Server("PerRecipientDir", store, "keep=7d") as server:
-        assert {*os.listdir(folder)} == {names[-1], "latest.eml"}
-        os.close(fd)
+    system.make_pointer(names[-1], str(folder / "latest.eml"))
+    with folder_lock(folder), Server("PerRecipientDir", store, "keep=7d") as server:
+        assert {*os.listdir(folder)} - {".lock"} == {names[-1], "latest.eml"}
         assert server.errors() == ""
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can be two users")
 def test_a_folder_that_another_user_put_there_is_left_alone(tmp_path: Path) -> None:
     store = tmp_path / "people"
     put(store, PEOPLE, 1, 2, 3)

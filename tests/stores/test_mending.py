@@ -138,7 +138,7 @@ def entries_from_the_front(data: bytes, store: type[GrowingStore]) -> list[bytes
     for line in re.findall(rb"[^\n]*\n|[^\n]+", data):
         is_begun = len(line) < 4096 and not line.endswith(b"\n") and found[-1:] != []
         is_begun = is_begun and found[-1].endswith((b"\n\n", b"\n\r\n"))
-        is_from = line.startswith(b"From ") and (DATE in line or is_begun)
+        is_from = line.startswith(b"From ") and (b" " + DATE in line[:4096] or is_begun)
         if not found or store is JsonLinesStore or is_from:
             found.append(line)
         else:

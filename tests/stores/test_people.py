@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import example, given
 from strategies import anything
+from support import HELLO
+from test_envelope import EXAMPLE
 
-from mailhandlers.stores.people import folder_name
+from mailhandlers import read_messages
+from mailhandlers.disk.files import Disk
+from mailhandlers.mail import Mail
+from mailhandlers.stores.people import PeopleStore, folder_name
 
 
 @given(anything)
 @example("..")
 @example("/etc/passwd")
 @example("~")
+@example("a.")
+@example("AUX.x")
 def test_a_folder_name_stays_in_its_folder(recipient: str) -> None:
     name = folder_name(recipient)
-    assert re.fullmatch(r"[A-Za-z0-9@+_=%~-][A-Za-z0-9@.+_=%~-]{,199}", name)
+    assert re.fullmatch(r"[A-Za-z0-9@+_=%~-]([A-Za-z0-9@.+_=%~-]{,198}[^.])?", name)
+    # What Windows takes for a device, with any ending.
+    assert not re.match(r"(?i)(con|prn|aux|nul|(com|lpt)\d)(\.|$)", name)
 
 
 @given(anything)
@@ -49,14 +60,39 @@ def test_two_addresses_share_a_folder_only_if_equal_but_for_case(one: str, two: 
         ("Bob@Example.com", "bob@example.com"),
         ("a+b=c_d-e@x", "a+b=c_d-e@x"),
         ("..", "%2E%2E"),
-        (".hidden.", "%2Ehidden."),
+        (".hidden.", "%2Ehidden%2E"),
         ("../../x", "%2E%2E%2F..%2Fx"),
         ('"a b"@x', "%22a%20b%22@x"),
         ("zoë", "zo%C3%AB"),
         ("\udcff\0\r", "%FF%00%0D"),
         ("latest.eml", "latest.eml"),
+        ("a...", "a%2E%2E%2E"),
+        ("NUL", "%6Eul"),
+        ("com1.txt", "%63om1.txt"),
+        ("lpt9.a@x", "%6Cpt9.a@x"),
+        ("con@x", "con@x"),
+        ("nul ", "nul%20"),
+        ("console", "console"),
         ("", "%"),
     ],
 )
 def test_folder_names_are_the_documented_ones(recipient: str, name: str) -> None:
     assert folder_name(recipient) == name
+
+
+@pytest.mark.posix  # on Windows these were no folders
+@pytest.mark.parametrize("recipient", ["bob@example.com.", "nul", "Aux.x"])
+def test_the_folders_of_1_1_stay_readable(tmp_path: Path, recipient: str) -> None:
+    store = PeopleStore(str(tmp_path / "people"), Disk(sync=False))
+    first, second = (
+        Mail(replace(EXAMPLE, id=f"176371488{n}.M000001P1Q1.x", rcpt_tos=[recipient]), HELLO)
+        for n in range(2)
+    )
+    store.add([first])
+    (tmp_path / "people" / folder_name(recipient)).rename(
+        tmp_path / "people" / recipient.casefold()
+    )
+    store.add([second])
+    for messages in (read_messages(store.path), read_messages(store.path, to=recipient)):
+        ids = [message.envelope.id for message in messages if message.envelope]
+        assert ids == [first.envelope.id, second.envelope.id]

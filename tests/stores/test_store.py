@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from locking import flock, posix_lock
 from shell import raw_mail
 from support import HELLO, tree
 
@@ -190,11 +190,9 @@ def test_without_patience_a_lock_is_not_waited_for(
 ) -> None:
     store.add(mails(1))
     monkeypatch.setattr(time, "sleep", pytest.fail)
-    with open(store.path, "rb+") as file:
-        lock = fcntl.flock if isinstance(store, JsonLinesStore) else fcntl.lockf
-        lock(file, fcntl.LOCK_EX)
-        with pytest.raises(OSError, match="holds the lock"):
-            store.add(mails(2), patience=0)
+    lock = flock if isinstance(store, JsonLinesStore) else posix_lock
+    with lock(Path(store.path)), pytest.raises(OSError, match="holds the lock"):
+        store.add(mails(2), patience=0)
     store.add(mails(3), patience=0)
 
 

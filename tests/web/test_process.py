@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from chromium import BUSY, EVIL, HOOK, busy, get, processor_time, store_directly
 from support import (
+    IS_ROOT,
     PATIENCE,
     Kind,
     Server,
@@ -91,7 +92,7 @@ def test_a_server_that_ends_before_it_gives_its_rights(tmp_path: Path) -> None:
     assert ended.stderr == ""
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can become nobody")
 def test_it_answers_where_it_may_read_nothing_but_the_store(open_folder: Path) -> None:
     # Python's own files are out of reach, as in a virtual environment below /root.
     mail = (
