@@ -668,7 +668,6 @@ def test_importing_the_package_opens_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.posix  # Windows has no signal to end it by
 def test_ctrl_c_ends_the_server_quietly(running: Running, tmp_path: Path) -> None:
     with Server(running.kind.handler, tmp_path / "store") as server:
         assert server.send() == "250 OK"
