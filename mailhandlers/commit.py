@@ -46,11 +46,6 @@ LONGEST_ON_LOOP = 0.010
 
 A disk that takes longer is slow: then the thread writes."""
 
-MOST_ON_LOOP = 16
-"""How many messages a loop writes before it goes on with its sessions.
-
-They take 2 to 6 ms on a disk whose flush takes 0.1 ms."""
-
 # A loop that stood still for too long doesn't write for so many times as long: a disk that
 # stalls now and then takes a hundredth of its time. Each further try that fails doubles that.
 _DISTRUST = 100
@@ -78,8 +73,12 @@ class Commits:
         # for what takes long. A loop never waits for it.
         self._writing = threading.Lock()
         # Before that moment no loop writes; not before it is known what the disk is like.
+        # (time.monotonic() has steps of 16 ms on Windows.)
         self._not_before = 0.0 if is_quick else inf
         self._distrust = _DISTRUST
+        # How many messages a loop writes before it goes on with its sessions: as many as the
+        # last batch shows to take a third of the longest time.
+        self._most = 1
 
     async def commit(self, mail: Mail) -> str:
         """Return the SMTP reply to *mail*, once it is stored or refused."""
@@ -124,7 +123,7 @@ class Commits:
         Returns the replies to the first ones, and the others are to come again; or None where
         none is known yet: then *written* is called with all.
         """
-        some = mails[:MOST_ON_LOOP]
+        some = mails[: self._most]
         if not mails:
             self._thread.do(self._commit_clear, written)
         elif not self.write_here(some):
@@ -142,19 +141,19 @@ class Commits:
         Otherwise nothing has changed.
         """
         if (
-            time.monotonic() < self._not_before
+            time.perf_counter() < self._not_before
             or any(self._store.effort(mail) is not Effort.SMALL for mail in mails)
             or not self._writing.acquire(blocking=False)
         ):
             return False
-        started = time.monotonic()
+        started = time.perf_counter()
         try:
             # Whatever the error is, a lock that is held above all: the thread tries again, and
             # tells it.
             is_stored = _attempt(self._store, mails, patience=0) is None
         finally:
             self._writing.release()
-        self._note(time.monotonic() - started)
+        self._note(time.perf_counter() - started, len(mails))
         if is_stored:
             asyncio.get_running_loop().call_soon(self._tidy_up_here)
         return is_stored
@@ -162,29 +161,32 @@ class Commits:
     def _tidy_up_here(self) -> None:
         """Tidy up in the loop's own thread, unless somebody writes, who does it then."""
         if self._writing.acquire(blocking=False):
-            started = time.monotonic()
+            started = time.perf_counter()
             try:
                 self._store.tidy_up()
             finally:
                 self._writing.release()
-            self._note(time.monotonic() - started)
+            self._note(time.perf_counter() - started)
 
-    def _note(self, seconds: float) -> None:
-        """Note how long the disk has taken."""
+    def _note(self, seconds: float, messages: int = 0) -> None:
+        """Note how long the disk has taken, for how many messages."""
         if seconds <= LONGEST_ON_LOOP:
             self._distrust = _DISTRUST
+            if messages:
+                share = LONGEST_ON_LOOP / 3 / max(seconds, 1e-6)
+                self._most = max(1, int(messages * share))
         else:
-            self._not_before = time.monotonic() + self._distrust * seconds
+            self._not_before = time.perf_counter() + self._distrust * seconds
             self._distrust *= 2
 
     def _commit(self, mails: Sequence[Mail]) -> list[str]:
-        started = time.monotonic()
+        started = time.perf_counter()
         with self._writing:
             replies = _replies_of(self._store, mails)
         # Later ones tell nothing: a thread waits for a busy loop longer than for the disk.
         if self._not_before == inf:
             self._not_before = 0.0
-            self._note(time.monotonic() - started)
+            self._note(time.perf_counter() - started, len(mails))
         return replies
 
     def _commit_clear(self) -> list[str]:

@@ -26,6 +26,7 @@ import mailhandlers
 from mailhandlers import StoredMessage, read_messages
 from mailhandlers.mail import Mail
 from mailhandlers.stores import json_lines
+from mailhandlers.stores.growing import GrowingStore, backwards
 
 _T = TypeVar("_T")
 WINDOWS = os.name == "nt"
@@ -68,6 +69,12 @@ KEEP_ALL = pytest.mark.parametrize(
 def json_line(mail: Mail) -> bytes:
     """Return the line that JsonLines writes for *mail*."""
     return b"".join(json_lines.encode(mail, StoredMessage.parse(mail.content).summary()))
+
+
+def entries(data: bytes, store: type[GrowingStore]) -> list[bytes]:
+    """Return the entries of a file of this kind, first first."""
+    found = backwards(lambda start, end: data[start:end], len(data), store.entry_start)
+    return [data[start:end] for start, end in found][::-1]
 
 
 def wait_until(condition: Callable[[], _T], timeout: float = PATIENCE) -> _T:

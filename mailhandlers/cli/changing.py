@@ -18,8 +18,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..disk import files
-from ..inbox.criteria import Criteria, Mails
+from ..inbox.criteria import Criteria
 from ..inbox.inbox import Inbox
+from ..inbox.readable import LeftOut, Mails
 from ..mail import EPOCH, Identity, Mail
 from ..stores.find import find
 from ..stores.folder import FolderStore
@@ -71,7 +72,7 @@ def copy(parser: ArgumentParser, argv: Sequence[str]) -> int:
         parser.error(f"{options.handler}: {error}")
 
     criteria = Criteria(**arguments.criteria(options))
-    readable = Mails(find(options.source).oldest_first())
+    readable = Mails(find(options.source).oldest_first(), LeftOut())
     mails = _wanted(readable, criteria)
     if target.keeps_one:
         mails = deque(mails, 1)  # the others would be written for nothing
@@ -203,7 +204,7 @@ class _Target:
         path, by_recipient = handler.path, isinstance(handler, PerRecipientDir)
         store = find(path)
         is_maildir = isinstance(store, MaildirStore)
-        for mail in Mails(store.newest_first()):
+        for mail in Mails(store.newest_first(), None):
             if isinstance(store, FolderStore) and is_maildir == by_recipient:
                 what = "a Maildir" if is_maildir else "no Maildir, and holds mail"
                 raise ValueError(f"{path} is {what}: choose another")

@@ -89,7 +89,8 @@ class Disk:
         previous = f"{temporary}.previous"
         with Undo() as undo:
             self._write_new([(temporary, pieces)], undo)
-            was_there = self._keep(path, previous, undo)
+            # Where no folder is synced, the rename is the last step, and never taken back.
+            was_there = system.SYNCS_FOLDERS and self._keep(path, previous, undo)
             system.replace(temporary, path, sync=self.sync)
             if was_there:
                 undo.add(os.replace, previous, path)
@@ -312,7 +313,7 @@ def remove(paths: Iterable[str]) -> None:
 
 
 def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
-    """Remove the files in *folders* whose names end with *suffix*.
+    """Remove the files in *folders* whose names end with *suffix*, in any case.
 
     Hidden ones stay, which are being written. Raises OSError where a folder is the link of
     another user to one.
@@ -321,7 +322,7 @@ def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
         with suppress(FileNotFoundError):
             folder_status(folder)
             names = os.listdir(folder)
-            remove(f"{folder}/{name}" for name in names if _is_shown(name, suffix))
+            remove(f"{folder}/{name}" for name in names if is_shown(name, suffix))
 
 
 def sweep(folder: str) -> None:
@@ -341,8 +342,9 @@ def sweep(folder: str) -> None:
                         os.unlink(entry.path)
 
 
-def _is_shown(name: str, suffix: str) -> bool:
-    return name.endswith(suffix) and not name.startswith(".")
+def is_shown(name: str, suffix: str) -> bool:
+    """Tell whether *name* is no hidden one, and ends with *suffix*, in any case."""
+    return name[0] != "." and name[len(name) - len(suffix) :].lower() == suffix
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

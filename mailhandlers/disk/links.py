@@ -102,7 +102,8 @@ def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
             undo(os.rename, aside, pointer.link)
         if before is not None and _is_later(before, pointer):
             return
-        system.make_pointer(pointer.target, pointer.temporary)
+        if not system.make_pointer(pointer.target, pointer.temporary):
+            return  # keep= has removed it for a later one, which is about to be pointed to
         undo(system.unlink, pointer.temporary)
         system.replace(pointer.temporary, pointer.link, sync=False)
         undo(_point_back, pointer, before)

@@ -28,6 +28,9 @@ IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
 CAN_REPLACE_OPEN = True
 """Whether another file can get the name of one that somebody has open."""
 
+SYNCS_FOLDERS = True
+"""Whether the disk is asked for the names in a folder: :func:`flush_folders`."""
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 """How :func:`os.open` makes a file that only this process knows."""
 
@@ -207,13 +210,14 @@ def is_private(status: os.stat_result) -> bool:
 # What points to a message.
 
 
-def make_pointer(target: str, path: str) -> None:
-    """Make *path* a symbolic link to *target*; an error names *path*."""
+def make_pointer(target: str, path: str) -> bool:
+    """Make *path* a symbolic link to *target*, and return True; an error names *path*."""
     try:
         os.symlink(target, path)
     except OSError as error:
         # Python names the target first, which is no file that anybody could look for.
         raise OSError(error.errno, error.strerror, path) from None
+    return True
 
 
 def pointed_to(path: str) -> str | None:

@@ -37,6 +37,9 @@ IS_LINK: set[int] = set()
 CAN_REPLACE_OPEN = False
 """Whether another file can get the name of one that somebody has open."""
 
+SYNCS_FOLDERS = False
+"""Whether the disk is asked for the names in a folder: :func:`flush_folders`."""
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_BINARY
 """How :func:`os.open` makes a file that only this process knows."""
 
@@ -266,14 +269,16 @@ def is_private(status: os.stat_result) -> bool:
 # What points to a message.
 
 
-def make_pointer(target: str, path: str) -> None:
+def make_pointer(target: str, path: str) -> bool:
     """Make *path* a further name of the file *target* beside it, or a copy where none can be.
 
-    A symbolic link needs a right. Raises OSError.
+    A symbolic link needs a right. Returns False where the file is gone. Raises OSError.
     """
     message = os.path.join(os.path.dirname(path), target)
     try:
         os.link(message, path)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
@@ -281,6 +286,7 @@ def make_pointer(target: str, path: str) -> None:
             copy.write(file.read())
             copy.flush()
             os.fsync(copy.fileno())
+    return True
 
 
 def pointed_to(path: str) -> str | None:

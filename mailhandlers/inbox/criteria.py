@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
-from ..block import FormatError
 from ..mail import Mail
 from ..message.addresses import comparable
 from ..message.message import StoredMessage
-from ..stores.store import Entry, GoneError, StoreError
 
-__all__ = ["Criteria", "Mails", "Pattern", "Unpack", "Wanted"]
+__all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
 
 if TYPE_CHECKING or sys.version_info >= (3, 11):
     from typing import Unpack
@@ -137,33 +135,6 @@ class Criteria:
         if self.matching is not None:
             assert not isinstance(self.matching, str)  # compiled when it was made
             yield self.matching.search(message.searched_text) is not None
-
-
-class Mails:
-    """The mail that can be read of some entries; what can't be read hides no other."""
-
-    def __init__(self, entries: Iterable[Entry], *, strict: bool = False) -> None:
-        """*strict* raises StoreError in the end if there was something, but no message."""
-        self._entries = entries
-        self._strict = strict
-        self.first_bad = ""
-        """Where the first entry that can't be read stands, and why it can't; or empty."""
-
-    def __iter__(self) -> Iterator[Mail]:
-        any_good = False
-        for entry in self._entries:
-            try:
-                mail = entry.read()
-            except GoneError:
-                continue
-            except FormatError as error:
-                self.first_bad = self.first_bad or f"{entry.place}: {error}"
-                continue
-            any_good = True
-            yield mail
-            del mail
-        if self._strict and self.first_bad and not any_good:
-            raise StoreError(self.first_bad)
 
 
 def _source(value: object) -> str:

@@ -12,7 +12,8 @@ from ..message.message import StoredMessage
 from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore, HeldFile
 from ..stores.store import Entry, NothingYet, Seen, Store, StoreError
-from .criteria import Criteria, Mails
+from .criteria import Criteria
+from .readable import LeftOut, Mails
 from .waiting import Steps, Watch, until_found
 
 
@@ -84,9 +85,15 @@ class Cursor:
     """The messages that arrive in a store and meet the criteria, each once."""
 
     def __init__(
-        self, path: str | os.PathLike[str], criteria: Criteria, *, from_start: bool = False
+        self,
+        path: str | os.PathLike[str],
+        criteria: Criteria,
+        left_out: LeftOut,
+        *,
+        from_start: bool = False,
     ) -> None:
         self._criteria = criteria
+        self._left_out = left_out
         self._entries = EntryCursor(path, criteria.to, from_start=from_start)
         self._arrived: Iterator[StoredMessage] = iter(())
         self.watch = self._entries.watch
@@ -95,7 +102,7 @@ class Cursor:
         """Return the next message that meets the criteria, or None if none is there yet."""
         message = next(self._arrived, None)
         if message is None:
-            self._arrived = self._criteria.among(Mails(self._entries.new()))
+            self._arrived = self._criteria.among(Mails(self._entries.new(), self._left_out))
             message = next(self._arrived, None)
         return message
 

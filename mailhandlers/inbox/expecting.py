@@ -17,6 +17,7 @@ from ..stores.store import Entry, StoreError
 from .criteria import Criteria
 from .cursor import Cursor, EntryCursor
 from .misses import NoMessageError, line_of, no_message
+from .readable import LeftOut
 from .waiting import Steps, loop_is_running, until_found, wait, wait_in_loop
 
 # How many seconds to wait for one message more than are expected exactly.
@@ -34,11 +35,16 @@ class _Expectation:
     _cursor: Cursor
 
     def __init__(
-        self, path: str | os.PathLike[str], seconds: float, criteria: Criteria
+        self,
+        path: str | os.PathLike[str],
+        seconds: float,
+        criteria: Criteria,
+        left_out: LeftOut,
     ) -> None:
         self._path = os.path.abspath(path)
         self._seconds = seconds
         self._criteria = criteria
+        self._left_out = left_out
         self._is_forgotten = True
 
     def __enter__(self: _E) -> _E:
@@ -81,7 +87,7 @@ class _Expectation:
             warnings.warn("expect() and expect_none() need a 'with'", stacklevel=2)
 
     def _begin(self) -> None:
-        self._cursor = Cursor(self._path, self._criteria)
+        self._cursor = Cursor(self._path, self._criteria, self._left_out)
 
     def _finish(self) -> Steps[None]:
         raise NotImplementedError
@@ -95,6 +101,7 @@ class Expected(_Expectation):
         path: str | os.PathLike[str],
         seconds: float,
         criteria: Criteria,
+        left_out: LeftOut,
         count: int,
         exactly: int | None,
         explain: Callable[[], str],
@@ -106,7 +113,7 @@ class Expected(_Expectation):
             if count != 1:
                 raise ValueError("count= is for 'at least', exactly= for 'no more': give one")
             self._silence = f"expect(exactly={exactly})"
-        super().__init__(path, seconds, criteria)
+        super().__init__(path, seconds, criteria, left_out)
         self._count = exactly or count
         self._explain = explain
         self._messages: list[StoredMessage] = []

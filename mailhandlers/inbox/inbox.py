@@ -11,10 +11,11 @@ from functools import partial
 
 from ..message.message import StoredMessage
 from ..stores.find import find
-from .criteria import Criteria, Mails, Unpack, Wanted
+from .criteria import Criteria, Unpack, Wanted
 from .cursor import Cursor, EntryCursor
 from .expecting import Expected, ExpectedNone
 from .misses import NoMessageError, no_message
+from .readable import LeftOut, Mails
 from .waiting import Steps, until_found, wait, wait_in_loop
 
 
@@ -55,8 +56,14 @@ def read_messages(
     that is missing or empty has no messages. Raises StoreError if *path* holds something else
     than mail, and for the criteria what :func:`read_latest` raises.
     """
-    wanted = Criteria.of(criteria)
-    return wanted.among(Mails(find(path, wanted.to).oldest_first(), strict=True))
+    return _read(path, Criteria.of(criteria), LeftOut())
+
+
+def _read(
+    path: str | os.PathLike[str], criteria: Criteria, left_out: LeftOut
+) -> Iterator[StoredMessage]:
+    entries = find(path, criteria.to).oldest_first()
+    return criteria.among(Mails(entries, left_out, strict=True))
 
 
 class Inbox:
@@ -72,12 +79,14 @@ class Inbox:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
+        self._left_out = LeftOut()
 
     def __iter__(self) -> Iterator[StoredMessage]:
-        return read_messages(self.path)
+        return _read(self.path, Criteria(), self._left_out)
 
     def __len__(self) -> int:
-        return sum(1 for _ in Mails(find(self.path).newest_first(), strict=True))
+        entries = find(self.path).newest_first()
+        return sum(1 for _ in Mails(entries, self._left_out, strict=True))
 
     def __bool__(self) -> bool:
         return True  # an empty inbox is an inbox
@@ -99,7 +108,7 @@ class Inbox:
 
     def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
         """Return a list of the messages that meet all *criteria*, oldest first."""
-        return list(read_messages(self.path, **criteria))
+        return list(_read(self.path, Criteria.of(criteria), self._left_out))
 
     def follow(
         self,
@@ -115,7 +124,8 @@ class Inbox:
         when no message came for *timeout* seconds; None means that it never ends. A MailFile
         holds one message: of several within a few milliseconds only the last is seen.
         """
-        return Follow(self.path, Criteria.of(criteria), timeout=timeout, from_start=from_start)
+        wanted, left_out = Criteria.of(criteria), self._left_out
+        return Follow(self.path, wanted, left_out, timeout=timeout, from_start=from_start)
 
     def expect(
         self,
@@ -141,7 +151,8 @@ class Inbox:
         In asyncio write ``async with``: a ``with`` stops the event loop while it waits, and so
         the program that is to send the mail. With *exactly* it raises RuntimeError there.
         """
-        return Expected(self.path, timeout, Criteria.of(criteria), count, exactly, self.explain)
+        wanted, left_out = Criteria.of(criteria), self._left_out
+        return Expected(self.path, timeout, wanted, left_out, count, exactly, self.explain)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context for ``with`` or ``async with``, in which no mail may arrive.
@@ -150,7 +161,7 @@ class Inbox:
         *criteria* arrived since the ``with`` line, or arrives now, it raises AssertionError. In
         asyncio only ``async with`` will do: ``with`` raises RuntimeError.
         """
-        return ExpectedNone(self.path, within, Criteria.of(criteria))
+        return ExpectedNone(self.path, within, Criteria.of(criteria), self._left_out)
 
     def clear(self) -> None:
         """Remove all messages. A server that writes to the store may go on running."""
@@ -171,10 +182,11 @@ class Inbox:
 
         def there() -> StoredMessage | None:
             entries = find(self.path, criteria.to).newest_first()
-            return next(criteria.among(Mails(entries, strict=True)), None)
+            return next(criteria.among(Mails(entries, self._left_out, strict=True)), None)
 
         def arrived() -> StoredMessage | None:
-            return next(criteria.among(Mails(reversed([*cursor.new()]))), None)
+            entries = reversed([*cursor.new()])
+            return next(criteria.among(Mails(entries, self._left_out)), None)
 
         if timeout:  # the cursor first: what comes during the look is new to it
             cursor = yield partial(EntryCursor, self.path, criteria.to)
@@ -196,11 +208,12 @@ class Follow(Iterator[StoredMessage], AsyncIterator[StoredMessage]):
         self,
         path: str | os.PathLike[str],
         criteria: Criteria,
+        left_out: LeftOut,
         *,
         timeout: float | None,
         from_start: bool,
     ) -> None:
-        self._cursor = Cursor(path, criteria, from_start=from_start)
+        self._cursor = Cursor(path, criteria, left_out, from_start=from_start)
         self._timeout = timeout
 
     def __next__(self) -> StoredMessage:

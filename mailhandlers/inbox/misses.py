@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from ..message.message import StoredMessage
 from ..message.visible import visible_line
 from ..stores.store import Entry
-from .criteria import Criteria, Mails
+from .criteria import Criteria
+from .readable import Mails
 from .waiting import loop_is_running
 
 _MOST_MISSES = 5
@@ -43,7 +44,7 @@ def no_message(
     else is known, or empty.
     """
     envelopes = [message.envelope for message in came]
-    mails = Mails(newest_first)
+    mails = Mails(newest_first, None)
     recent = itertools.islice(Criteria().among(mails), _RECENT)
     others = [
         (criteria.count(message), -number, line_of(message))

@@ -22,7 +22,6 @@ _PARTS = re.compile(r"[^ ]+")
 _GROUPED = re.compile(rf"[0-9]+(?:[ {_DASH}]{{1,3}}[0-9]+)*")
 _NO_DIGITS = re.compile(r"[^0-9]+")
 _DIGIT = re.compile(r"[0-9]")
-_MAY_HAVE_CODES = re.compile(r"[0-9]|[A-Z]{3}-[A-Z]{3}")
 # One digit in each cell of a table, or with a blank behind each.
 _DIGITS_APART = re.compile(
     r"[0-9](?<![\w.,:/-].)(?:\s{1,4}[0-9]){3,7}(?![\w.,:/-]|\s{1,4}[0-9](?!\w))", re.ASCII
@@ -142,15 +141,19 @@ def codes_in(subject: str, texts: Iterable[Marked]) -> list[str]:
     """Return the codes in a message, the likeliest first, each once."""
     best: dict[str, int] = {}
     subject = seen(subject)
-    if _MAY_HAVE_CODES.search(subject):
+    if _may_have_codes(subject):
         for code, points in _Text(Marked(subject)).codes():
             if points >= _LEAST_IN_SUBJECT:
                 best[code] = max(best.get(code, points), points)
     for text in texts:
-        if _MAY_HAVE_CODES.search(text.text):
+        if _may_have_codes(text.text):
             for code, points in _Text(text).codes():
                 best[code] = max(best.get(code, points), points)
     return sorted(best, key=best.__getitem__, reverse=True)
+
+
+def _may_have_codes(text: str) -> bool:
+    return bool(_DIGIT.search(text) or _CAPITALS.search(text))
 
 
 class _Text:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from ..block import FormatError, has_block
 from ..disk import system
+from ..disk.files import is_shown
 from ..message.addresses import spellings
 from . import foreign
-from .folder import listed
+from .folder import is_folder, listed
 from .growing import GrowingStore, HeldFile
 from .json_lines import JsonLinesStore
 from .latest import LatestStore
 from .maildir import MaildirStore
-from .mbox import MboxStore
+from .mbox import DATED_FROM, MboxStore
 from .people import PeopleStore, folder_names
 from .store import HEAD, NothingYet, Store, StoreError, open_regular
 
-_MARKS: dict[bytes, type[GrowingStore]] = {
-    b'\n{"id": "': JsonLinesStore,
-    b"\nFrom ": MboxStore,
+_MARKS: dict[re.Pattern[bytes], type[GrowingStore]] = {
+    re.compile(rb'^\{"id": "', re.MULTILINE): JsonLinesStore,
+    DATED_FROM: MboxStore,
 }
 
 
@@ -66,9 +68,10 @@ def _store_of(path: str, head: bytes, held: HeldFile | None = None) -> Store:
     if has_block(head) or foreign.is_mail(head):
         return LatestStore(path)
     # Other lines may stand above the first of ours, and the other's mark within a message.
-    marks = {head.find(mark): kind for mark, kind in _MARKS.items() if mark in head}
-    if marks:
-        return marks[min(marks)](path, held=held)
+    found = {m.start(): kind for mark, kind in _MARKS.items() if (m := mark.search(head))}
+    if found:
+        first = found[min(found)]
+        return first(path, held=held)
     raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")
 
 
@@ -78,15 +81,16 @@ def _find_folder(path: str, recipient: str | None) -> Store:
     others: list[str] = []
     for entry in os.scandir(path):
         if entry.name[0] != ".":
-            (folders if entry.is_dir() else others).append(entry.path)
-    if any(name.endswith(".eml") for name in others):
+            (folders if is_folder(entry) else others).append(entry.path)
+    if any(is_shown(name, PeopleStore.suffix) for name in others):
         return PeopleStore(path, folders=[path])
     # A recipient may be called "new": the latest.eml in some folder tells.
-    if not any(os.path.lexists(f"{folder}/latest.eml") for folder in folders):
+    is_ours = any(os.path.lexists(f"{folder}/latest.eml") for folder in folders)
+    if not is_ours:
         if any(os.path.basename(folder) in ("new", "cur") for folder in folders):
             return MaildirStore(path)
         _check_people(path, others, folders)
-    if recipient is not None:
+    elif recipient is not None:
         names = [name for spelling in spellings(recipient) for name in folder_names(spelling)]
         folders = [f"{path}/{name}" for name in dict.fromkeys(names)]
     return PeopleStore(path, folders=folders)
@@ -96,7 +100,7 @@ def _check_people(path: str, others: list[str], folders: list[str]) -> None:
     """Raise StoreError for a folder of something else; one without any mail is a store."""
     for folder in folders:
         names = [name for name in listed(folder) if name[0] != "."]
-        if any(name.endswith(".eml") for name in names):
+        if any(is_shown(name, PeopleStore.suffix) for name in names):
             return
         others += [f"{folder}/{name}" for name in names]
     if others:

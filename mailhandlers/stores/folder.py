@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..disk import log, system
-from ..disk.files import Disk, empty_folders
+from ..disk.files import Disk, empty_folders, is_shown
 from ..disk.links import folder_status, remove_target
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Mail, go_on_after, is_id
@@ -33,11 +33,11 @@ _EXCESS = 20
 _ROUNDS = 100
 
 
-class _Names(Seen):
-    """The messages of a folder, by their names."""
+class _Keys(Seen):
+    """The messages of a folder, by their keys."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        self.names = names
+    def __init__(self, keys: Collection[str]) -> None:
+        self.keys = keys
 
 
 class Place(NamedTuple):
@@ -73,6 +73,14 @@ class FolderStore(Store):
     @abstractmethod
     def folders(self) -> list[str]:
         """The folders in which messages arrive."""
+
+    @abstractmethod
+    def keys(self, folder: str, names: Sequence[str]) -> Iterable[tuple[str, str]]:
+        """Yield what tells each message of *folder* from others, and its name.
+
+        *names* are all that are there, but for hidden ones and those without the suffix. One
+        message may be in several folders, or move to another meanwhile.
+        """
 
     def read_file(self, path: str) -> Mail:
         """Return the message in a file. Raises GoneError and FormatError."""
@@ -123,38 +131,37 @@ class FolderStore(Store):
         return self._entries(paths, paths)
 
     def now(self) -> Seen:
-        return _Names(self._paths().keys())
+        return _Keys(self._paths().keys())
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen]:
         paths = self._paths()
-        new = paths.keys() - seen.names if isinstance(seen, _Names) else paths
-        return reversed([*self._entries(paths, new)]), _Names(paths.keys())
+        new = paths.keys() - seen.keys if isinstance(seen, _Keys) else paths
+        return reversed([*self._entries(paths, new)]), _Keys(paths.keys())
 
     def _paths(self) -> dict[str, str]:
-        """Return the path of each message by its name, which is without Maildir's flags."""
+        """Return the path of each message by its key."""
         paths = {}
         for folder in self.folders:
-            names = [n for n in listed(folder) if n.endswith(self.suffix) and n[0] != "."]
-            for name in names:
-                # PerRecipientDir's link to one of the others.
-                if name != "latest.eml" or len(names) == 1:
-                    paths[system.without_flags(name)] = f"{folder}/{name}"
+            names = [name for name in listed(folder) if is_shown(name, self.suffix)]
+            for key, name in self.keys(folder, names):
+                paths[key] = f"{folder}/{name}"
         return paths
 
-    def _entries(self, paths: dict[str, str], names: Iterable[str]) -> Iterator[Entry]:
-        ordered = sorted(names, reverse=True)
+    def _entries(self, paths: dict[str, str], keys: Iterable[str]) -> Iterator[Entry]:
+        # A key may have the name behind that of a folder.
+        ordered = sorted(((key.rpartition("/")[2], key) for key in keys), reverse=True)
         # Our names and those of the Maildir specification begin with the second.
-        if ordered and not ordered[0][0].isdigit():
-            ordered.sort(key=lambda name: not name[0].isdigit())
-        for name in ordered:
-            path = paths[name]
-            yield Entry(name, path, functools.partial(self._read, name, path))
+        if ordered and not ordered[0][0][0].isdigit():
+            ordered.sort(key=lambda named: not named[0][0].isdigit())
+        for _, key in ordered:
+            path = paths[key]
+            yield Entry(key, path, functools.partial(self._read, key, path))
 
-    def _read(self, name: str, path: str) -> Mail:
+    def _read(self, key: str, path: str) -> Mail:
         try:
             return self.read_file(path)
         except GoneError:  # or a mail client moved it or marked it just now
-            return self.read_file(self._paths().get(name, path))
+            return self.read_file(self._paths().get(key, path))
 
 
 def listed(folder: str) -> list[str]:
@@ -163,6 +170,14 @@ def listed(folder: str) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether *entry* is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 class Keep(NamedTuple):

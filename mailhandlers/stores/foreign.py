@@ -6,11 +6,9 @@ import codecs
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from email.utils import mktime_tz, parsedate_tz
 
 from ..mail import Envelope
 from ..message.addresses import addresses_in
-from ..message.headers import PARSER_FAULTS
 from ..message.message import StoredMessage
 
 _FIELD = rb"[A-Za-z][!-9;-~]*[ \t]*:"
@@ -22,7 +20,6 @@ _MAIL = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
-_LONGEST_FROM = 1000  # an address and a date
 
 
 def is_mail(head: bytes) -> bool:
@@ -60,17 +57,6 @@ def envelope(content: bytes, name: str, when: float) -> Envelope:
         rcpt_tos=_addresses(recipients or everybody),
         size=len(content),
     )
-
-
-def mbox_date(first: bytes) -> float | None:
-    """Return the moment that the From line of an mbox entry names, or None."""
-    if len(first) > _LONGEST_FROM:
-        return None
-    try:
-        date = parsedate_tz(" ".join(first.decode("ascii", "replace").split()[2:]))
-        return mktime_tz(date) if date else None
-    except PARSER_FAULTS:
-        return None
 
 
 def _begun(content: bytes) -> bytes:

@@ -47,6 +47,8 @@ LONGEST_WAIT = 2.0
 _TORN = ".torn"  # no shorter than what else stands beside, a dotlock
 _ANCHOR = 1 << 12
 _BLOCK = 1 << 12
+_BEFORE = len(b"\n\r\n")  # an entry: a blank line
+_LF = ord("\n")
 _MOST_REWRITES = 10  # of the file, in one look
 
 
@@ -85,6 +87,28 @@ class Mended(NamedTuple):
     """Whether what doesn't stay is surely the rest of an append that never was finished."""
 
 
+class EntryStart(NamedTuple):
+    """How an entry begins: a line of which this much is to be seen."""
+
+    mark: bytes
+    """What the line begins with."""
+    is_one: Callable[[bytes, int], bool] = lambda data, at: True
+    """Tell whether the line that has the mark at some place of *data* begins an entry.
+
+    *data* ends :attr:`reach` octets behind that place, or where the file does.
+    """
+    reach: int = 1
+    """How many octets from its beginning are needed to tell, at most."""
+
+    def places(self, data: bytes, end: int) -> Iterator[int]:
+        """Yield where in *data* entries begin, the last first, but none behind *end*."""
+        needle = b"\n" + self.mark
+        at = end
+        while (at := data.rfind(needle, 0, at + len(self.mark))) >= 0:
+            if self.is_one(data, at + 1):
+                yield at + 1
+
+
 class _End(NamedTuple):
     """A file, and where it ends or is to end."""
 
@@ -120,8 +144,8 @@ class GrowingStore(Store):
     instead_of_keep: ClassVar[str] = "rename this file now and then, as logrotate does"
     what: ClassVar[str]
     """What the file is, for people."""
-    entry_start: ClassVar[bytes]
-    """What begins an entry, at the beginning of a line."""
+    entry_start: ClassVar[EntryStart]
+    """How an entry begins."""
 
     def __init__(
         self, path: str, disk: Disk | None = None, *, held: HeldFile | None = None
@@ -427,8 +451,9 @@ class GrowingStore(Store):
     def _entry(self, span: _Span) -> Entry:
         return Entry(
             (span.status.st_dev, span.status.st_ino, span.start),
-            f"{self.path}, octet {span.start}",
+            self.path,
             functools.partial(self._read, span),
+            span.start,
         )
 
     def _read(self, span: _Span) -> Mail:
@@ -444,29 +469,44 @@ class GrowingStore(Store):
 
     def _check_again(self, data: bytes, span: _Span) -> None:
         """Raise GoneError unless *data*, which isn't as received, is an entry all the same."""
-        mark = self.entry_start
         with self._open() as file:
             now = os.fstat(file.fileno())
             # This is asked before the octets are read again: an append that was under way when
             # they were read first has either not ended by now, or has changed them.
             began = self.append_start(now)
-            start = max(0, span.start - 1)
-            again = system.pread(file.fileno(), span.end - start + max(1, len(mark)), start)
-        before, again = again[: span.start - start], again[span.start - start :]
-        rest = again[len(data) :]
+            before = min(span.start, _BEFORE)
+            end = span.end + max(self.entry_start.reach, len(self.entry_start.mark))
+            again = _read(file.fileno(), span.start - before, end)
+        end = before + len(data)
         earlier = None if began is None else began - span.start
-        is_unfinished = not rest or (earlier is not None and earlier <= 0)
+        is_unfinished = len(again) <= end or (earlier is not None and earlier <= 0)
         if is_unfinished and self.is_torn(data, earlier):
             raise GoneError(self.path)
         if not (
             os.path.samestat(now, span.status)
             and len(data) == span.end - span.start
-            and again.startswith(data)
-            and _begins(before, data, mark)
-            and _ends(data, rest, mark)
+            and again.startswith(data, before)
+            and self._is_one(again, before, end)
         ):
             self._is_rewritten = True
             raise GoneError(self.path)
+
+    def _is_one(self, data: bytes, start: int, end: int) -> bool:
+        """Tell whether an entry of *data* begins at *start*, ends at *end*, and is only one.
+
+        At the beginning of the file, anything may stand above the first entry.
+        """
+        mark = self.entry_start.mark
+        places = self.entry_start.places(data, end)
+        found = {*itertools.takewhile(lambda place: place >= start, places)}
+        rest = data[end:]
+        # The next append may have begun: of its mark, only a part may be there.
+        is_begun = len(rest) < len(mark) and mark.startswith(rest) and data[end - 1] == _LF
+        return (
+            (not start or start in found)
+            and (not rest or end in found or is_begun)
+            and found <= {start, end}
+        )
 
     def _open(self) -> BinaryIO:
         """Open the file, when no other program changes it any more. Raises GoneError."""
@@ -488,48 +528,27 @@ class GrowingStore(Store):
 
 
 def backwards(
-    read: Callable[[int, int], bytes], size: int, mark: bytes
+    read: Callable[[int, int], bytes], size: int, begins: EntryStart
 ) -> Iterator[tuple[int, int]]:
     """Yield the start and the end of each entry of a file of *size* octets, last first.
 
-    An entry begins with *mark* at the beginning of a line. ``read(start, end)`` returns
-    octets of the file; it is asked for blocks from the end, so that the last entry of
-    a large file costs no more than that of a small one.
+    ``read(start, end)`` returns octets of the file; it is asked for blocks from the end, so
+    that the last entry of a large file costs no more than that of a small one.
     """
-    needle = b"\n" + mark
     end = high = size
     block = 1 << 16
+    behind = max(begins.reach, len(begins.mark))
     while high > 0:
         low = max(0, high - block)
-        data = read(low, min(size, high + len(mark)))
-        at = data.rfind(needle)
-        while at >= 0:
-            start = low + at + 1
-            if start < end:
-                yield start, end
-                end = start
-            at = data.rfind(needle, 0, at + len(mark))
+        data = read(low, min(size, high + behind))
+        for place in begins.places(data, high - low):
+            if low + place < end:
+                yield low + place, end
+                end = low + place
         high = low
         block = min(block * 2, 1 << 20)
     if end > 0:
         yield 0, end
-
-
-def _begins(before: bytes, data: bytes, mark: bytes) -> bool:
-    """Tell whether one entry begins where *data* does, and none within it.
-
-    *before* is the octet before it, or empty at the beginning of the file, where anything may
-    stand above the first entry.
-    """
-    is_first = not before or (before == b"\n" and data.startswith(mark))
-    return is_first and data.find(b"\n" + mark, 0, len(data) - 1) < 0
-
-
-def _ends(data: bytes, rest: bytes, mark: bytes) -> bool:
-    """Tell whether an entry ends where *data* does: *rest* are the octets behind, if any."""
-    # The next append may have begun: of its mark, only a part may be there.
-    is_marked = rest.startswith(mark) or mark.startswith(rest)
-    return not rest or (data.endswith(b"\n") and is_marked)
 
 
 def _name(mail: Mail) -> str:

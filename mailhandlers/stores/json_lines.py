@@ -16,7 +16,7 @@ from ..disk import log
 from ..disk.files import write_all
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Envelope, Mail
-from .growing import GrowingStore, Mended
+from .growing import EntryStart, GrowingStore, Mended
 from .store import HEAD, Effort, GoneError, NothingYet
 
 _SMALL = 1 << 13
@@ -39,7 +39,7 @@ class JsonLinesStore(GrowingStore):
     """The file of JsonLines."""
 
     what: ClassVar[str] = "JSON Lines"
-    entry_start: ClassVar[bytes] = b""
+    entry_start: ClassVar[EntryStart] = EntryStart(b"")
 
     def encode(self, mails: Iterable[Mail]) -> Iterable[bytes]:
         return _lines(mails)

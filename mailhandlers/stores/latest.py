@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -17,6 +18,8 @@ from ..mail import Identity, Mail
 from . import foreign
 from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
 
+# What is wrong with one file, and not with this process or the disk as a whole.
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENXIO)
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
 
 
@@ -93,6 +96,10 @@ def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> 
             written = os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         raise GoneError(path) from None
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        raise FormatError(os.strerror(error.errno)) from None
     with contextlib.suppress(FormatError):
         return block.decode(data)
     if not is_mail(data[:HEAD]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import block
-from ..disk import files
+from ..disk import files, system
 from ..mail import Identity, Mail
 from .folder import FolderStore, Place
 from .latest import read_mail
@@ -44,6 +44,9 @@ class MaildirStore(FolderStore):
         self._disk.add(self._all_folders, new_files)
         return [*self.places()] * len(mails)
 
+    def keys(self, folder: str, names: Sequence[str]) -> Iterable[tuple[str, str]]:
+        # A mail client puts flags behind the name.
+        return ((system.without_flags(name), name) for name in names)
+
     def read_file(self, path: str) -> Mail:
-        # What stands here is mail also without a header, unless it is no text.
-        return read_mail(path, is_mail=lambda head: b"\0" not in head)
+        return read_mail(path, is_mail=lambda head: True)  # whatever it holds

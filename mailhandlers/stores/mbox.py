@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from datetime import timezone
+from email.utils import mktime_tz, parsedate_tz
 from typing import ClassVar
 from urllib.parse import quote_from_bytes
 
@@ -27,24 +28,54 @@ from ..block import (
 )
 from ..disk import locks
 from ..mail import Mail
+from ..message.headers import PARSER_FAULTS
 from . import foreign
-from .growing import GrowingStore, Mended
+from .growing import EntryStart, GrowingStore, Mended
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
-# Every program that writes an mbox names the time of day: this tells a From line from a
-# sentence that begins like one.
-_DATED_FROM = re.compile(rb"From [^\n]*\d\d:\d\d")
+_LONGEST_ADDRESS = 4000  # percent-encoded: no command of SMTP holds half of it
+_LONGEST_FROM = 4096
+_MONTH = b"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+DATED_FROM = re.compile(
+    rb"^From (?:[^\n]{0,%d}?[ \t])??((?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?[ \t]{1,2}"
+    rb"(?:%s[ \t]{1,2}\d\d?|\d\d?[ \t]%s[ \t]\d{2,4})"
+    rb"[ \t]{1,2}\d\d?:\d\d[^\n]{0,80})" % (_LONGEST_ADDRESS, _MONTH, _MONTH),
+    re.MULTILINE,
+)
+"""The line that begins an entry: an address, or none, and a date.
+
+The date is that of asctime, as every program writes it, with a zone at times and without
+seconds, or that of mail.
+"""
+_BLANKS = (b"\n\n", b"\n\r\n")  # what the line ends of a blank line are behind others
+# A part of a From line of ours, where the file ends, and the NULs that a power cut leaves.
+_BEGUN_FROM = re.compile(rb"From [^\s\0]*(?: (?:[A-Z][\w :]*)?)?\0*\Z")
 _OUR_FROM = re.compile(rb"\nFrom [^\n]*\nReturn-Path: ")
 # The blank line behind an entry, and the second one behind a last line without an end.
 _CLOSINGS = (1, 2, 0)
+
+
+def _begins_entry(data: bytes, at: int) -> bool:
+    """Tell whether the From line *at* this place of *data* begins an entry.
+
+    A message of another program's may hold a sentence that begins like one, and has no date.
+    Of one that begins an append, behind a blank line, only a part may be there.
+    """
+    if DATED_FROM.match(data, at):
+        return True
+    is_last = len(data) - at < _LONGEST_FROM and data.endswith(_BLANKS, 0, at)
+    return is_last and _BEGUN_FROM.match(data, at) is not None
+
+
+ENTRY_START = EntryStart(b"From ", _begins_entry, _LONGEST_FROM)
 
 
 class MboxStore(GrowingStore):
     """The file of MboxSink, or an mbox of another program's."""
 
     what: ClassVar[str] = "an mbox"
-    entry_start: ClassVar[bytes] = b"From "
+    entry_start: ClassVar[EntryStart] = ENTRY_START
 
     def encode(self, mails: Iterable[Mail]) -> Iterable[bytes]:
         return [piece for mail in mails for piece in encode(mail)]
@@ -55,7 +86,7 @@ class MboxStore(GrowingStore):
         first, _, content = unquote_from(data).partition(b"\n")
         if not first.startswith(b"From "):
             raise FormatError("no From line begins this mbox")
-        when = foreign.mbox_date(first)
+        when = date_of(first)
         content = content.removesuffix(b"\r\n" if content.endswith(b"\n\r\n") else b"\n")
         received = status.st_mtime if when is None else when
         return Mail(foreign.envelope(content, self.path, received), content)
@@ -96,7 +127,7 @@ def unquote_from(data: bytes) -> bytes:
 def encode(mail: Mail) -> list[bytes]:
     """Return the mboxrd entry, in pieces, the blank line behind it included."""
     envelope, content, _ = mail.sealed()
-    sender = _percent_encoded(envelope.mail_from) or "MAILER-DAEMON"
+    sender = _percent_encoded(envelope.mail_from)[:_LONGEST_ADDRESS] or "MAILER-DAEMON"
     date = envelope.received.astimezone(timezone.utc).ctime()
     # A last line without an end gets one; LF form would hide where the message ended.
     whole = content.endswith(b"\n") or not content
@@ -127,12 +158,23 @@ def decode(entry: bytes) -> Mail:
     return mail
 
 
+def date_of(first: bytes) -> float | None:
+    """Return the moment that the From line of an entry names, or None."""
+    if not (date := DATED_FROM.match(first)):
+        return None
+    try:
+        fields = parsedate_tz(date[1].decode("ascii", "replace"))
+        return mktime_tz(fields) if fields else None
+    except PARSER_FAULTS:
+        return None
+
+
 def is_mbox(head: bytes) -> bool:
     """Tell whether a file that begins with *head* is an mbox.
 
     A program may have put lines above the first entry of one that is ours.
     """
-    return _DATED_FROM.match(head) is not None or _OUR_FROM.search(head) is not None
+    return DATED_FROM.match(head) is not None or _OUR_FROM.search(head) is not None
 
 
 def is_torn(entry: bytes, before: int | None) -> bool:
@@ -172,6 +214,8 @@ def mend(entry: bytes, before: int | None) -> Mended:
     partial = _partial_mark(kept)
     if partial and (before == len(kept) - partial or _is_whole(kept[:-partial])):
         kept = kept[:-partial]
+    if kept.endswith(_BLANKS):
+        return Mended(len(kept))
     tail = kept[-2:]
     return Mended(len(kept), b"\n\n"[len(tail) - len(tail.rstrip(b"\n")) :])
 
@@ -192,7 +236,7 @@ def _partial_mark(data: bytes) -> int:
     if data[:end].endswith(b"\0"):
         return len(data) - len(data[:end].rstrip(b"\0"))
     for start in (b"F", b"Fr", b"Fro", b"From"):
-        if data.endswith(b"\n\n" + start):
+        if data.endswith(tuple(blank + start for blank in _BLANKS)):
             return len(start)
     return 0
 

@@ -11,8 +11,8 @@ from .. import block
 from ..disk import files
 from ..disk.files import Disk
 from ..disk.links import Pointer
-from ..mail import Identity, Mail, sha256
-from .folder import FolderStore, Keep, Place
+from ..mail import Identity, Mail, is_id, sha256
+from .folder import FolderStore, Keep, Place, is_folder
 from .store import Effort
 
 _LONGEST_NAME = 200
@@ -45,7 +45,7 @@ class PeopleStore(FolderStore):
             return self._folders
         try:
             with os.scandir(self.path) as entries:
-                return [entry.path for entry in entries if entry.is_dir()]
+                return [entry.path for entry in entries if is_folder(entry)]
         except FileNotFoundError:
             return []
 
@@ -81,6 +81,16 @@ class PeopleStore(FolderStore):
         ]
         self._disk.add([self.path, *latest], new_files, pointers, patience)
         return [_place(os.path.dirname(name)) for file in new_files for name in file.names]
+
+    def keys(self, folder: str, names: Sequence[str]) -> Iterable[tuple[str, str]]:
+        for name in names:
+            # The link to one of the others.
+            if name == "latest.eml" and len(names) > 1:
+                continue
+            # A message of ours has one name in all folders; in those of other programs there
+            # may be a "1.eml" in each.
+            is_one = folder == self.path or is_id(name.removesuffix(self.suffix))
+            yield name if is_one else f"{os.path.basename(folder)}/{name}", name
 
     def effort(self, mail: Mail) -> Effort:
         # 5,000 recipients, each with a new folder, take 2 s.

@@ -52,10 +52,17 @@ class Entry(NamedTuple):
 
     key: object
     """What tells it from the others of this store."""
-    place: str
-    """Where it stands, for people."""
+    file: str
+    """The file in which it stands."""
     read: Callable[[], Mail]
-    """Return what it holds; raises GoneError, or FormatError for what is no message."""
+    """Return what it holds; raises GoneError, or FormatError for what can't be read as one."""
+    start: int | None = None
+    """Where in its file it begins, where that may hold others."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        return self.file if self.start is None else f"{self.file}, octet {self.start}"
 
 
 class Seen:

@@ -15,8 +15,9 @@ from functools import partial
 
 from anyio import move_on_after
 
-from ..inbox.criteria import Criteria, Mails
+from ..inbox.criteria import Criteria
 from ..inbox.cursor import EntryCursor
+from ..inbox.readable import LeftOut, Mails
 from ..inbox.waiting import until_found, wait_in_loop
 from ..mail import Mail
 from ..message.message import StoredMessage
@@ -115,7 +116,7 @@ class Arrivals:
                 entries = await wait_in_loop(looks)
                 waiting = list(self._subscriptions)
                 for subscription, entry in await asyncio.to_thread(
-                    _meet, waiting, entries or ()
+                    _meet, waiting, entries or (), self._mailbox.left_out
                 ):
                     subscription.put(entry)
         except (StoreError, OSError) as error:
@@ -138,12 +139,12 @@ def _look(cursor: EntryCursor) -> list[Entry] | None:
 
 
 def _meet(
-    subscriptions: Iterable[Subscription], entries: Iterable[Entry]
+    subscriptions: Iterable[Subscription], entries: Iterable[Entry], left_out: LeftOut
 ) -> list[tuple[Subscription, Entry]]:
     """Return which subscription gets which entry; each message is parsed once."""
     met = []
     for entry in entries:
-        for message in Criteria().among(Mails([entry])):
+        for message in Criteria().among(Mails([entry], left_out)):
             mail = Mail(message.envelope, message.original_content)
             met += [
                 (subscription, entry)

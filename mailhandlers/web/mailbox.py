@@ -17,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from ..block import FormatError
 from ..inbox.criteria import Criteria
 from ..inbox.misses import no_message
+from ..inbox.readable import LeftOut, Mails
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.find import find
@@ -44,6 +45,8 @@ class Mailbox:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
+        self.left_out = LeftOut()
+        """What can't be read, each said once."""
         # Where ids are that stand inside a file: a look for an older message of a large
         # file would read all the later ones.
         self._places: dict[str, object] = {}
@@ -103,11 +106,7 @@ class Mailbox:
         find(self.path).clear()
 
     def _mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
-        for entry in entries:
-            try:
-                mail = entry.read()
-            except (GoneError, FormatError):
-                continue
+        for entry, mail in Mails(entries, self.left_out).with_entries():
             name = self._name(entry, mail)
             if name != mail.envelope.id:
                 mail = mail._replace(envelope=dataclasses.replace(mail.envelope, id=name))

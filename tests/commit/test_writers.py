@@ -36,7 +36,6 @@ from mailhandlers.mail import Mail
 MAIL_FILE = pytest.mark.parametrize("kind", [KIND["MailFile"]], ids=["MailFile"])
 
 
-@pytest.mark.posix  # Windows has no signal to end it by
 def test_a_command_that_ends_waits_for_the_write_in_flight(
     kind: Kind, store: Path, disk: Disk
 ) -> None:

@@ -461,6 +461,9 @@ STRUCTURES: dict[str, Callable[[int], bytes]] = {
         b"Content-Type: text/html\n\n", lambda n: b"<a href=http://a%d.test>a</a>" % n
     ),
     "codes in text": _within(b"\n", lambda n: b"%06d\n" % n),
+    "lines that decode to NULs, 22 for each octet": _within(
+        b"Content-Transfer-Encoding: x-uuencode\n\nbegin 644 a\n", lambda n: b"M\n"
+    ),
     "texts": _within(MIXED, lambda n: b"--b\n\nhttp://a.test/%d\n" % n),
 }
 
@@ -558,7 +561,7 @@ STORE_DOORS: dict[str, Callable[[bytes], object]] = {
     "mend JSON Lines": json_lines.mend,
     "is it mail": foreign.is_mail,
     "another program's": lambda data: foreign.envelope(data, "a", 0),
-    "another program's date": lambda data: foreign.mbox_date(data.partition(b"\n")[0]),
+    "another program's date": lambda data: mbox.date_of(data.partition(b"\n")[0]),
 }
 
 

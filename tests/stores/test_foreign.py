@@ -7,6 +7,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from email.message import EmailMessage
 from pathlib import Path
@@ -14,9 +16,12 @@ from pathlib import Path
 import pytest
 from cases import FOLDER
 from support import PATIENCE, WINDOWS, Client, controlled
+from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Inbox, StoreError, read_latest, read_messages
+from mailhandlers import Inbox, read_latest, read_messages
+from mailhandlers.mail import Mail
+from mailhandlers.stores.mbox import quote_from
 
 BODY = b"Hello\nFrom here\n>From there\n"
 MESSAGE = (
@@ -113,37 +118,123 @@ def test_what_the_headers_say(
     )
 
 
+DATED = [
+    b"eva@example.com Sat Nov 21 08:48:00 2026",
+    b"- Sat Nov 21 08:48:00 2026",  # Thunderbird
+    b"1518@xxx Sat Nov 21 08:48:00 +0000 2026",  # Gmail's takeout
+    b"MAILER-DAEMON Sat Nov 21 08:48:00 2026",  # mailbox.py
+    b"eva@example.com  Sat Nov 21 08:48:00 2026",  # procmail
+    b"eva@example.com Sat Nov 21 08:48:00 UTC 2026",
+    b"eva@example.com Sat Nov 21 09:48:00 2026 +0100",
+    b"eva@example.com Sat Nov 21 08:48 2026",
+    b"eva@example.com Sat, 21 Nov 2026 09:48:00 +0100",
+    b"eva at example.com  Sat Nov 21 08:48:00 2026",  # Mailman
+    b'"Eva Maria"@example.com Sat Nov 21 08:48:00 2026',
+    b"laptop!eva Sat Nov 21 08:48:00 2026 remote from laptop",  # UUCP
+    b"Sat Nov 21 08:48:00 2026",
+    b" Sat Nov 21 08:48:00 2026",
+    b"eva@example.com Sat Nov 21  8:48:00 26",
+    b"\xff\xff Sat Nov 21 08:48:00 2026",
+    b"a" * 4000 + b" Sat Nov 21 08:48:00 2026",
+]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("first", DATED)
+def test_from_lines(tmp_path: Path, first: bytes, end: bytes) -> None:
+    path = tmp_path / "mbox"
+    entry = b"From " + first + b"\n" + quote_from(MESSAGE) + b"\n"
+    path.write_bytes((entry + entry).replace(b"\n", end))
+    assert [m["Subject"] for m in Inbox(path)] == ["Grüße", "Grüße"]
+    assert [m.text for m in Inbox(path)] == [BODY.decode()] * 2
+    received = [m.envelope.received for m in Inbox(path)]
+    assert received == [datetime(2026, 11, 21, 8, 48, tzinfo=timezone.utc)] * 2
+
+
+@pytest.mark.parametrize("date", [b"99:99:99 99999999999999999999", b"08:48:00 MET DST 2026"])
+def test_a_from_line_with_a_date_that_is_none(tmp_path: Path, date: bytes) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes((b"From eva@x.test Sat Nov 21 " + date + b"\n" + MESSAGE + b"\n") * 2)
+    assert [m["Subject"] for m in Inbox(path)] == ["Grüße", "Grüße"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize(
-    "first",
+    "line",
     [
-        b"From eva@example.com Sat Nov 21 08:48:00 2026",
-        b"From - Sat Nov 21 08:48:00 2026",
-        b"From eva@example.com Sat Nov 21 99:99:99 99999999999999999999",
+        b"From here on we meet on Mondays",
+        b"From Monday, 10:00, on Sat the 21st",
+        b"From: Sat Nov 21 08:48:00 2026",
         b"From ",
-        b"From \xff\xff\xff",
+        b"From",
+        b"From a b Sat Nov 21",
+        b"From " + b"a" * 5000 + b" Sat Nov 21 08:48:00 2026",
+        b"From\0",
     ],
 )
-def test_from_lines(tmp_path: Path, first: bytes) -> None:
+def test_a_sentence_begins_no_message(tmp_path: Path, line: bytes, end: bytes) -> None:
     path = tmp_path / "mbox"
-    entry = first + b"\n" + MESSAGE.replace(b"\nFrom ", b"\n>From ")
-    path.write_bytes(entry + b"\n" + entry)
-    assert [m["Subject"] for m in Inbox(path)] == ["Grüße", "Grüße"]
-    received = [m.envelope.received for m in Inbox(path) if m.envelope]
-    if first.endswith(b"00 2026"):
-        assert received == [datetime(2026, 11, 21, 8, 48, tzinfo=timezone.utc)] * 2
+    first = b"From eva@example.com Sat Nov 21 08:48:00 2026\n"
+    body = line + b"\n\n" + line + b"\nthe end\n"
+    entry = (first + b"Subject: %d\n\n" + body + b"\n").replace(b"\n", end)
+    path.write_bytes(entry % 1 + entry % 2)
+    for _ in range(2):
+        one, two, *_ = Inbox(path)
+        assert [one["Subject"], two["Subject"]] == ["1", "2"]
+        assert one.text == two.text == body.decode("utf-8", "replace")
+        assert one.original_content.endswith(body.replace(b"\n", end))
+        assert len(Inbox(path).messages(matching="the end")) == 2
+        with controlled(mailhandlers.MboxSink(path, sync=False)) as controller:
+            Client(controller.port).send()
+    assert len(Inbox(path)) == 4
 
 
-def test_files_that_are_no_messages(tmp_path: Path) -> None:
+def test_a_sentence_at_the_end_of_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    first = b"From eva@example.com Sat Nov 21 08:48:00 2026\nSubject: x\n\n"
+    for body in (b"From here on", b"\nFrom a b", b"text\nFrom here on", b"\nFrom a\n"):
+        path.write_bytes(first + body)
+        assert [m.text.rstrip("\n") for m in Inbox(path)] == [body.decode().rstrip("\n")]
+
+
+def test_an_mbox_of_the_cases() -> None:
+    messages = Inbox(FOLDER / "crlf.mbox").messages()
+    assert [m["Subject"] for m in messages] == ["a", "b"]
+    assert [m.text for m in messages] == ["body\n", "body\n"]
+
+
+def test_an_address_of_any_length_hides_no_entry(tmp_path: Path) -> None:
+    store = mailhandlers.MboxSink(tmp_path / "mbox", sync=False)._store
+    envelopes = [replace(EXAMPLE, mail_from="é" * n) for n in (0, 600, 700, 5000)]
+    for envelope in envelopes:
+        store.add([Mail(replace(envelope, size=3), b"a\r\n").renamed()])
+    got = [message.envelope.mail_from for message in Inbox(tmp_path / "mbox")]
+    assert got == [envelope.mail_from for envelope in envelopes]
+
+
+@pytest.mark.slow
+def test_an_mbox_with_millions_of_sentences_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    first = b"From eva@example.com Sat Nov 21 08:48:00 2026\nSubject: x\n\n"
+    seconds = []
+    for count in (500_000, 2_000_000):
+        path.write_bytes(first + b"From here\n" * count)
+        started = time.thread_time()
+        (message,) = Inbox(path)
+        seconds.append(time.thread_time() - started)
+        assert len(message.original_content) > 10 * count
+    assert seconds[1] < 8 * seconds[0]
+
+
+def test_a_message_of_a_maildir_may_hold_nuls(tmp_path: Path) -> None:
     box = mailbox.Maildir(str(tmp_path / "box"))
     box.colon = "!" if WINDOWS else ":"  # as its documentation has it
     box.add(MESSAGE)
-    bad = tmp_path / "box" / "new" / "1.bad"
-    bad.write_bytes(b"\x7fELF\0\0")
-    assert len(Inbox(tmp_path / "box")) == 1
-    Inbox(tmp_path / "box").clear()
-    bad.write_bytes(b"\x7fELF\0\0")
-    with pytest.raises(StoreError, match=r"new/1\.bad: no message begins like this"):
-        read_latest(tmp_path / "box")
+    content = b"Subject: with\n\na NUL \0 here\n"
+    (tmp_path / "box" / "cur" / "1.x:2,S").write_bytes(content)
+    got = read_latest(tmp_path / "box", subject="with")
+    assert (got.original_content, got.text) == (content, "a NUL \0 here\n")
+    assert len(Inbox(tmp_path / "box")) == 2
 
 
 def test_a_client_moves_a_message_while_it_is_read(tmp_path: Path) -> None:

@@ -11,19 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import mails
-from support import json_line
+from support import entries, json_line
 from test_envelope import EXAMPLE
 
 from mailhandlers.block import FormatError
 from mailhandlers.mail import Mail
 from mailhandlers.stores import json_lines
-from mailhandlers.stores.growing import backwards
-
-
-def entries(data: bytes, mark: bytes) -> list[bytes]:
-    """Return the entries of a file, first first."""
-    found = backwards(lambda start, end: data[start:end], len(data), mark)
-    return [data[start:end] for start, end in found][::-1]
+from mailhandlers.stores.json_lines import JsonLinesStore
 
 
 @given(mails())
@@ -102,7 +96,7 @@ def test_a_file_of_lines_splits_at_its_line_ends(some: list[Mail]) -> None:
     lines = [json_line(mail) for mail in some]
     ends = list(accumulate(map(len, lines)))
     data = b"".join(lines)
-    assert entries(data, b"") == lines
+    assert entries(data, JsonLinesStore) == lines
     assert all(data[end - 1 : end] == b"\n" for end in ends)
 
 

@@ -9,21 +9,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import contents, mails
+from support import entries
 
 from mailhandlers import read_messages
 from mailhandlers.mail import Mail
 from mailhandlers.stores import mbox
-from mailhandlers.stores.growing import backwards
 
 
 def mbox_entry(mail: Mail) -> bytes:
     return b"".join(mbox.encode(mail))
-
-
-def entries(data: bytes, mark: bytes) -> list[bytes]:
-    """Return the entries of a file, first first."""
-    found = backwards(lambda start, end: data[start:end], len(data), mark)
-    return [data[start:end] for start, end in found][::-1]
 
 
 @given(contents)
@@ -41,7 +35,7 @@ def test_an_mbox_entry_gives_back_envelope_and_content(mail: Mail) -> None:
 @given(st.lists(mails(), max_size=5))
 def test_an_mbox_splits_at_its_from_lines_only(some: list[Mail]) -> None:
     data = b"".join(map(mbox_entry, some))
-    assert [mbox.decode(entry) for entry in entries(data, b"From ")] == some
+    assert [mbox.decode(entry) for entry in entries(data, mbox.MboxStore)] == some
 
 
 @given(mails())

@@ -14,7 +14,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from locking import leave_dotlock
 from strategies import mails, wire_mails
-from support import json_line
+from support import entries, json_line
 from test_envelope import EXAMPLE
 
 from mailhandlers.disk.files import Disk
@@ -97,10 +97,10 @@ def test_json_lines_cut_anywhere_mend_to_their_whole_lines(
 
 
 @pytest.mark.parametrize(
-    ("file", "form", "back", "mark"),
+    ("file", "form", "back"),
     [
-        (MboxStore, mbox_entry, mbox.decode, b"From "),
-        (JsonLinesStore, json_line, json_lines.decode, b""),
+        (MboxStore, mbox_entry, mbox.decode),
+        (JsonLinesStore, json_line, json_lines.decode),
     ],
     ids=["mbox", "json lines"],
 )
@@ -110,7 +110,6 @@ def test_what_follows_a_torn_entry_reads_as_it_was_sent(
     file: type[GrowingStore],
     form: Callable[[Mail], bytes],
     back: Callable[[bytes], Mail],
-    mark: bytes,
     some: list[Mail],
     after: Mail,
     data: st.DataObject,
@@ -119,7 +118,7 @@ def test_what_follows_a_torn_entry_reads_as_it_was_sent(
     cut = data.draw(st.integers(0, len(form(torn))))
     before = b"".join(map(form, whole))
     left = mended(before + form(torn)[:cut], file, len(before))
-    read = [back(entry) for entry in entries(left + form(after), mark)]
+    read = [back(entry) for entry in entries(left + form(after), file)]
     assert read in ([*whole, after], [*some, after])
 
 
@@ -135,25 +134,26 @@ def test_a_line_of_another_program_is_kept_and_closed() -> None:
 # Entries from the end
 
 
-def entries(data: bytes, mark: bytes) -> list[bytes]:
-    """Return the entries of a file, first first."""
-    found = backwards(lambda start, end: data[start:end], len(data), mark)
-    return [data[start:end] for start, end in found][::-1]
-
-
-def entries_from_the_front(data: bytes, mark: bytes) -> list[bytes]:
+def entries_from_the_front(data: bytes, store: type[GrowingStore]) -> list[bytes]:
     found: list[bytes] = []
     for line in re.findall(rb"[^\n]*\n|[^\n]+", data):
-        if not found or line.startswith(mark):
+        is_begun = len(line) < 4096 and not line.endswith(b"\n") and found[-1:] != []
+        is_begun = is_begun and found[-1].endswith((b"\n\n", b"\n\r\n"))
+        is_from = line.startswith(b"From ") and (b" " + DATE in line[:4096] or is_begun)
+        if not found or store is JsonLinesStore or is_from:
             found.append(line)
         else:
             found[-1] += line
     return found
 
 
+DATE = b"Sat Nov 21 08:48:00 2026"
+FROM = b"From x " + DATE + b"\n"
 long_files = st.lists(
     st.one_of(
-        st.sampled_from([b"\n", b"From ", b"\nFrom ", b"\n\n", b"Fro", b"From x\n"]),
+        st.sampled_from(
+            [b"\n", b"From ", b"\nFrom ", b"\n\n", b"\r\n", b"Fro", b"From x\n", FROM, DATE]
+        ),
         st.integers(65520, 65545).map(lambda n: b"x" * n),
         st.integers(131060, 131080).map(lambda n: b"y" * n),
     ),
@@ -161,17 +161,19 @@ long_files = st.lists(
 ).map(b"".join)
 
 
-@given(long_files, st.sampled_from([b"", b"From "]))
-def test_entries_from_the_end_are_those_from_the_front(data: bytes, mark: bytes) -> None:
-    assert entries(data, mark) == entries_from_the_front(data, mark)
+@given(long_files, st.sampled_from([JsonLinesStore, MboxStore]))
+def test_entries_from_the_end_are_those_from_the_front(
+    data: bytes, store: type[GrowingStore]
+) -> None:
+    assert entries(data, store) == entries_from_the_front(data, store)
 
 
-@pytest.mark.parametrize("mark", [b"", b"From "])
-@pytest.mark.parametrize("behind", range(65536 - 8, 65536 + 8))
-def test_a_mark_across_two_blocks_is_found(mark: bytes, behind: int) -> None:
-    data = b"From a\n" + b"From b\n".ljust(behind, b"x")
-    assert len(entries(data, mark)) == len(entries_from_the_front(data, mark))
-    assert entries(data, mark) == entries_from_the_front(data, mark)
+@pytest.mark.parametrize("store", [JsonLinesStore, MboxStore])
+@pytest.mark.parametrize("behind", range(65536 - 8, 65536 + 40))
+def test_a_beginning_across_two_blocks_is_found(store: type[GrowingStore], behind: int) -> None:
+    data = FROM + FROM.ljust(behind, b"x")
+    assert len(entries(data, store)) == len(entries_from_the_front(data, store))
+    assert entries(data, store) == entries_from_the_front(data, store)
 
 
 def test_the_last_entry_of_a_large_file_costs_one_block() -> None:
@@ -180,7 +182,7 @@ def test_the_last_entry_of_a_large_file_costs_one_block() -> None:
 
     def read(start: int, end: int) -> bytes:
         asked.append(end - start)
-        return b"From x\n".rjust(end - start, b"\n")
+        return FROM.rjust(end - start, b"\n")
 
-    assert next(backwards(read, size, b"From ")) == (size - 7, size)
+    assert next(backwards(read, size, MboxStore.entry_start)) == (size - len(FROM), size)
     assert sum(asked) <= 1 << 17
