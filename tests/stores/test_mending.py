@@ -14,7 +14,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from locking import leave_dotlock
 from strategies import mails, wire_mails
-from support import entries, json_line
+from support import WINDOWS, entries, json_line
 from test_envelope import EXAMPLE
 
 from mailhandlers.disk.files import Disk
@@ -64,7 +64,8 @@ def check_every_prefix(
 
     *closing* says how many octets at the end of *last* are no part of its message.
     """
-    for length in {*range(0, len(last), 3), *range(len(last) - 9, len(last))}:
+    step = 40 if WINDOWS else 3  # Wine takes 50 ms for a file
+    for length in {*range(0, len(last), step), *range(len(last) - 9, len(last))}:
         # Where a power cut left the length and not the octets, these are NULs.
         left = mended(before + last[:length] + bytes(length % 7), form, len(before))
         if len(last) - length not in closing:
