@@ -28,7 +28,15 @@ from .smtp.servers import Connections
 
 
 def show_warnings() -> None:
-    """Let our warnings reach the user: aiosmtpd shows errors only."""
+    """Let our warnings reach the user, with their date: aiosmtpd shows errors only.
+
+    Where logging is set up already, as by the module of a subclass, it stays as it is.
+    """
+    logging.basicConfig(
+        level=logging.ERROR,
+        format="%(asctime)s %(levelname)s:%(name)s:%(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
     logging.getLogger("mailhandlers").setLevel(logging.WARNING)
 
 
