@@ -470,8 +470,8 @@ def _refusal(store: Store, mail: Mail, error: Exception) -> str:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     reply = DISK_FULL if full else FAILED
     envelope = mail.envelope
-    mail_of = f"mail {envelope.id} from {envelope.mail_from!a}, sent by {envelope.peer}"
-    _tell(store, error, f"refused {mail_of}", reply)
+    who = f"from {envelope.mail_from!a}, sent by {envelope.peer}"
+    _tell(store, error, f"refused mail {envelope.id} {who}", reply)
     return reply
 
 

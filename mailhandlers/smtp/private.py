@@ -12,7 +12,7 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr
 from weakref import WeakSet
 
 from aiosmtpd.smtp import TLSSetupException
@@ -190,14 +190,14 @@ def listen(
     To be called before the connection is made.
     """
 
-    async def push_noted(status: str | bytes) -> None:
+    async def push_noted(status: AnyStr) -> None:
         if first:
             overhear(server, first.pop())
         note(status if isinstance(status, str) else status.decode())
         await type(server).push(server, status)
 
     first = [hear]
-    server.push = push_noted  # type: ignore[method-assign, assignment]
+    server.push = push_noted  # type: ignore[method-assign]
 
 
 async def pause(server: SMTP, seconds: float) -> None:
