@@ -86,7 +86,9 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
     be answered.
     *module* is the library of the loop, asyncio for None.
     """
-    loop_class = type(import_module(module or "asyncio").new_event_loop())
+    sample = import_module(module or "asyncio").new_event_loop()
+    sample.close()  # else Python closes it at the end, in an order that may be an error
+    loop_class = type(sample)
 
     class CommandLoop(loop_class):  # type: ignore[misc, valid-type]
         """The loop of the command."""
