@@ -23,6 +23,7 @@ from .disk import files
 from .mail import Mail
 from .message.message import StoredMessage
 from .message.visible import visible_line
+from .smtp.dialogue import note_told
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply, Replying
 from .smtp.script import Script, Settings
@@ -136,6 +137,7 @@ class Handler(ABC):
         reply = await self.store(mail)
         if self._terminal is not None:
             self._terminal.say(partial(_arrival_line, mail, reply))
+            note_told(server)
         return reply
 
     async def store(self, mail: Mail) -> str:

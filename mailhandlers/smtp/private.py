@@ -12,7 +12,7 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr
 from weakref import WeakSet
 
 from aiosmtpd.smtp import TLSSetupException
@@ -137,9 +137,12 @@ def verbs(server: SMTP) -> set[str]:
 
 def greet(server: SMTP, greeting: Callable[[str], Awaitable[str]]) -> None:
     """Say what *greeting* makes of the usual greeting, on a connection that isn't made yet."""
+    others = vars(server).get("push")
 
     async def say_first(status: str) -> None:
-        del server.push  # from now on it is the class's
+        del server.push  # from now on it is the class's, unless somebody listens
+        if others is not None:
+            server.push = others  # type: ignore[method-assign]
         await server.push(await greeting(status))
 
     server.push = say_first  # type: ignore[method-assign, assignment]
@@ -177,6 +180,24 @@ def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
         return line
 
     reader.readuntil = readuntil  # type: ignore[assignment]
+
+
+def listen(
+    server: SMTP, hear: Callable[[bytes | None], None], note: Callable[[str], None]
+) -> None:
+    """Call *hear* as :func:`overhear` does, and *note* with each reply, before it is said.
+
+    To be called before the connection is made.
+    """
+
+    async def push_noted(status: AnyStr) -> None:
+        if first:
+            overhear(server, first.pop())
+        note(status if isinstance(status, str) else status.decode())
+        await type(server).push(server, status)
+
+    first = [hear]
+    server.push = push_noted  # type: ignore[method-assign]
 
 
 async def pause(server: SMTP, seconds: float) -> None:
