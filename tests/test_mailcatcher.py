@@ -64,6 +64,7 @@ def test_{kind.handler}(mailcatcher):
     assert " 5 passed" in run(tmp_path, code)
 
 
+@pytest.mark.posix
 def test_options_of_the_ini_file_and_of_markers(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmailcatcher = JsonLines mode=0640\n")
     code = """
@@ -191,7 +192,7 @@ def test_two_servers_in_one_test(tmp_path: Path) -> None:
 def test_the_package_needs_no_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; import mailhandlers; print('fine')"
     command = [sys.executable, "-W", "error", "-c", code]
-    assert subprocess.run(command, capture_output=True, check=True).stdout == b"fine\n"
+    assert subprocess.check_output(command, text=True) == "fine\n"
 
 
 def test_the_fixture_is_in_the_list(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
 import socket
@@ -51,6 +50,16 @@ def test_a_line_for_each_message_and_refusal(kind: Kind, store: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_what_its_code_page_has_no_sign_for_is_escaped(tmp_path: Path, encoding: str) -> None:
+    content = "Subject: Ωmega é\r\n\r\nHi\r\n".encode()
+    env = {"PYTHONIOENCODING": encoding}
+    with Server("MailFile", tmp_path / "latest.mail", "log=yes", env=env) as server:
+        assert server.send(content) == "250 OK"
+        said = "Ωmega é".encode(encoding, "backslashreplace")
+        wait_until(lambda: said in server._errors.read_bytes())
+
+
 @pytest.mark.parametrize("options", [[], ["log=no"], ["log=auto"]])
 def test_in_a_pipe_it_is_silent(options: list[str], tmp_path: Path) -> None:
     with Server("MailFile", tmp_path / "latest.mail", *options) as server:
@@ -59,8 +68,10 @@ def test_in_a_pipe_it_is_silent(options: list[str], tmp_path: Path) -> None:
         assert server.errors() == ""
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("options", "speaks"), [([], True), (["log=no"], False)])
 def test_on_a_terminal_it_speaks(options: list[str], speaks: bool, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     reservation, port = reserved_port()
     command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}", "-c"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 from argparse import ArgumentParser, Namespace
@@ -105,8 +104,7 @@ def follow(parser: ArgumentParser, argv: Sequence[str]) -> int:
         **arguments.criteria(options),
     )
     output = Output()
-    if hasattr(select, "poll"):  # not on Windows
-        threading.Thread(target=_end_with_the_pipe, daemon=True).start()
+    threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     for message in messages:
         _print(message, options.view, output)
     return 0
@@ -117,10 +115,8 @@ def _end_with_the_pipe() -> None:
 
     Otherwise ``follow | head -1`` would end with the second message, which may never come.
     """
-    closed = select.poll()
-    closed.register(1, 0)  # nothing but errors, of which a closed pipe is one
-    closed.poll()
-    os._exit(CLOSED_PIPE)
+    if system.wait_for_closed_pipe(1):
+        os._exit(CLOSED_PIPE)
 
 
 def open_page(parser: ArgumentParser, argv: Sequence[str]) -> int:

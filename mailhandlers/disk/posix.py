@@ -339,6 +339,14 @@ def take_rights(given: dict[str, Any]) -> None:
     os.setuid(given["uid"])
 
 
+def wait_for_closed_pipe(fd: int) -> bool:
+    """Wait until nobody reads the pipe *fd* any more; return whether that is so."""
+    closed = select.poll()
+    closed.register(fd, 0)  # nothing but errors, of which a closed pipe is one
+    closed.poll()
+    return True
+
+
 class Process:
     """The process *pid*, from now on: the next one with its number is another."""
 

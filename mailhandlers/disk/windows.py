@@ -388,6 +388,11 @@ def take_rights(given: dict[str, Any]) -> None:
     """Do nothing, as :func:`rights` has nothing to give."""
 
 
+def wait_for_closed_pipe(fd: int) -> bool:
+    """Return False: only who writes to the pipe *fd* is told."""
+    return False
+
+
 class Process:
     """The process *pid*, from now on: the next one with its number is another."""
 

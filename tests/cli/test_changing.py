@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import mailbox
 import os
-import pty
-import resource
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -263,7 +261,9 @@ def test_a_copy_that_was_killed_is_completed(kind: Kind, store: Path, tmp_path: 
         assert [held(store / name) for name in ("bob@x.test", "carol@x.test")] == [sent, sent]
 
 
+@pytest.mark.posix
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
     sent = many(3000)
     put("MboxSink", tmp_path / "source", *sent)
     arguments = [*COMMAND, "copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
@@ -284,6 +284,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     assert held(tmp_path / "copy") == sent
 
 
+@pytest.mark.posix
 def test_ctrl_c_leaves_a_copy_to_be_completed(tmp_path: Path) -> None:
     sent = many(5000)
     put("MboxSink", tmp_path / "source", *sent)
@@ -301,6 +302,7 @@ def test_ctrl_c_leaves_a_copy_to_be_completed(tmp_path: Path) -> None:
 
 def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
     put("MboxSink", tmp_path / "source", *many(4000))
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     arguments = ["copy", str(tmp_path / "source"), "MboxSink", str(tmp_path / "copy")]
     with Process([*COMMAND, *arguments], stderr=theirs) as process:

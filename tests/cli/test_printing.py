@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import pty
 import re
 import subprocess
 import unicodedata
@@ -50,6 +50,7 @@ def on_terminal(
     *arguments: str | os.PathLike[str], env: Mapping[str, str] | None = None
 ) -> str:
     """Run ``mailhandlers`` in a terminal of 80 columns; return what that got."""
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     with Process[bytes](
         [*COMMAND, *arguments],
@@ -188,3 +189,34 @@ def test_what_is_fitted_has_the_width(text: str, width: int) -> None:
 )
 def test_sizes_as_people_read_them(octets: int, told: str) -> None:
     assert human_size(octets) == told
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize("view", [[], ["--print", "text"], ["--print", "headers"]])
+def test_what_a_code_page_has_no_sign_for_is_escaped(
+    encoding: str, view: list[str], tmp_path: Path
+) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail("Ωmega é", "Ωmega é\n"))
+    env = {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [*COMMAND, "show", tmp_path / "inbox", *view],
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE,
+        env={**os.environ, **env},
+    )
+    assert "Ωmega é".encode(encoding, "backslashreplace") in done.stdout
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL])  # the second is Windows'
+def test_a_pipe_that_nobody_reads_is_told_by_its_name(number: int) -> None:
+    class Closed(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(number, os.strerror(number))
+
+    for write in (Output(Closed()).lines, Output(Closed()).text):
+        with pytest.raises(BrokenPipeError):
+            write("hello")
+    with pytest.raises(BrokenPipeError):
+        Output(Closed()).octets(b"hello")

@@ -227,6 +227,7 @@ def test_what_another_program_changed_is_marked(
         assert ("\nAltered:   " in capsys.readouterr().out) == told
 
 
+@pytest.mark.posix
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "inbox").symlink_to(tmp_path / "inbox")
     listed = shell("list", tmp_path / "inbox")
@@ -254,6 +255,7 @@ def test_attachments_are_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "the message has no attachments: to bob" in capsys.readouterr().err
 
 
+@pytest.mark.posix
 def test_open_shows_a_page_of_its_own(tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
@@ -276,6 +278,7 @@ def page_opened(folder: Path) -> Path:
     return Path(opened.stdout.rstrip("\n"))
 
 
+@pytest.mark.posix
 def test_open_removes_pages_of_the_day_before(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
     old, new = page_opened(tmp_path), page_opened(tmp_path)
@@ -296,6 +299,7 @@ def test_open_removes_pages_of_the_day_before(tmp_path: Path) -> None:
     assert [*second.iterdir()] == []
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("trap", ["link", "readable", "file"])
 def test_open_takes_only_a_private_folder(tmp_path: Path, trap: str) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
@@ -330,6 +334,7 @@ def test_open_leaves_what_other_users_have(tmp_path: Path) -> None:
     assert [*folder.iterdir()] == [theirs]
 
 
+@pytest.mark.posix
 def test_open_says_when_there_is_no_browser(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
     env = {"BROWSER": "/bin/false", "PATH": "", "TMPDIR": str(tmp_path), "DISPLAY": ""}
@@ -394,6 +399,7 @@ def test_follow_survives_rotation_and_removal(kind: Kind, store: Path) -> None:
         assert line(process) == "made anew"
 
 
+@pytest.mark.posix
 def test_follow_ends_with_its_pipe(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail("first"))
     with following(tmp_path / "inbox") as process:
@@ -404,6 +410,7 @@ def test_follow_ends_with_its_pipe(tmp_path: Path) -> None:
         assert process.stderr.read() == ""
 
 
+@pytest.mark.posix
 def test_follow_ends_with_ctrl_c(tmp_path: Path) -> None:
     put("MaildirSink", tmp_path / "inbox", mail("first"))
     with following(tmp_path / "inbox") as process:

@@ -14,7 +14,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from shell import COMMAND, mail, put, shell
 from support import HOST, PATIENCE, Kind, Process, Server, reserved_port, wait_until
 
 from mailhandlers.cli.waiting import ready
+
+# Those of POSIX run commands such as true and sh.
 
 SENDING = """
 import smtplib, sys
@@ -45,6 +47,7 @@ def test_mail_that_the_command_sends_is_shown(kind: Kind, store: Path, server: S
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "4711\n", "sent\n")
 
 
+@pytest.mark.posix
 def test_mail_from_before_does_not_count(kind: Kind, store: Path) -> None:
     put(kind.handler, store, mail("old"))
     ran = shell("expect", store, "--timeout", "0.05", "--", "true")
@@ -64,6 +67,7 @@ def test_what_came_instead_is_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.posix
 def test_exactly_so_many_are_expected(tmp_path: Path) -> None:
     store = tmp_path / "inbox"
     with Server("MaildirSink", store) as server:
@@ -78,6 +82,7 @@ def test_exactly_so_many_are_expected(tmp_path: Path) -> None:
     assert ran.stderr == f"sent\nsent\nmailhandlers: {told}\n"
 
 
+@pytest.mark.posix
 def test_a_store_of_one_message_and_a_number_that_is_none_are_misuse(tmp_path: Path) -> None:
     store = tmp_path / "latest.mail"
     with Server("MailFile", store) as server:
@@ -90,6 +95,7 @@ def test_a_store_of_one_message_and_a_number_that_is_none_are_misuse(tmp_path: P
         assert "is no number of messages" in ran.stderr
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("arrives", [False, True])
 def test_a_command_that_fails_gives_its_status(arrives: bool, tmp_path: Path) -> None:
     store = tmp_path / "inbox"
@@ -103,6 +109,7 @@ def test_a_command_that_fails_gives_its_status(arrives: bool, tmp_path: Path) ->
     assert told == f"mailhandlers: sh failed with exit status 7, and {came}"
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("command", "status", "told"),
     [
@@ -129,7 +136,7 @@ def test_a_command_that_can_do_nothing(
 def test_without_a_command_mail_counts_from_now_on(kind: Kind, store: Path) -> None:
     put(kind.handler, store, mail("old"))
     arguments = ["expect", str(store), "--print", "headers"]
-    with Process[bytes]([*COMMAND, *arguments], stdout=subprocess.PIPE) as process:
+    with Process([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
 
         # When it has begun nobody can tell: one message after the other, until it ends.
@@ -138,10 +145,11 @@ def test_without_a_command_mail_counts_from_now_on(kind: Kind, store: Path) -> N
             return process.poll() is not None
 
         wait_until(ends)
-        assert b"Subject: new\n" in process.stdout.read()
+        assert "Subject: new\n" in process.stdout.read()
         assert process.returncode == 0
 
 
+@pytest.mark.posix
 def test_no_such_mail_may_arrive(tmp_path: Path) -> None:
     store = tmp_path / "inbox"
     put("MaildirSink", store, mail("old", to=["carol@x.test"]))
@@ -168,6 +176,7 @@ def test_arguments_of_the_command_are_its_own(tmp_path: Path) -> None:
     assert ran.stderr.startswith(f"{arguments}\n")
 
 
+@pytest.mark.posix
 def test_ctrl_c_waits_for_the_command(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     # No shell: what one is starting when the signal comes may miss it.
@@ -222,7 +231,9 @@ def saying(greeting: bytes | None) -> Iterator[int]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # on Windows the close is enough, and this is none
+            server.shutdown(socket.SHUT_RDWR)
+        server.close()
         thread.join()
         for client in held:
             client.close()
@@ -269,6 +280,7 @@ def test_a_server_that_is_none(greeting: bytes | None, told: str) -> None:
     assert ready.stderr == f"mailhandlers: {told.format(address)} (waited 0.2 s)\n"
 
 
+@pytest.mark.posix
 def test_a_server_that_breaks_the_connection() -> None:
     with socket.create_server((HOST, 0)) as server:
 
@@ -388,7 +400,7 @@ def test_a_server_that_died_while_another_program_is_silent_there() -> None:
 
 
 def test_a_process_that_is_gone() -> None:
-    with Process(["true"]) as gone:
+    with Process([sys.executable, "-c", ""]) as gone:
         pass
     ready = shell("ready", "1", "--pid", str(gone.pid))
     assert ready.returncode == 1
@@ -411,6 +423,7 @@ def test_the_server_of_an_earlier_run_is_not_ours(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.posix
 def test_a_server_behind_a_shell_is_its_shell_s(tmp_path: Path) -> None:
     prefix = ["sh", "-c", '"$@"; true', "sh"]
     with Server("MaildirSink", tmp_path / "inbox", prefix=prefix) as server:

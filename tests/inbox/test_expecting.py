@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 from posting import Post, growing, keep_all, send_in_loop, serving, subjects, written
-from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, controlled
+from support import JSON_LINES, KINDS, MBOX, PATIENCE, WINDOWS, Kind, controlled
 
 import mailhandlers
 from mailhandlers import Inbox, NoMessageError, StoreError, block
@@ -108,6 +108,8 @@ def test_expecting_in_a_store_that_is_cleared(inbox: Inbox, post: Post, before: 
 def test_expecting_in_a_store_that_is_made_anew(
     kind: Kind, inbox: Inbox, store: Path, post: Post, how: str
 ) -> None:
+    if WINDOWS and how == "deleted" and not kind.is_folder:
+        pytest.skip("a file that somebody holds keeps its name under Wine")
     post("old")
     with inbox.expect(to="bob@example.com") as expected:
         if how == "rotated":
@@ -127,6 +129,8 @@ def test_expecting_in_a_store_that_is_made_anew(
 def test_expecting_what_came_right_before_a_rotation(
     kind: Kind, inbox: Inbox, store: Path, post: Post, before: int, after: int
 ) -> None:
+    if WINDOWS and not before:
+        pytest.skip("an empty file is held by nobody there")
     store.touch()  # as the command makes it
     for _ in range(before):
         post("old")

@@ -154,9 +154,10 @@ def test_its_end_leaves_the_command_alone(tmp_path: Path) -> None:
         assert running.send() == "250 OK"
 
 
+@pytest.mark.posix
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_page_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_the_page_ends_with_the_command(tmp_path: Path, name: str) -> None:
     store = tmp_path / "inbox"
     reservation, port = reserved_port()
     with reservation, Server("MaildirSink", store, f"web={port}") as running:
@@ -169,7 +170,7 @@ def test_the_page_ends_with_the_command(tmp_path: Path, number: signal.Signals) 
         with ExitStack() as requests:
             for path in reversed(BUSY):  # the pattern, which has a second, at last
                 requests.enter_context(busy(url, path, page))
-            os.kill(running.process.pid, number)
+            os.kill(running.process.pid, signal.Signals[name])
             wait_until(lambda: all(map(is_gone, children)))
 
 
