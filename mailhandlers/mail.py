@@ -45,7 +45,8 @@ class Envelope:
     ``helo`` (str)
         The name that the client gave with EHLO or HELO. It may be anything.
     ``protocol`` (str)
-        The keyword of RFC 3848 or RFC 6531, such as ``ESMTPSA``.
+        The keyword of RFC 3848 or RFC 6531, such as ``ESMTPSA``; ``local`` if the message came
+        through ``mailhandlers sendmail``.
     ``tls`` (str or None)
         The version of TLS, such as ``TLSv1.3``. None if the session was not encrypted.
     ``auth`` (str or None)

@@ -64,6 +64,11 @@ COMMANDS = {
         "Copy messages to another store, exactly as they are.",
         "copy mail.mbox MaildirSink inbox",
     ),
+    "sendmail": Command(
+        "sending:sendmail",
+        "Store a message as the program sendmail would take it.",
+        "sendmail MaildirSink inbox -t -i < message.eml",
+    ),
     "clear": Command("changing:clear", "Remove all messages.", "clear inbox"),
     "ready": Command(
         "waiting:ready",
