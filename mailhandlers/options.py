@@ -291,39 +291,45 @@ _AUTH = (
 
 
 def _read_users(text: object) -> str:
-    """Return ``any`` or ``user:password``: *text*, or what the file or variable it names holds.
+    """Return ``any`` or ``user:password``: *text*, or what :func:`read_secret` reads for it.
 
-    ``@FILE`` is a file whose first line counts, ``$NAME`` an environment variable: other
-    users of the machine see a command's arguments. Raises TypeError or ValueError.
+    Raises TypeError or ValueError.
     """
     if not isinstance(text, str):
         raise TypeError(f"auth is {_AUTH}; it is a string, not a {type(text).__name__}")
-    if text.startswith("@"):
-        users = _first_line(text[1:])
-    elif text.startswith("$"):
-        users = _variable(text[1:])
-    elif text == "any":
-        return text
-    else:
-        users = text
+    users = text if text == "any" else read_secret("auth", text, "user:password")
     user, colon, _ = users.partition(":")
-    if not (user and colon):
+    if not (user and colon) and text != "any":
         raise ValueError(f"auth is {_AUTH}")
     return users
 
 
-def _first_line(path: str) -> str:
-    # Its name isn't repeated either: with a user called "@eva" it would be a password.
+def read_secret(name: str, text: str, what: str) -> str:
+    """Return *text*, or what the file or the variable that it names holds, which is *what*.
+
+    ``@FILE`` is a file whose first line counts, ``$NAME`` an environment variable: other
+    users of the machine see a command's arguments. Raises ValueError, which says that it is
+    about *name*.
+    """
+    # What was typed isn't repeated: with a user called "@eva" it would be a password.
+    if text.startswith("$"):
+        if text[1:] not in os.environ:
+            raise ValueError(
+                f"the variable of {name}=$NAME is not in the environment: export it as {what}"
+            )
+        return os.environ[text[1:]]
+    if not text.startswith("@"):
+        return text
     try:
-        with open(path, "rb") as file:
+        with open(text[1:], "rb") as file:
             line = _text(file).readline()
     except UnicodeDecodeError:
-        raise ValueError("the file of auth=@FILE is not in UTF-8: save it so") from None
+        raise ValueError(f"the file of {name}=@FILE is not in UTF-8: save it so") from None
     except (OSError, ValueError) as error:  # ValueError for a NUL in the name
         cause = getattr(error, "strerror", None) or "this is no name of a file"
         raise ValueError(
-            f"the file of auth=@FILE can't be read ({cause}): "
-            "name one whose first line is user:password"
+            f"the file of {name}=@FILE can't be read ({cause}): "
+            f"name one whose first line is {what}"
         ) from None
     return line.rstrip("\n")
 
@@ -336,14 +342,6 @@ def _text(file: BufferedReader) -> TextIOWrapper:
     if mark[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
         return TextIOWrapper(file, "utf-16")
     return TextIOWrapper(file, sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-
-
-def _variable(name: str) -> str:
-    if name not in os.environ:
-        raise ValueError(
-            "the variable of auth=$NAME is not in the environment: export it as user:password"
-        )
-    return os.environ[name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..inbox.criteria import Wanted
+from ..smtp import endpoints
 from .printing import VIEWS
 
 
@@ -80,6 +81,17 @@ def add_print(parser: ArgumentParser, otherwise: str, none: str = "") -> None:
     )
     if none:
         group.add_argument("--none", action="store_true", help=none)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return the host and the port of a server that *text* names."""
+    try:
+        host, port = endpoints.parsed(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not port:
+        raise ArgumentTypeError(f"{text!r}: no server listens at port 0")
+    return host, port
 
 
 def _seconds(text: str) -> float:

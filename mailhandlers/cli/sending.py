@@ -14,13 +14,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from email.header import Header
 from email.utils import format_datetime, localtime, make_msgid, quote
+from itertools import chain
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from ..inbox.inbox import read_messages
+from ..inbox.misses import line_of
 from ..mail import Envelope, Identity, Mail
 from ..message.addresses import addresses_in
 from ..message.message import StoredMessage
-from .printing import complain
+from ..message.visible import visible_line
+from ..smtp import endpoints
+from . import arguments
+from .printing import NO_MESSAGE, Count, complain
 
 if TYPE_CHECKING:
     from ..handlers import Handler
@@ -52,6 +58,83 @@ _LINE_END = re.compile(rb"(?<!\r)\n")
 _ONLY_A_DOT = re.compile(rb"^\.\r?$", re.MULTILINE)
 _FROM_LINES = re.compile(rb"(?:>?From [^\n]*\n)+")
 _FOR_ALL, _RESENT = ("to", "cc", "bcc"), ("resent-to", "resent-cc", "resent-bcc")
+
+
+def send(parser: ArgumentParser, argv: Sequence[str]) -> int:
+    """Send stored messages on to a real server; return 1 where not all were taken."""
+    from ..options import read_secret
+    from ..smtp.relay import TLS_WORDS, Relay, RelayError  # with ssl, which takes 20 ms
+
+    arguments.add_store(parser)
+    arguments.add_criteria(parser)
+    group = parser.add_argument_group("where to")
+    group.add_argument(
+        "--via",
+        metavar="HOST:PORT",
+        type=arguments.address,
+        required=True,
+        help="the server that is to deliver them; without it nothing is sent",
+    )
+    group.add_argument(
+        "--redirect-to",
+        metavar="ADDRESS",
+        action="append",
+        help="send to this address, and to none of the envelope; may be repeated",
+    )
+    group.add_argument(
+        "--user",
+        metavar="USER:PASSWORD",
+        help="log in; @FILE and $NAME are a file and a variable that hold USER:PASSWORD",
+    )
+    group.add_argument(
+        "--tls",
+        choices=TLS_WORDS,
+        default="starttls",
+        help="STARTTLS where it is offered (default), or required; TLS from the first octet "
+        "(smtps); or no",
+    )
+    options = parser.parse_args(argv)
+    try:
+        users = options.user and read_secret("--user", options.user, "USER:PASSWORD")
+    except ValueError as error:
+        parser.error(str(error))
+    if users and ":" not in users:
+        parser.error("--user is USER:PASSWORD, @FILE or $NAME")
+
+    messages = read_messages(options.store, **arguments.criteria(options))
+    first = next(messages, None)
+    if first is None:
+        complain(f"mailhandlers: no such message in {options.store}: nothing is sent")
+        return NO_MESSAGE
+    sent, troubles, last = Count("sent"), 0, ""
+    try:
+        with Relay(options.via, users, options.tls) as relay:
+            for message in chain([first], messages):
+                envelope = message.envelope
+                last = f" at {envelope.id}"
+                mail = Mail(envelope, message.original_content)
+                try:
+                    refused = relay.send(mail, options.redirect_to or envelope.rcpt_tos)
+                    sent.add(1)
+                except RelayError as error:
+                    refused = [f"not sent: {error}"]
+                for text in refused:
+                    sent.complain(f"mailhandlers: {envelope.id}, {line_of(message)}: {text}")
+                    troubles += 1
+    except RelayError as error:
+        sent.complain(f"mailhandlers: {error}")
+        return 1
+    except KeyboardInterrupt:
+        sent.end(f"stopped{last}")
+        raise
+    except OSError as error:
+        where = endpoints.shown(options.via)
+        reason = visible_line(str(error.strerror or error))
+        sent.complain(f"mailhandlers: {where}: {reason}")
+        sent.end(f"stopped{last}")
+        return 1
+    sent.end(f"{troubles:,} refused")
+    return 1 if troubles else 0
 
 
 class _RefusedError(Exception):

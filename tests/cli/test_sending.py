@@ -6,14 +6,15 @@ import getpass
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
-from shell import COMMAND
+from shell import COMMAND, mail, put, shell
 from support import PATIENCE, Kind
 
-from mailhandlers import Inbox, StoredMessage, read_latest
+from mailhandlers import Inbox, MailCatcher, Reply, StoredMessage, read_latest
 from mailhandlers.cli.sending import Submission
 
 WHOLE = (
@@ -212,3 +213,96 @@ def test_a_session_ends_with_quit_though_standard_input_stays_open(tmp_path: Pat
 def test_standard_output_is_a_store_as_well() -> None:
     done = sendmail("JsonLines", "-", "bob@x")
     assert done.stdout.startswith(b'{"id": "')
+
+
+@pytest.fixture
+def target() -> Iterator[MailCatcher]:
+    with MailCatcher() as catcher:
+        yield catcher
+
+
+def send(store: Path, target: MailCatcher, *arguments: str) -> tuple[int, str]:
+    done = shell("send", store, "--via", f"{target.host}:{target.port}", *arguments)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_messages_are_sent_on(tmp_path: Path, target: MailCatcher) -> None:
+    mails = [mail("one", to=["bob@x", "carol@x"]), mail("two", to=["dave@x"])]
+    put("MboxSink", tmp_path / "m", *mails)
+    assert send(tmp_path / "m", target) == (0, "2 messages sent; 0 refused\n")
+    assert [(m.original_content, m.envelope.rcpt_tos) for m in target] == [
+        (each.content, each.envelope.rcpt_tos) for each in mails
+    ]
+
+
+def test_those_that_are_wanted_are_sent_elsewhere(tmp_path: Path, target: MailCatcher) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail("one"), mail("two", to=["dave@x"]))
+    redirected = ["--redirect-to", "me@real", "--redirect-to", "you@real"]
+    arguments = ["--to", "dave@x", *redirected]
+    assert send(tmp_path / "inbox", target, *arguments) == (0, "1 message sent; 0 refused\n")
+    assert target.latest()["Subject"] == "two"
+    assert target.latest().envelope.rcpt_tos == ["me@real", "you@real"]
+    assert target.latest().envelope.mail_from == "eva@example.com"
+
+
+def test_nothing_is_sent_without_via(tmp_path: Path) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail("one"))
+    done = shell("send", tmp_path / "inbox")
+    assert done.returncode == 2
+    assert "--via" in done.stderr
+
+
+def test_a_refusal_stops_no_other(tmp_path: Path, target: MailCatcher) -> None:
+    put("MboxSink", tmp_path / "m", mail("one", to=["no\x1b@x"]), mail("two"), mail("three"))
+    with target.replying(Reply("DATA", "554 5.6.0 No", times=1)):
+        status, said = send(tmp_path / "m", target)
+    assert status == 1
+    first, second, end = said.splitlines()
+    assert "to no\\x1b@x: 'one': not sent: 'no\\x1b@x' is no address" in first
+    assert first.startswith("mailhandlers: ")
+    assert "'two': not sent: it is refused: 554 5.6.0 No" in second
+    assert end == "1 message sent; 2 refused"
+    assert [message["Subject"] for message in target] == ["three"]
+
+
+def test_a_server_that_goes_away(tmp_path: Path, target: MailCatcher) -> None:
+    first, second = mail("one"), mail("two")
+    put("MboxSink", tmp_path / "m", first, second)
+    with target.replying(Reply("MAIL", hang_up=True, first=2)):
+        status, said = send(tmp_path / "m", target)
+    assert status == 1
+    assert said.splitlines()[-1] == f"1 message sent; stopped at {second.envelope.id}"
+
+
+def test_nobody_listens(tmp_path: Path, target: MailCatcher) -> None:
+    put("MboxSink", tmp_path / "m", mail("one"))
+    target.stop()
+    status, said = send(tmp_path / "m", target)
+    assert (status, said.count("\n")) == (1, 2)
+    assert said.startswith(f"mailhandlers: {target.host}:{target.port}: ")
+
+
+def test_no_such_message_is_no_success(tmp_path: Path, target: MailCatcher) -> None:
+    put("MboxSink", tmp_path / "m", mail("one"))
+    status, said = send(tmp_path / "m", target, "--to", "nobody@x")
+    assert (status, "nothing is sent" in said) == (1, True)
+    assert not target.sessions
+
+
+def test_who_logs_in(tmp_path: Path) -> None:
+    put("MboxSink", tmp_path / "m", mail("one"))
+    secret = tmp_path / "secret"
+    secret.write_text("eva:secret\n")
+    with MailCatcher(auth="eva:secret", auth_required=True) as catcher:
+        assert send(tmp_path / "m", catcher, "--user", f"@{secret}")[0] == 0
+        status, said = send(tmp_path / "m", catcher, "--user", "eva:wrong")
+        assert (status, "lets 'eva' not in: 535" in said) == (1, True)
+        for user, why in [
+            ("eva", "--user is"),
+            ("@nothing", "can't be read"),
+            ("$NO", "export"),
+        ]:
+            status, said = send(tmp_path / "m", catcher, "--user", user)
+            assert (status, why in said) == (2, True)
+        assert len(catcher) == 1
