@@ -7,6 +7,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..inbox.criteria import Wanted
+from ..mail import moment_of
 from ..smtp import endpoints
 from .printing import VIEWS
 
@@ -40,6 +41,12 @@ def add_criteria(parser: ArgumentParser) -> None:
         type=_pattern,
         help="a Python regular expression, searched in headers and text",
     )
+    group.add_argument(
+        "--since",
+        metavar="ID",
+        type=_id,
+        help="those that arrived after the message with this id",
+    )
 
 
 def criteria(options: Namespace) -> Wanted:
@@ -49,6 +56,7 @@ def criteria(options: Namespace) -> Wanted:
         "mail_from": options.mail_from,
         "subject": options.subject,
         "matching": options.matching,
+        "since": options.since,
     }
 
 
@@ -92,6 +100,12 @@ def address(text: str) -> tuple[str, int]:
     if not port:
         raise ArgumentTypeError(f"{text!r}: no server listens at port 0")
     return host, port
+
+
+def _id(text: str) -> str:
+    if moment_of(text) is None:
+        raise ArgumentTypeError(f"{text!r} is no id of a message, which begins with the time")
+    return text
 
 
 def _seconds(text: str) -> float:

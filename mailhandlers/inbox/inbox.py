@@ -37,12 +37,14 @@ def read_latest(
         The whole subject, or a pattern to search in it.
     ``matching`` (str or compiled pattern)
         A regular expression to search in the decoded headers and the text.
+    ``since`` (str)
+        The id of a message: it arrived after that one, which need not be there any more.
     ``where`` (function)
         A function that is given the message, and returns whether it is wanted.
 
     Raises NoMessageError if no such message came in time, StoreError if *path* holds
-    something else than mail, TypeError for a criterion that is none, and :exc:`re.error` for a
-    pattern that is none.
+    something else than mail, TypeError for a criterion that is none, and ValueError for an id
+    that is none; :exc:`re.error` for a pattern that is none.
     """
     return Inbox(path).latest(timeout=timeout, **criteria)
 
