@@ -16,6 +16,7 @@ from ..inbox.misses import line_of
 from ..message.message import StoredMessage
 from ..message.visible import visible
 from ..stores.store import StoreError
+from ..web.settings import WebSettings
 from . import arguments
 from .printing import (
     CLOSED_PIPE,
@@ -210,6 +211,8 @@ def save_attachments(parser: ArgumentParser, argv: Sequence[str]) -> int:
 
 def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Serve the page and the HTTP API until Ctrl-C; return 1 where that can't be."""
+    from ..options import read_token
+
     arguments.add_store(parser)
     parser.add_argument(
         "--listen",
@@ -218,7 +221,29 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         help="where to listen (default: %(default)s); beyond this computer a token is needed, "
         "which the printed address holds",
     )
+    parser.add_argument(
+        "--path",
+        default="",
+        help="the path below which a proxy shows the page, such as /mail",
+    )
+    parser.add_argument(
+        "--host-name",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name by which a proxy is asked for the page; may be repeated",
+    )
+    parser.add_argument(
+        "--token",
+        metavar="@FILE|$NAME",
+        help="what all who ask must know; a file or a variable holds it",
+    )
     options = parser.parse_args(argv)
+    try:
+        token = options.token and read_token("--token", options.token)
+        settings = WebSettings(options.listen, options.path, tuple(options.host_name), token)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         from ..web.server import serve
     except ModuleNotFoundError as error:
@@ -227,7 +252,7 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
         return MISUSE
     try:
-        serve(options.store, options.listen)
+        serve(options.store, settings)
     except KeyboardInterrupt:
         return 0
     except ValueError as error:  # StoreError is one

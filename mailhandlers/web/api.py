@@ -24,8 +24,9 @@ from ..inbox.criteria import Criteria
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores import json_lines
-from ..stores.store import Entry
+from ..stores.store import Entry, StoreError
 from .arrivals import Arrivals
+from .guard import HEALTH
 from .mailbox import Mailbox
 from .query import criteria_of, parameters, parsed, search
 from .responses import download, event, event_stream, mail_page
@@ -160,9 +161,20 @@ async def events(request: Request) -> Response:
     return event_stream(send())
 
 
+async def health(request: Request) -> Response:
+    """Tell whether the messages can be read, and nothing of them: anybody may ask."""
+    parameters(request, _schemas(HEALTH))
+    try:
+        await run_in_threadpool(request.app.state.mailbox.entries)
+    except (StoreError, OSError):
+        raise HTTPException(503, "the messages can't be read") from None
+    return JSONResponse({"status": "ok"})
+
+
 async def openapi(request: Request) -> Response:
     """Return what this API is."""
-    return JSONResponse(OPENAPI)
+    below = request.app.state.below
+    return JSONResponse(OPENAPI | {"servers": [{"url": below}]} if below else OPENAPI)
 
 
 def _named(request: Request) -> StoredMessage:
@@ -203,5 +215,6 @@ ROUTES = [
     Route("/api/messages/{id}/source", source),
     Route("/api/messages/{id}/attachments/{number}", attachment),
     Route("/api/events", events),
+    Route(HEALTH, health),
     Route("/api/openapi.json", openapi),
 ]

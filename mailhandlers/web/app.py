@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,18 +29,26 @@ _THREADS = 4
 _log = logging.getLogger("mailhandlers")
 
 
-def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Starlette:
+def create_app(
+    path: str | os.PathLike[str],
+    *,
+    token: str | None = None,
+    below: str = "",
+    host_names: Sequence[str] = (),
+) -> Starlette:
     """Return the ASGI application that shows the store at *path*.
 
     With a *token* all who ask must know it; without one the Host header must name this
-    computer.
+    computer, or be one of *host_names*. A proxy may show it *below* a path, such as ``/mail``.
     """
+    guard = Middleware(Guard, token=token, path=below, host_names=host_names)
     app = Starlette(
         routes=[*api.ROUTES, *pages.ROUTES],
-        middleware=[Middleware(CancelOnDisconnect), Middleware(Guard, token=token)],
+        middleware=[Middleware(CancelOnDisconnect), guard],
         exception_handlers=_ERRORS,
         lifespan=_few_threads,
     )
+    app.state.below = below
     app.state.mailbox = Mailbox(path)
     app.state.arrivals = Arrivals(app.state.mailbox)
     return app

@@ -57,7 +57,7 @@ def index(request: Request) -> Response:
     try:
         listed = _listed(mailbox, **given)
     except UnknownIdError:
-        return RedirectResponse("/", 303)
+        return RedirectResponse("./", 303)
     return answer("list.html", **_common(mailbox, listed, **given), **_first_mail(mailbox))
 
 
@@ -142,7 +142,7 @@ def clear(request: Request) -> Response:
     """Remove all messages."""
     parameters(request, {})
     request.app.state.mailbox.clear()
-    return RedirectResponse("/", 303)
+    return RedirectResponse("./", 303)
 
 
 def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:

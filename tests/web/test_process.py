@@ -29,6 +29,7 @@ import httpx
 
 from mailhandlers.disk import system
 from mailhandlers.web.process import PageProcess
+from mailhandlers.web.settings import WebSettings
 
 MAIN = "import sys; from mailhandlers.web.process import main; main(*sys.argv[1:])"
 ENDLESS = "from mailhandlers.web import query; query._MATCHING_SECONDS = 1e9\n"
@@ -46,13 +47,14 @@ def page_process(
     store: object, before: str = "", rights: object = OWN
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the process as the command would; its standard input is open as a server lives."""
-    command = [sys.executable, "-c", before + MAIN, str(store), "127.0.0.1:0"]
+    command = [sys.executable, "-c", before + MAIN, str(store)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin
         assert process.stdout
         try:
+            print(json.dumps({"listen": "127.0.0.1:0"}), file=process.stdin, flush=True)
             address = json.loads(process.stdout.readline())["address"]
             print(json.dumps(rights), file=process.stdin, flush=True)
             assert process.stdout.readline() == "{}\n"
@@ -214,12 +216,12 @@ def test_a_process_that_fails_is_one_sentence_behind_its_own_words(
     (tmp_path / "uvicorn.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="web=0: the process of the page has failed"):
-        PageProcess(str(tmp_path / "inbox"), "0")
+        PageProcess(str(tmp_path / "inbox"), WebSettings("0"))
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_the_command_ends_where_the_page_can_not_take_its_rights(tmp_path: Path) -> None:
-    page = PageProcess(str(tmp_path / "inbox"), "127.0.0.1:0")
+    page = PageProcess(str(tmp_path / "inbox"), WebSettings("127.0.0.1:0"))
     with page._process as process:
         process.kill()
         process.wait(PATIENCE)

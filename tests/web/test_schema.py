@@ -56,4 +56,5 @@ def test_the_description_names_all_that_design_promises() -> None:
         "/api/messages/{id}/source": ["get"],
         "/api/messages/{id}/attachments/{number}": ["get"],
         "/api/events": ["get"],
+        "/api/health": ["get"],
     }
