@@ -48,6 +48,8 @@ def create_app(
         exception_handlers=_ERRORS,
         lifespan=_few_threads,
     )
+    # Its redirections name the Host and a scheme, which are others before a proxy.
+    app.router.redirect_slashes = False
     app.state.below = below
     app.state.mailbox = Mailbox(path)
     app.state.arrivals = Arrivals(app.state.mailbox)
