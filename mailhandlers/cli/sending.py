@@ -150,8 +150,7 @@ def sendmail(parser: ArgumentParser, argv: Sequence[str]) -> int:
     parser.usage = _USAGE
     parser.epilog = f"{_OPTIONS}\n{parser.epilog}"
     if argv[:1] in (["-h"], ["--help"]):
-        parser.print_help()
-        return 0
+        parser.parse_args(argv[:1])  # which ends here
     try:
         handler, rest = _handler(argv)
         try:

@@ -78,7 +78,10 @@ def main(path: str) -> None:
     """Be that process."""
     # Without its buffer, whose lock Python would wait for in vain when it ends.
     server = FileIO(sys.stdin.fileno(), closefd=False)
-    settings = WebSettings(**json.loads(server.readline()))
+    told = server.readline()
+    if not told:
+        return None
+    settings = WebSettings(**json.loads(told))
     try:
         from .server import Site
 

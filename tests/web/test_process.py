@@ -86,10 +86,11 @@ def test_it_ends_with_the_server_whatever_it_is_doing(tmp_path: Path, path: str)
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_server_that_ends_before_it_gives_its_rights(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", MAIN, str(tmp_path / "inbox"), "127.0.0.1:0"]
+@pytest.mark.parametrize("told", ["", '{"listen": "127.0.0.1:0"}\n'])
+def test_a_server_that_ends_before_it_gives_its_rights(tmp_path: Path, told: str) -> None:
+    command = [sys.executable, "-c", MAIN, str(tmp_path / "inbox")]
     ended = subprocess.run(
-        command, input="", capture_output=True, text=True, check=False, timeout=PATIENCE
+        command, input=told, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert ended.returncode == 0
     assert ended.stderr == ""
@@ -201,6 +202,40 @@ def test_an_address_that_can_not_be_is_one_sentence(tmp_path: Path) -> None:
         told = refusal(tmp_path / "mail", web)
         assert "Address already in use" in told
         assert told.endswith(": take another port")
+
+
+def test_the_page_has_a_token_that_no_argument_shows(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-that-stays\n")
+    reservation, port = reserved_port()
+    options = [
+        f"web={port}",
+        "web_path=/mail",
+        "web_host_name=a.example",
+        "web_host_name=b.test",
+    ]
+    token = f"web_token=@{tmp_path}/token"
+    with (
+        reservation,
+        Server("MaildirSink", tmp_path / "inbox", *options, token) as running,
+    ):
+        page = f"http://127.0.0.1:{port}/mail"
+        [child] = children_of(running)
+        for name in ("cmdline", "environ"):
+            assert b"a-token-that" not in Path(f"/proc/{child}/{name}").read_bytes()
+        assert get(f"{page}/").status_code == 401
+        answer = get(f"{page}/api/messages", auth=("eva", "a-token-that-stays"))
+        assert (answer.status_code, answer.json()) == (200, [])
+        assert get(f"{page}/api/health").json() == {"status": "ok"}
+        assert f"shown at http://localhost:{port}/mail/\n" in running.errors()
+
+
+def test_a_page_without_a_token_answers_to_its_names(tmp_path: Path) -> None:
+    reservation, port = reserved_port()
+    options = [f"web={port}", "web_host_name=a.example", "web_host_name=b.test"]
+    with reservation, Server("MaildirSink", tmp_path / "inbox", *options):
+        for host, status in [("a.example", 200), ("b.test:80", 200), ("c.example", 421)]:
+            answer = get(f"http://127.0.0.1:{port}/", headers={"Host": host})
+            assert answer.status_code == status
 
 
 def test_packages_that_are_missing_are_one_sentence(tmp_path: Path) -> None:
