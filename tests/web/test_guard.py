@@ -242,13 +242,13 @@ def test_a_proxy_asks_by_the_names_that_it_was_given(store: Path) -> None:
             ("mail.example.com@evil.example", 421),
         ]:
             assert client.get("/", headers={"Host": host}).status_code == status, host
-        host = {"Host": "mail.example.com"}
+        asked = {"Host": "mail.example.com"}
         for origin, status in [
             ("https://evil.example", 403),
             ("https://localhost:8026", 403),
             ("https://mail.example.com", 303),
         ]:
-            headers = host | {"Origin": origin}
+            headers = asked | {"Origin": origin}
             answer = client.post("/clear", headers=headers, follow_redirects=False)
             assert answer.status_code == status, origin
 
