@@ -60,6 +60,51 @@ def criteria(options: Namespace) -> Wanted:
     }
 
 
+def add_relay(parser: ArgumentParser, *, required: bool) -> None:
+    """Add a real server, and the addresses there, which :func:`relay` reads."""
+    group = parser.add_argument_group("sending messages on")
+    group.add_argument(
+        "--via",
+        metavar="HOST:PORT",
+        required=required,
+        default="",
+        help="the server that is to deliver them; without it nothing is sent",
+    )
+    group.add_argument(
+        "--redirect-to",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="send to this address, and to none of the envelope; may be repeated",
+    )
+    group.add_argument(
+        "--user",
+        metavar="USER:PASSWORD",
+        help="log in; @FILE and $NAME are a file and a variable that hold USER:PASSWORD",
+    )
+    group.add_argument(
+        "--tls",
+        choices=("starttls", "required", "smtps", "no"),
+        default="starttls",
+        help="STARTTLS where it is offered (default), or required; TLS from the first octet "
+        "(smtps); or no",
+    )
+
+
+def relay(parser: ArgumentParser, options: Namespace) -> tuple[tuple[str, int], str | None]:
+    """Return the host and the port of the server, and who logs in there."""
+    from ..options import read_secret  # with aiosmtpd, which others need not wait for
+
+    try:
+        via = address(options.via)
+        users = options.user and read_secret("--user", options.user, "USER:PASSWORD")
+    except (ValueError, ArgumentTypeError) as error:
+        parser.error(str(error))
+    if users and ":" not in users:
+        parser.error("--user is USER:PASSWORD, @FILE or $NAME")
+    return via, users
+
+
 def add_timeout(parser: ArgumentParser, default: float | None, meaning: str) -> None:
     """Add ``--timeout``, whose help is *meaning*."""
     parser.add_argument(

@@ -238,10 +238,23 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         metavar="@FILE|$NAME",
         help="what all who ask must know; a file or a variable holds it",
     )
+    arguments.add_relay(parser, required=False)
     options = parser.parse_args(argv)
+    if bool(options.via) != bool(options.redirect_to):
+        parser.error("--via and --redirect-to go together: a page sends to nobody else")
+    users = arguments.relay(parser, options)[1] if options.via else None
     try:
         token = options.token and read_token("--token", options.token)
-        settings = WebSettings(options.listen, options.path, tuple(options.host_name), token)
+        settings = WebSettings(
+            listen=options.listen,
+            path=options.path,
+            host_names=tuple(options.host_name),
+            token=token,
+            via=options.via,
+            via_user=users,
+            via_tls=options.tls,
+            redirect_to=tuple(options.redirect_to),
+        )
     except ValueError as error:
         parser.error(str(error))
     try:

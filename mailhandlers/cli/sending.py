@@ -62,44 +62,13 @@ _FOR_ALL, _RESENT = ("to", "cc", "bcc"), ("resent-to", "resent-cc", "resent-bcc"
 
 def send(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Send stored messages on to a real server; return 1 where not all were taken."""
-    from ..options import read_secret
-    from ..smtp.relay import TLS_WORDS, Relay, RelayError  # with ssl, which takes 20 ms
+    from ..smtp.relay import Relay, RelayError  # with ssl, which takes 20 ms
 
     arguments.add_store(parser)
     arguments.add_criteria(parser)
-    group = parser.add_argument_group("where to")
-    group.add_argument(
-        "--via",
-        metavar="HOST:PORT",
-        type=arguments.address,
-        required=True,
-        help="the server that is to deliver them; without it nothing is sent",
-    )
-    group.add_argument(
-        "--redirect-to",
-        metavar="ADDRESS",
-        action="append",
-        help="send to this address, and to none of the envelope; may be repeated",
-    )
-    group.add_argument(
-        "--user",
-        metavar="USER:PASSWORD",
-        help="log in; @FILE and $NAME are a file and a variable that hold USER:PASSWORD",
-    )
-    group.add_argument(
-        "--tls",
-        choices=TLS_WORDS,
-        default="starttls",
-        help="STARTTLS where it is offered (default), or required; TLS from the first octet "
-        "(smtps); or no",
-    )
+    arguments.add_relay(parser, required=True)
     options = parser.parse_args(argv)
-    try:
-        users = options.user and read_secret("--user", options.user, "USER:PASSWORD")
-    except ValueError as error:
-        parser.error(str(error))
-    if users and ":" not in users:
-        parser.error("--user is USER:PASSWORD, @FILE or $NAME")
+    via, users = arguments.relay(parser, options)
 
     messages = read_messages(options.store, **arguments.criteria(options))
     first = next(messages, None)
@@ -108,7 +77,7 @@ def send(parser: ArgumentParser, argv: Sequence[str]) -> int:
         return NO_MESSAGE
     sent, troubles, last = Count("sent"), 0, ""
     try:
-        with Relay(options.via, users, options.tls) as relay:
+        with Relay(via, users, options.tls) as relay:
             for message in chain([first], messages):
                 envelope = message.envelope
                 last = f" at {envelope.id}"
@@ -128,7 +97,7 @@ def send(parser: ArgumentParser, argv: Sequence[str]) -> int:
         sent.end(f"stopped{last}")
         raise
     except OSError as error:
-        where = endpoints.shown(options.via)
+        where = endpoints.shown(via)
         reason = visible_line(str(error.strerror or error))
         sent.complain(f"mailhandlers: {where}: {reason}")
         sent.end(f"stopped{last}")

@@ -12,9 +12,6 @@ from ..mail import Mail
 from ..message.visible import visible_line
 from . import endpoints
 
-TLS_WORDS = ("starttls", "required", "smtps", "no")
-"""How the connection is encrypted: where it is offered, always, from the first octet, never."""
-
 _SECONDS = 60  # RFC 5321 section 4.5.3.2 has minutes; a person waits here
 _DOTS = re.compile(rb"(\A|\r\n)\.")
 # Some servers take these for the end of the message, and what follows for commands.
@@ -29,7 +26,8 @@ class RelayError(Exception):
 class Relay:
     """A connection to the server *via*, a host and a port, as a context.
 
-    *users* is ``USER:PASSWORD`` or None; *tls* is one of :data:`TLS_WORDS`. To enter it raises
+    *users* is ``USER:PASSWORD`` or None. *tls* is how it is encrypted: ``starttls`` where that
+    is offered, ``required``, ``smtps`` from the first octet, ``no``. To enter it raises
     RelayError, and OSError where the server can't be reached.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,10 +22,13 @@ from .guard import CancelOnDisconnect, Guard
 from .mailbox import Mailbox, UnknownIdError
 from .query import ParameterError
 from .responses import problem
+from .sending import NotAllowedError, NotSentError, Sender
+from .settings import WebSettings
 
 # Each reads one message at a time, which may be large.
 _THREADS = 4
 
+_DEFAULTS = WebSettings()
 _log = logging.getLogger("mailhandlers")
 
 
@@ -33,15 +36,14 @@ def create_app(
     path: str | os.PathLike[str],
     *,
     token: str | None = None,
-    below: str = "",
-    host_names: Sequence[str] = (),
+    settings: WebSettings = _DEFAULTS,
 ) -> Starlette:
-    """Return the ASGI application that shows the store at *path*.
+    """Return the ASGI application that shows the store at *path* as *settings* say.
 
-    With a *token* all who ask must know it; without one the Host header must name this
-    computer, or be one of *host_names*. A proxy may show it *below* a path, such as ``/mail``.
+    With a *token*, which may have been made at the start, all who ask must know it; without one
+    the Host header must name this computer, or be a name in *settings*.
     """
-    guard = Middleware(Guard, token=token, path=below, host_names=host_names)
+    guard = Middleware(Guard, token=token, path=settings.path, host_names=settings.host_names)
     app = Starlette(
         routes=[*api.ROUTES, *pages.ROUTES],
         middleware=[Middleware(CancelOnDisconnect), guard],
@@ -50,7 +52,8 @@ def create_app(
     )
     # Its redirections name the Host and a scheme, which are others before a proxy.
     app.router.redirect_slashes = False
-    app.state.below = below
+    app.state.below = settings.path
+    app.state.sender = Sender(settings)
     app.state.mailbox = Mailbox(path)
     app.state.arrivals = Arrivals(app.state.mailbox)
     return app
@@ -74,6 +77,14 @@ async def _unknown_id(request: Request, error: UnknownIdError) -> Response:
     return problem(404, str(error))
 
 
+async def _not_allowed_there(request: Request, error: NotAllowedError) -> Response:
+    return problem(403, str(error))
+
+
+async def _not_sent(request: Request, error: NotSentError) -> Response:
+    return problem(502, str(error))
+
+
 async def _no_store(request: Request, error: StoreError) -> Response:
     return problem(409, str(error))
 
@@ -91,6 +102,8 @@ _ERRORS: dict[Any, Any] = {
     HTTPException: _refused,
     ParameterError: _wrong_parameter,
     UnknownIdError: _unknown_id,
+    NotAllowedError: _not_allowed_there,
+    NotSentError: _not_sent,
     StoreError: _no_store,
     PermissionError: _not_allowed,
     Exception: _failed,

@@ -90,9 +90,7 @@ class Site:
         if token is None and not all(map(endpoints.is_loopback, names)):
             token = secrets.token_urlsafe(32)
             self.address += f"?token={token}"
-        self.app = create_app(
-            path, token=token, below=settings.path, host_names=settings.host_names
-        )
+        self.app = create_app(path, token=token, settings=settings)
         config = uvicorn.Config(
             self.app,
             loop="asyncio",

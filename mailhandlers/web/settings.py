@@ -25,6 +25,15 @@ class WebSettings:
     token: str | None = None
     """What all who ask must know; None leaves it to the address that is listened at."""
 
+    via: str = ""
+    """The server, as ``HOST:PORT``, through which a message may be sent on; empty for none."""
+    via_user: str | None = None
+    """``USER:PASSWORD`` for that server."""
+    via_tls: str = "starttls"
+    """How the connection to it is encrypted."""
+    redirect_to: tuple[str, ...] = ()
+    """The addresses to which a message may be sent on."""
+
     def __post_init__(self) -> None:
         if not _PATH.fullmatch(self.path):
             raise ValueError(f"{self.path!r} is no path of an address, such as /mail")

@@ -50,6 +50,9 @@ MISUSE = [
     (["--path", "//evil.example"], "is no path of an address"),
     (["--host-name", "https://mail.example.com"], "is no name of a host"),
     (["--host-name", "mail.example.com:80"], "is no name of a host"),
+    (["--via", "localhost:25"], "--via and --redirect-to go together"),
+    (["--redirect-to", "a@x"], "--via and --redirect-to go together"),
+    (["--via", "localhost", "--redirect-to", "a@x"], "'localhost' is no address"),
     (["--host-name", ""], "'' is no name of a host"),
 ]
 

@@ -17,7 +17,9 @@ from starlette.testclient import TestClient
 
 from mailhandlers import Inbox
 from mailhandlers.web.app import create_app
+from mailhandlers.web.settings import WebSettings
 
+BELOW = WebSettings(path="/mail")
 TOKEN = "a-token-that-nobody-guesses"
 
 
@@ -230,7 +232,9 @@ def test_a_probe_hears_that_the_messages_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_proxy_asks_by_the_names_that_it_was_given(store: Path) -> None:
-    app = create_app(store, host_names=["mail.example.com", "other.example"])
+    app = create_app(
+        store, settings=WebSettings(host_names=("mail.example.com", "other.example"))
+    )
     with TestClient(app) as client:
         for host, status in [
             ("mail.example.com", 200),
@@ -255,7 +259,7 @@ def test_a_proxy_asks_by_the_names_that_it_was_given(store: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/mail"])
 def test_a_proxy_may_leave_its_path_or_take_it_away(store: Path, prefix: str) -> None:
-    with TestClient(create_app(store, below="/mail"), base_url="http://localhost") as client:
+    with TestClient(create_app(store, settings=BELOW), base_url="http://localhost") as client:
         page = client.get(f"{prefix}/").text
         name = client.get(f"{prefix}/api/messages").json()[0]["id"]
         assert '<base href="./">' in page
@@ -278,7 +282,7 @@ def test_a_proxy_may_leave_its_path_or_take_it_away(store: Path, prefix: str) ->
 
 
 def test_a_cookie_is_for_the_path_of_the_proxy(store: Path) -> None:
-    app = create_app(store, below="/mail", token=TOKEN)
+    app = create_app(store, settings=BELOW, token=TOKEN)
     with TestClient(app, base_url="https://mail", follow_redirects=False) as client:
         for path in ("/mail", "/mail/", "/mail/messages/x", "/mail//evil.example", "/mail/a:b"):
             client.cookies.clear()
