@@ -110,8 +110,8 @@ class Handler(ABC):
         command.show_warnings()
         try:
             handler = cls.from_args(*args)
-            if handler._options.web is not None:
-                handler._page = PageProcess(handler.path, handler._options.web)
+            if (settings := handler._options.page) is not None:
+                handler._page = PageProcess(handler.path, settings)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         command.import_while_readable()

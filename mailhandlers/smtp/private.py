@@ -29,7 +29,7 @@ NEEDS = {
     "_auth_require_tls": "AUTH without TLS",
     "_auth_required": "530 before a login",
     "_auth_methods": "the names of AUTH's mechanisms in any case, and CRAM-MD5",
-    "_reader": "AUTH without a password in the log, max_line, and recorded sessions",
+    "_reader": "AUTH without a password in the log, max_line, recorded sessions, sendmail -bs",
     "_reader._limit": "max_line, and long tokens for AUTH",
     "_reader._waiter": "a server that stops and answers what is being stored",
     "_handler_coroutine": "a server that stops and leaves no task",
@@ -224,6 +224,26 @@ def end_session(server: SMTP) -> asyncio.Task[None] | None:
         if is_idle or server in _paused or _is_shaking_hands(server):
             task.cancel()
     return task
+
+
+def answer_all_before_the_end(server: SMTP) -> None:
+    """Have *server* carry out all that its client sent before it closed its side.
+
+    Without this a client that sends all its commands, and then reads, hears no reply: aiosmtpd
+    ends the session as soon as it knows that no more will come.
+    """
+    reader: asyncio.StreamReader = server._reader
+    readuntil = reader.readuntil
+
+    async def read(separator: bytes = b"\n") -> bytes:
+        try:
+            return await readuntil(separator)
+        except asyncio.IncompleteReadError:
+            raise asyncio.CancelledError from None  # aiosmtpd closes the connection
+
+    reader.readuntil = read  # type: ignore[assignment]
+    end = partial(asyncio.StreamReaderProtocol.eof_received, server)
+    server.eof_received = end  # type: ignore[method-assign]
 
 
 class TLSFirst(SSLProtocol):

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,11 +23,13 @@ from .mailbox import Mailbox, UnknownIdError
 from .query import parameters
 from .responses import SANDBOX, event, event_stream
 from .screen import Screen, criteria_for, screen, sender_of
+from .sending import NotSentError
 from .templating import answer
 
 # The parameters, as JSON Schema describes them.
 _Q = {"type": "string", "maxLength": 1000, "default": ""}
 _ID = {"type": "string", "default": ""}
+_ADDRESS = {"type": "string", "maxLength": 1000, "default": ""}
 _FLAG = {"type": "boolean", "default": False}
 _VIEW = {
     "type": "string",
@@ -61,7 +63,7 @@ def index(request: Request) -> Response:
     try:
         listed = _listed(mailbox, **given)
     except UnknownIdError:
-        return RedirectResponse("/", 303)
+        return RedirectResponse("./", 303)
     return answer("list.html", **_common(mailbox, listed, **given), **_first_mail(mailbox))
 
 
@@ -126,10 +128,29 @@ def message(request: Request) -> Response:
         whole=whole,
         is_too_large=is_too_large,
         sandbox=SANDBOX,
+        redirect_to=request.app.state.sender.addresses,
         text=chosen.text[:_LONGEST_SHOWN],
         source=_source(chosen),
         is_cut=max(len(chosen.text), len(chosen.original_content)) > _LONGEST_SHOWN,
     )
+
+
+def send(request: Request) -> Response:
+    """Send one message on, and tell how that went."""
+    mailbox: Mailbox = request.app.state.mailbox
+    address = parameters(request, {"redirect_to": _ADDRESS})["redirect_to"]
+    try:
+        chosen = mailbox.get(request.path_params["id"])
+    except UnknownIdError:
+        return RedirectResponse(f"../{quote(request.path_params['id'])}", 303)  # tells it
+    status, reason = 200, ""
+    try:
+        request.app.state.sender.send(chosen, address)
+    except NotSentError as error:
+        status, reason = 502, str(error)
+    listed = _common(mailbox, Screen(), "", "")
+    name = chosen.envelope.id
+    return answer("sent.html", status, **listed, address=address, problem=reason, id=name)
 
 
 async def arrivals(request: Request) -> Response:
@@ -150,7 +171,7 @@ def clear(request: Request) -> Response:
     """Remove all messages."""
     parameters(request, {})
     request.app.state.mailbox.clear()
-    return RedirectResponse("/", 303)
+    return RedirectResponse("./", 303)
 
 
 def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:
@@ -187,6 +208,7 @@ ROUTES = [
     Route("/static/{name}", static),
     Route("/rows", rows),
     Route("/messages/{id}", message),
+    Route("/messages/{id}/send", send, methods=["POST"]),
     Route("/arrivals", arrivals),
     Route("/clear", clear, methods=["POST"]),
 ]
