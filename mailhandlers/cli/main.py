@@ -59,6 +59,11 @@ COMMANDS = {
         "Save the attachments of the newest message in a folder.",
         "attachments inbox downloads",
     ),
+    "check": Command(
+        "checking:check",
+        "Say what is wrong with messages, or lost on some of their readers.",
+        "check inbox --to bob@example.com",
+    ),
     "copy": Command(
         "changing:copy",
         "Copy messages to another store, exactly as they are.",

@@ -182,7 +182,10 @@ def _data(message: StoredMessage) -> bytes:
 
 
 def _answer(message: StoredMessage) -> Response:
-    return Response(b"".join(record(message)), media_type=_JSON)
+    """Return the record of a single message, with its problems behind the last key."""
+    problems = json.dumps([problem.to_dict() for problem in message.problems()])
+    single = b'%b, "problems": %b}\n' % (_data(message)[:-1], problems.encode())
+    return Response(single, media_type=_JSON)
 
 
 def _array(messages: Iterator[StoredMessage]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from ..mail import Mail
 from ..message.message import StoredMessage
+from ..message.problems import CHECKS
 from .arrivals import Arrivals
 from .mailbox import Mailbox, UnknownIdError
 from .query import parameters
@@ -28,7 +29,10 @@ from .templating import answer
 _Q = {"type": "string", "maxLength": 1000, "default": ""}
 _ID = {"type": "string", "default": ""}
 _FLAG = {"type": "boolean", "default": False}
-_VIEW = {"type": "string", "enum": ["html", "text", "links", "headers", "source", "envelope"]}
+_VIEW = {
+    "type": "string",
+    "enum": ["html", "text", "links", "problems", "headers", "source", "envelope"],
+}
 
 # More of it is a download: no person reads on, and browsers become slow.
 _LONGEST_SHOWN = 1 << 18
@@ -104,6 +108,8 @@ def message(request: Request) -> Response:
     view = given["view"] or ("html" if chosen.html else "text")
     is_too_large = not whole and len(chosen.html) > _LARGE_HTML
     is_framed = view == "html" and not is_too_large
+    # To look for them takes a fifth of a second a megabyte.
+    counts_problems = view == "problems" or len(chosen.original_content) <= _LONGEST_SHOWN
     at = names.index(chosen.envelope.id) if chosen.envelope.id in names else None
     return answer(
         "message.html",
@@ -113,6 +119,8 @@ def message(request: Request) -> Response:
         newer=names[at - 1] if at else None,
         older=names[at + 1] if at is not None and at + 1 < len(names) else None,
         view=view,
+        problems=chosen.problems() if counts_problems else [],
+        checks=CHECKS,
         offers_images=is_framed and not remote and bool(_WEB_IMAGE.search(chosen.html)),
         remote=remote,
         whole=whole,
