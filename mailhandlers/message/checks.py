@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from itertools import islice
 from urllib.parse import urlsplit
 
 from ..mail import Envelope
@@ -25,6 +26,7 @@ from .text import seen
 _LONGEST_LINE = 998
 _CLIPPED = 102 * 1024
 _LONGEST_DATE = 200
+_MOST_AUTHORS = 100
 
 
 class Look:
@@ -54,8 +56,8 @@ class Look:
 
     @cached_property
     def authors(self) -> list[str]:
-        """The addresses in From."""
-        return list(addresses_in(self.first.get("from", "")))
+        """The addresses in From; of very many, which nobody has, the first ones."""
+        return list(islice(addresses_in(self.first.get("from", "")), _MOST_AUTHORS))
 
     @cached_property
     def parts(self) -> list[EmailMessage]:
@@ -335,13 +337,14 @@ _PRIVATE = (
 
 def no_https(mail: Look) -> Iterator[str]:
     """Yield links to pages of one's own, and images. Other people's may have no https:."""
-    links = [(link, _host(link)) for link in mail.body.links]
-    safe = {host for link, host in links if link[:6].lower() == "https:"}
-    own = {_domain(author.rpartition("@")[2]) for author in mail.authors}
-    for link, host in links:
-        is_ours = host in safe or _domain(host) in own
-        if link[:5].lower() == "http:" and is_ours and _is_public(host):
-            yield link
+    links = [link for link in mail.body.links if link[:5].lower() == "http:"]
+    if links:
+        safe = {_host(link) for link in mail.body.links if link[:6].lower() == "https:"}
+        own = {_domain(author.rpartition("@")[2]) for author in mail.authors}
+        for link in links:
+            host = _host(link)
+            if (host in safe or _domain(host) in own) and _is_public(host):
+                yield link
     for image in (image.get("src", "").strip() for page in mail.pages for image in page.images):
         if image[:5].lower() == "http:" and _is_public(_host(image)):
             yield image
