@@ -29,7 +29,7 @@ def check(parser: ArgumentParser, argv: Sequence[str]) -> int:
         action="append",
         default=[],
         choices=_NAMES,
-        help=f"a problem that is none to you; again for another: {', '.join(_NAMES)}",
+        help="a problem that is none to you, such as no-plain-text; again for another",
     )
     parser.add_argument(
         "--dkim-key",
@@ -79,7 +79,7 @@ def _print(message: StoredMessage, problems: Sequence[Problem], output: Output) 
             break_long_words=False,
             break_on_hyphens=False,
         )
-    output.lines("\n".join([*lines, ""]))
+    output.lines("\n".join(lines))
 
 
 def _json(message: StoredMessage, problems: Sequence[Problem]) -> str:

@@ -184,8 +184,8 @@ CHECKS = (
     ),
     Check(
         "no-alt",
-        "An image has no alt ({found}): where images aren't loaded, and for those who "
-        'hear the mail, nothing is there. Say in alt what it shows; alt="" for decoration.',
+        "An image has no alt ({found}): nothing is there where images aren't loaded, or for "
+        'who has the mail read aloud. Say in alt what it shows; alt="" for decoration.',
         Source("WCAG 1.1.1", "https://www.w3.org/WAI/WCAG22/Techniques/html/H37"),
         checks.no_alt,
     ),

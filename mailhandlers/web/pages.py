@@ -108,7 +108,7 @@ def message(request: Request) -> Response:
     view = given["view"] or ("html" if chosen.html else "text")
     is_too_large = not whole and len(chosen.html) > _LARGE_HTML
     is_framed = view == "html" and not is_too_large
-    # To look for them takes a fifth of a second a megabyte.
+    # To look for them takes 0.3 s for a megabyte of HTML.
     counts_problems = view == "problems" or len(chosen.original_content) <= _LONGEST_SHOWN
     at = names.index(chosen.envelope.id) if chosen.envelope.id in names else None
     return answer(

@@ -148,6 +148,33 @@ def test_what_a_message_page_tells(client: TestClient, store: Path) -> None:
     assert client.get(f"/messages/{name}?view=nonsense").status_code == 422
 
 
+def test_the_problems_of_a_message(client: TestClient, store: Path) -> None:
+    faulty = b'From: eva@example.com\r\nContent-Type: text/html\r\n\r\n<img src="<b>.png">\r\n'
+    name = store_directly(store, faulty)
+    assert 'Problems <span class="count">4</span></a>' in client.get(f"/messages/{name}").text
+    page = client.get(f"/messages/{name}?view=problems").text
+    assert "An image has no alt (&lt;b&gt;.png):" in page
+    link = 'href="https://www.rfc-editor.org/rfc/rfc5322#section-3.6.1" target="_blank"'
+    assert f"<code>no-date</code> · <a {link}" in page
+    sound = store_directly(
+        store,
+        b"From: eva@example.com\r\nDate: Mon, 30 Nov 2026 08:48:00 +0000\r\n"
+        b"Message-ID: <1@example.com>\r\n\r\nHello\r\n",
+    )
+    page = client.get(f"/messages/{sound}?view=problems").text
+    assert "Nothing is wrong with the message" in page
+    assert 'class="count"' not in page
+
+
+def test_a_large_message_is_looked_at_when_somebody_asks(
+    client: TestClient, store: Path
+) -> None:
+    name = store_directly(store, b"Subject: large\r\n\r\n" + b"x" * 600_000)
+    assert 'class="count"' not in client.get(f"/messages/{name}").text
+    page = client.get(f"/messages/{name}?view=problems").text
+    assert "A line has more than 998 octets (line 3 has 600000)" in page
+
+
 def test_remote_images_wait_for_a_click(client: TestClient, store: Path) -> None:
     name = store_directly(
         store,
