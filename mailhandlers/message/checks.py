@@ -26,7 +26,7 @@ from .text import seen
 _LONGEST_LINE = 998
 _CLIPPED = 102 * 1024
 _LONGEST_DATE = 200
-_MOST_AUTHORS = 100
+_MOST_AUTHORS = 20
 
 
 class Look:
@@ -314,7 +314,10 @@ def link_elsewhere(mail: Look) -> Iterator[str]:
 
 
 def _domain(host: str) -> str:
-    """Return the domain of a host: hosts of two domains have two owners."""
+    """Return the domain of a host: hosts of two domains have two owners.
+
+    Two hosts of one may have two as well, as below ``co.uk``.
+    """
     return ".".join(comparable(host).rstrip(".").split(".")[-2:])
 
 
@@ -340,14 +343,21 @@ def no_https(mail: Look) -> Iterator[str]:
     links = [link for link in mail.body.links if link[:5].lower() == "http:"]
     if links:
         safe = {_host(link) for link in mail.body.links if link[:6].lower() == "https:"}
-        own = {_domain(author.rpartition("@")[2]) for author in mail.authors}
+        domains = [comparable(author.rpartition("@")[2]) for author in mail.authors]
         for link in links:
             host = _host(link)
-            if (host in safe or _domain(host) in own) and _is_public(host):
+            is_ours = any(_is_within(host, domain) for domain in domains)
+            if (host in safe or is_ours) and _is_public(host):
                 yield link
     for image in (image.get("src", "").strip() for page in mail.pages for image in page.images):
         if image[:5].lower() == "http:" and _is_public(_host(image)):
             yield image
+
+
+def _is_within(host: str, domain: str) -> bool:
+    """Tell whether one is a part of the other: ``shop.example.com`` of ``example.com``."""
+    host = comparable(host).removeprefix("www.")
+    return host == domain or host.endswith(f".{domain}") or domain.endswith(f".{host}")
 
 
 def _is_public(host: str) -> bool:

@@ -162,7 +162,7 @@ CHECKS = (
         "clipped",
         "Gmail shows the first 102 kB of HTML, and hides the rest behind a link ({found}). "
         "Send less HTML, or link to the whole.",
-        Source("Gmail", "https://mailchimp.com/help/gmail-is-clipping-my-email/"),
+        Source("Mailchimp on Gmail", "https://mailchimp.com/help/gmail-is-clipping-my-email/"),
         checks.clipped,
     ),
     Check(

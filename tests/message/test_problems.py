@@ -127,6 +127,10 @@ FAULTY = {
         ["link-elsewhere"],
     ),
     "http: to a page of one's own": (mail("http://shop.example.com/confirm"), ["no-https"]),
+    "http: to the domain of the host that sends": (
+        mail("http://www.example.com/", From="noreply@mail.example.com"),
+        ["no-https"],
+    ),
     "http: to where https: is": (
         mail("https://example.net/a http://example.net/b"),
         ["no-https"],
@@ -211,6 +215,7 @@ ORDINARY = {
     ),
     "mailto:": page('<a href="mailto:eva@example.com">https://example.org/</a>'),
     "somebody else's page by http:": mail("see http://www.example.net/"),
+    "a page in the same country": mail("http://b.co.uk/ http://a.b.co.uk/", From="e@a.co.uk"),
     "a computer of one's own": mail(
         "http://localhost:8000/ http://testserver/ http://127.0.0.1/ http://shop.test/ "
         "http://[::1]/ https://localhost:8000/ https://shop.test/"
