@@ -48,7 +48,9 @@ class ProblemsTable(Table):
         rows: list[tuple[str, ...]] = [("Name", "What is said", "Source")]
         for check in CHECKS:
             source = f"`{check.source.title} <{check.source.url}>`__"
-            rows.append((f"``{check.name}``", check.text.format(found="..."), source))
+            needs = f" (with ``{check.needs}=``)" if check.needs else ""
+            text = check.text.format(found="...")
+            rows.append((f"``{check.name}``{needs}", text, source))
         return self.table("20 60 20", rows)
 
 

@@ -57,6 +57,8 @@ class Check(NamedTuple):
     source: Source
     look: Callable[[Look], Iterator[str]]
     """Yields where the problem is, and nothing where there is none."""
+    needs: str = ""
+    """The argument of :meth:`.StoredMessage.problems` without which nobody looks."""
 
 
 def _rfc(number: int, section: str) -> Source:
@@ -92,6 +94,7 @@ CHECKS = (
         "the two. Make a new one for each mail.",
         _rfc(5322, "3.6.4"),
         checks.repeated_message_id,
+        needs="seen",
     ),
     Check(
         "no-from",
@@ -195,6 +198,7 @@ CHECKS = (
         "forged. Sign it last, with the private half of this key.",
         _rfc(6376, "6.1"),
         checks.no_dkim,
+        needs="dkim_key",
     ),
 )
 """All that is looked for, in the order in which it is told."""

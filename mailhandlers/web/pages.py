@@ -120,7 +120,7 @@ def message(request: Request) -> Response:
         older=names[at + 1] if at is not None and at + 1 < len(names) else None,
         view=view,
         problems=chosen.problems() if counts_problems else [],
-        checks=CHECKS,
+        checks=[check for check in CHECKS if not check.needs],
         offers_images=is_framed and not remote and bool(_WEB_IMAGE.search(chosen.html)),
         remote=remote,
         whole=whole,

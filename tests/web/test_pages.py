@@ -163,6 +163,8 @@ def test_the_problems_of_a_message(client: TestClient, store: Path) -> None:
     )
     page = client.get(f"/messages/{sound}?view=problems").text
     assert "Nothing is wrong with the message" in page
+    assert "<code>no-date</code>" in page
+    assert "<code>no-dkim</code>" not in page
     assert 'class="count"' not in page
 
 
