@@ -38,10 +38,11 @@ if [ ! -e "$WINEPREFIX/system.reg" ]; then
     wine winecfg -v win10 >/dev/null 2>&1 </dev/null
 fi
 
-# A path of the user's often has a space.
-export TEMP="Z:$folder/Te mp" TMP="Z:$folder/Te mp"
-mkdir -p "$folder/Te mp"
+# The paths of users often have a space.
+mkdir -p "$folder/base temp"
+temp=$(mktemp -d "$folder/base temp/XXXXXX")
+trap 'rm -rf "$temp"' EXIT
 export PYTHONPATH="Z:$checkout;Z:$folder/packages" PYTHONDONTWRITEBYTECODE=1
 cd "$checkout"
 # With handles that are no pipes Wine's python.exe doesn't end.
-echo | wine "$folder/python/python.exe" -m pytest -p no:cacheprovider "$@" 2>&1 | cat
+echo | wine "$folder/python/python.exe" -m pytest -p no:cacheprovider --basetemp "Z:$temp/a test" "$@" 2>&1 | cat

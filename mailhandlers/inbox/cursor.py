@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 
 from ..block import FormatError
@@ -67,17 +68,12 @@ class EntryCursor:
         return find(self._path, self._recipient)
 
     def _hold(self) -> HeldFile | None:
-        try:
+        # There is none, or find() tells what is wrong.
+        with suppress(OSError, FormatError, StoreError):
             held = HeldFile(self._path)
             # MailFile replaces its file, also an empty one.
             if system.CAN_REPLACE_OPEN or isinstance(find_held(held), GrowingStore):
                 return held
-        except (
-            OSError,
-            FormatError,
-            StoreError,
-        ):  # none, or find() says what is wrong
-            pass
         return None
 
 
