@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for our own extension, options_table.py
+sys.path.insert(0, str(Path(__file__).parent))  # for our own extension, tables.py
 
 import mailhandlers
 
@@ -12,7 +12,7 @@ author = "The mailhandlers developers"
 copyright = author  # noqa: A001
 version = release = mailhandlers.__version__
 
-extensions = ["sphinx.ext.autodoc", "options_table"]
+extensions = ["sphinx.ext.autodoc", "tables"]
 exclude_patterns = ["_build"]
 highlight_language = "none"
 autodoc_member_order = "bysource"

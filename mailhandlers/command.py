@@ -28,7 +28,15 @@ from .smtp.servers import Connections
 
 
 def show_warnings() -> None:
-    """Let our warnings reach the user: aiosmtpd shows errors only."""
+    """Let our warnings reach the user, with their date: aiosmtpd shows errors only.
+
+    Where logging is set up already, as by the module of a subclass, it stays as it is.
+    """
+    logging.basicConfig(
+        level=logging.ERROR,
+        format="%(asctime)s %(levelname)s:%(name)s:%(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
     logging.getLogger("mailhandlers").setLevel(logging.WARNING)
 
 
@@ -78,7 +86,9 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
     be answered.
     *module* is the library of the loop, asyncio for None.
     """
-    loop_class = type(import_module(module or "asyncio").new_event_loop())
+    sample = import_module(module or "asyncio").new_event_loop()
+    sample.close()  # else Python closes it at the end, in an order that may be an error
+    loop_class = type(sample)
 
     class CommandLoop(loop_class):  # type: ignore[misc, valid-type]
         """The loop of the command."""

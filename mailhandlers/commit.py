@@ -469,7 +469,9 @@ def _refusal(store: Store, mail: Mail, error: Exception) -> str:
     """Return the SMTP reply to a *mail* that *error* kept out, and log why."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     reply = DISK_FULL if full else FAILED
-    _tell(store, error, f"refused mail from {mail.envelope.mail_from!a}", reply)
+    envelope = mail.envelope
+    who = f"from {envelope.mail_from!a}, sent by {envelope.peer}"
+    _tell(store, error, f"refused mail {envelope.id} {who}", reply)
     return reply
 
 

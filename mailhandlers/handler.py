@@ -23,6 +23,7 @@ from .disk import files
 from .mail import Mail
 from .message.message import StoredMessage
 from .message.visible import visible_line
+from .smtp.dialogue import note_told
 from .smtp.facts import envelope_of
 from .smtp.replies import Reply, Replying
 from .smtp.script import Script, Settings
@@ -109,8 +110,8 @@ class Handler(ABC):
         command.show_warnings()
         try:
             handler = cls.from_args(*args)
-            if handler._options.web is not None:
-                handler._page = PageProcess(handler.path, handler._options.web)
+            if (settings := handler._options.page) is not None:
+                handler._page = PageProcess(handler.path, settings)
         except ValueError as error:
             parser.error(f"{cls.__name__}: {error}")
         command.import_while_readable()
@@ -136,6 +137,7 @@ class Handler(ABC):
         reply = await self.store(mail)
         if self._terminal is not None:
             self._terminal.say(partial(_arrival_line, mail, reply))
+            note_told(server)
         return reply
 
     async def store(self, mail: Mail) -> str:

@@ -22,6 +22,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """From when a moment's seconds count."""
 _HOST = socket.gethostname()
 _LONGEST_HOST = 100  # the rest of a name has room beside it, in any folder
+# As Maildirs have it, of other programs as well.
+_MOMENT = re.compile(r"(?P<second>[0-9]{9,11})\.(?:M(?P<part>[0-9]{6}))?", re.ASCII)
 _ID = re.compile(r"(\d{10})\.M(\d{6})P\d+Q\d+\.[A-Za-z0-9._-]+", re.ASCII)
 _clock = threading.Lock()
 _last = 0
@@ -45,7 +47,8 @@ class Envelope:
     ``helo`` (str)
         The name that the client gave with EHLO or HELO. It may be anything.
     ``protocol`` (str)
-        The keyword of RFC 3848 or RFC 6531, such as ``ESMTPSA``.
+        The keyword of RFC 3848 or RFC 6531, such as ``ESMTPSA``; ``local`` if the message came
+        through ``mailhandlers sendmail``.
     ``tls`` (str or None)
         The version of TLS, such as ``TLSv1.3``. None if the session was not encrypted.
     ``auth`` (str or None)
@@ -238,3 +241,11 @@ def _in_a_name(host: str) -> str:
 def is_id(name: str) -> bool:
     """Tell whether *name* is an identity's, whatever follows it."""
     return _ID.fullmatch(name) is not None
+
+
+def moment_of(name: str) -> datetime | None:
+    """Return when the message arrived whose id or file name is *name*, if that tells it."""
+    match = _MOMENT.match(name)
+    if match is None:
+        return None
+    return EPOCH + timedelta(seconds=int(match["second"]), microseconds=int(match["part"] or 0))

@@ -21,6 +21,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from .smtp.replies import Reply
 from .stores.folder import Keep
+from .web.settings import WebSettings
 
 HANDLERS = {
     "MailFile": ("PATH", "one file with the latest message"),
@@ -237,6 +238,54 @@ def _check_web(keyword: str, value: Any) -> str | None:
     return value
 
 
+def _check_web_path(keyword: str, value: Any) -> str:
+    """Check the path below which a proxy shows the page."""
+    if not isinstance(value, str):
+        raise TypeError(f"{keyword} is a text such as '/mail', not {value!r}")
+    return _web(keyword, path=value).path
+
+
+def _check_web_host_names(keyword: str, value: Any) -> tuple[str, ...]:
+    """Check the names that a proxy is asked by."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{keyword} is a list such as ['mail.example.com'], not {value!r}")
+    names = tuple(value)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{keyword} has {name!r}, which is no text")
+    return _web(keyword, host_names=names).host_names
+
+
+def _check_web_token(keyword: str, value: Any) -> str | None:
+    """Check the token of the page; a file or a variable is read."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{keyword} is '@FILE' or '$NAME', not a {type(value).__name__}")
+    return read_token(keyword, value)
+
+
+def read_token(name: str, text: str) -> str:
+    """Return the token that the file ``@FILE`` or the variable ``$NAME`` in *text* holds.
+
+    Raises ValueError, which says that it is about *name*.
+    """
+    if not text.startswith(("@", "$")):
+        raise ValueError(
+            f"{name} is @FILE or $NAME, which hold the token: others see a command's arguments"
+        )
+    token = _web(name, token=read_secret(name, text, "the token")).token
+    assert token is not None
+    return token
+
+
+def _web(keyword: str, **settings: Any) -> WebSettings:
+    try:
+        return WebSettings(**settings)
+    except ValueError as error:
+        raise ValueError(f"{keyword}: {error}") from None
+
+
 def _check_log(keyword: str, value: Any) -> str:
     """Check when lines are written."""
     if value not in ("auto", "yes", "no"):
@@ -291,39 +340,45 @@ _AUTH = (
 
 
 def _read_users(text: object) -> str:
-    """Return ``any`` or ``user:password``: *text*, or what the file or variable it names holds.
+    """Return ``any`` or ``user:password``: *text*, or what :func:`read_secret` reads for it.
 
-    ``@FILE`` is a file whose first line counts, ``$NAME`` an environment variable: other
-    users of the machine see a command's arguments. Raises TypeError or ValueError.
+    Raises TypeError or ValueError.
     """
     if not isinstance(text, str):
         raise TypeError(f"auth is {_AUTH}; it is a string, not a {type(text).__name__}")
-    if text.startswith("@"):
-        users = _first_line(text[1:])
-    elif text.startswith("$"):
-        users = _variable(text[1:])
-    elif text == "any":
-        return text
-    else:
-        users = text
+    users = text if text == "any" else read_secret("auth", text, "user:password")
     user, colon, _ = users.partition(":")
-    if not (user and colon):
+    if not (user and colon) and text != "any":
         raise ValueError(f"auth is {_AUTH}")
     return users
 
 
-def _first_line(path: str) -> str:
-    # Its name isn't repeated either: with a user called "@eva" it would be a password.
+def read_secret(name: str, text: str, what: str) -> str:
+    """Return *text*, or what the file or the variable that it names holds, which is *what*.
+
+    ``@FILE`` is a file whose first line counts, ``$NAME`` an environment variable: other
+    users of the machine see a command's arguments. Raises ValueError, which says that it is
+    about *name*.
+    """
+    # What was typed isn't repeated: with a user called "@eva" it would be a password.
+    if text.startswith("$"):
+        if text[1:] not in os.environ:
+            raise ValueError(
+                f"the variable of {name}=$NAME is not in the environment: export it as {what}"
+            )
+        return os.environ[text[1:]]
+    if not text.startswith("@"):
+        return text
     try:
-        with open(path, "rb") as file:
+        with open(text[1:], "rb") as file:
             line = _text(file).readline()
     except UnicodeDecodeError:
-        raise ValueError("the file of auth=@FILE is not in UTF-8: save it so") from None
+        raise ValueError(f"the file of {name}=@FILE is not in UTF-8: save it so") from None
     except (OSError, ValueError) as error:  # ValueError for a NUL in the name
         cause = getattr(error, "strerror", None) or "this is no name of a file"
         raise ValueError(
-            f"the file of auth=@FILE can't be read ({cause}): "
-            "name one whose first line is user:password"
+            f"the file of {name}=@FILE can't be read ({cause}): "
+            f"name one whose first line is {what}"
         ) from None
     return line.rstrip("\n")
 
@@ -336,14 +391,6 @@ def _text(file: BufferedReader) -> TextIOWrapper:
     if mark[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
         return TextIOWrapper(file, "utf-16")
     return TextIOWrapper(file, sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-
-
-def _variable(name: str) -> str:
-    if name not in os.environ:
-        raise ValueError(
-            "the variable of auth=$NAME is not in the environment: export it as user:password"
-        )
-    return os.environ[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,6 +453,20 @@ class Options:
         None, "web", "[HOST:]PORT", "where the command shows the store as a page and over HTTP",
         str, _check_web,
     )
+    web_path: str = _option(
+        "", "web_path", "PATH", "the path below which a proxy shows the page, such as /mail",
+        str, _check_web_path,
+    )
+    web_host_names: Iterable[str] = _option(
+        (), "web_host_name", "NAME",
+        "a name by which a proxy is asked for the page; may be repeated",
+        str, _check_web_host_names, is_repeatable=True,
+    )
+    web_token: str | None = _option(
+        None, "web_token", "@FILE|$NAME",
+        "what all who ask for the page must know; a file or a variable holds it",
+        str, _check_web_token, is_secret=True,
+    )
     log: str = _option(
         "auto", "log", "auto|yes|no",
         "whether the command writes a line for each message; auto: to a terminal",
@@ -422,12 +483,22 @@ class Options:
         names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
         return kind(**{name: getattr(self, name) for name in names})
 
+    @property
+    def page(self) -> WebSettings | None:
+        """Where the page is, and who may ask it; None without one."""
+        if self.web is None:
+            return None
+        return WebSettings(self.web, self.web_path, tuple(self.web_host_names), self.web_token)
+
     def __post_init__(self) -> None:
         for keyword, option in OPTIONS.values():
             object.__setattr__(self, keyword, option.check(keyword, getattr(self, keyword)))
         for keyword in ("auth_required", "auth_tls"):
             if getattr(self, keyword) and self.auth is None:
                 raise ValueError(f"{keyword}=yes needs auth=any or auth=USER:PASSWORD")
+        for name in ("web_path", "web_host_name", "web_token"):
+            if getattr(self, OPTIONS[name][0]) and self.web is None:
+                raise ValueError(f"{name}= needs web=PORT")
 
 
 OPTIONS: dict[str, tuple[str, Option]] = {

@@ -118,8 +118,8 @@ class Web:
 
     start: ClassVar = ["-m", "mailhandlers", "web"]
 
-    def __init__(self, store: Path, listen: str = "127.0.0.1:0") -> None:
-        command = [sys.executable, *self.start, os.fspath(store), "--listen", listen]
+    def __init__(self, store: Path, listen: str = "127.0.0.1:0", *more: str) -> None:
+        command = [sys.executable, *self.start, os.fspath(store), "--listen", listen, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
@@ -127,7 +127,7 @@ class Web:
         assert found, f"no address in {self.line!r}"
         self.address = found[0]
         self.url = self.address.partition("?")[0].rstrip("/")
-        self.port = int(self.url.rpartition(":")[2])
+        self.port = int(self.url.split(":")[-1].partition("/")[0])
 
     def __enter__(self) -> Web:
         return self

@@ -25,6 +25,7 @@ DIRECTIVES = (
     "autofunction",
     "autoexception",
     "options-table",
+    "problems-table",
 )
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_line_for_each_message_and_refusal(kind: Kind, store: Path) -> None:
         "ID PEER eva@example.com -> bob@example.com, \\x1bx\\x07@example.com: "
         f"Wel\\x1b[31mcome 12:00:00 forged ({len(ODD)} octets)",
         "ID PEER <> -> bob@example.com: hello (32 octets)",
-        "PEER refused RCPT a@bounce.test: 550 5.1.1 No such user",
+        "PEER refused RCPT TO:<a@bounce.test>: 550 5.1.1 No such user",
         "PEER refused AUTH PLAIN: 454 4.7.0 Later",
         "PEER refused AUTH PLAIN: 535 5.7.8 Authentication credentials invalid",
     ]
@@ -177,9 +178,88 @@ def test_an_error_of_storing_is_told_with_its_message(tmp_path: Path) -> None:
         path.mkdir()
         assert server.send()[:3] == "451"
         wait_until(lambda: "refused: 451" in server.errors())
-        [line] = [line for line in server.errors().splitlines() if "refused: 451" in line]
+        lines = server.errors().splitlines()
+        [line] = [line for line in lines if "refused: 451" in line]
+        # The other is the error's own.
+        assert len([line for line in lines if "451" in line]) == 2
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \d{10}\.\S+ 127\.0\.0\.1:\d+ eva@example.com -> "
         r"bob@example.com: hello \(32 octets\), refused: 451 4\.3\.0 .*",
         line,
     )
+
+
+COMMANDS = [
+    "EHLO laptop",
+    "MAIL FROM:<a@b.test>",
+    f"AUTH PLAIN {SECRET}",
+    "AUTH PLAIN AGV2YQBzZWNyZXQ=",
+    "DATA",
+    "MAIL FROM:<a@b.test> SIZE=99999",
+    "MAIL FROM:<gone@b.test>",
+    "MAIL FROM:<a@b.test>",
+    "MAIL FROM:<a@b.test>",
+    "RCPT TO:<later@b.test>",
+    "RCPT <b@b.test>",
+    "RCPT TO:<b@b.test>",
+    "STARTTLS",
+    "EXPN list",
+    "\x1b[2JNONSENSE",
+    "x" * 13_000,  # over the longest of AUTH
+    "RSET now",
+]
+
+
+def test_a_line_for_each_refusal_whoever_refuses(tmp_path: Path) -> None:
+    scripted = ["reply=RCPT later@*: 451 4.2.0 Later", "reply=MAIL gone@*: 550 No"]
+    options = ["log=yes", "auth=eva:secret", "auth_required=yes", *scripted]
+    expected = []
+    with Server(
+        "MaildirSink", tmp_path / "inbox", *options, flags=["-n", "-s", "1000"]
+    ) as server:
+        with server.client() as client:
+            for command in COMMANDS:
+                reply = client.command(command)
+                if reply[0] in "45":
+                    shown = "AUTH PLAIN" if command.startswith("AUTH") else command
+                    shown = "a line" if len(command) > 12_288 else shown
+                    expected.append(f"refused {shown}: {reply}".replace("\x1b", r"\x1b"))
+            assert client.command("DATA")[:3] == "354"
+            reply = client.command(b"x" * 600 + b"\r\n" + b"x" * 600 + b"\r\n.")
+            expected.append(f"refused DATA: {reply}")
+        wait_until(lambda: server.errors().count("\n") > len(expected))
+        lines = server.errors().splitlines()[1:]
+    said = [re.sub(r"^[-\d]{10} [\d:]{8} 127\.0\.0\.1:\d+ ", "", line) for line in lines]
+    assert said == expected
+    assert {*re.findall(r": (\d{3}) ", "\n".join(said))} >= {
+        *("530", "535", "503", "552", "550", "451", "501", "454", "502", "500")
+    }
+
+
+BEGUN = ["EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<b@b.test>"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "commands", "said"),
+    [
+        ("CONNECT: 554 5.3.2 No", [], "CONNECT: 554 5.3.2 No"),
+        ("DATA: hang-up", [*BEGUN, "DATA", "x\r\n."], "DATA: hang-up"),
+        ("DATA: 550 No", [*BEGUN, "DATA", "x\r\n."], "DATA: 550 No"),
+        ("DATA before: 451 Later", [*BEGUN, "DATA"], "DATA: 451 Later"),
+        ("RCPT b@*: 421 Bye", BEGUN, "RCPT TO:<b@b.test>: 421 Bye"),
+        ("EHLO: hang-up", BEGUN, "EHLO x: hang-up"),
+    ],
+)
+def test_one_line_for_a_scripted_refusal(
+    tmp_path: Path, reply: str, commands: list[str], said: str
+) -> None:
+    with Server("MaildirSink", tmp_path / "inbox", "log=yes", f"reply={reply}") as server:
+        with server.client() as client, suppress(ConnectionError):
+            for command in commands:
+                client.command(command)
+        wait_until(lambda: f"refused {said}" in server.errors())
+        lines = [line for line in server.errors().splitlines() if " refused " in line]
+    refused = [line.partition(" refused ")[2] for line in lines]
+    if commands:  # else who asked whether the server is there was refused, too
+        assert refused == [said]
+    assert {*refused} == {said}

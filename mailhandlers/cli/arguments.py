@@ -7,6 +7,8 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..inbox.criteria import Wanted
+from ..mail import moment_of
+from ..smtp import endpoints
 from .printing import VIEWS
 
 
@@ -39,6 +41,12 @@ def add_criteria(parser: ArgumentParser) -> None:
         type=_pattern,
         help="a Python regular expression, searched in headers and text",
     )
+    group.add_argument(
+        "--since",
+        metavar="ID",
+        type=_id,
+        help="those that arrived after the message with this id",
+    )
 
 
 def criteria(options: Namespace) -> Wanted:
@@ -48,7 +56,53 @@ def criteria(options: Namespace) -> Wanted:
         "mail_from": options.mail_from,
         "subject": options.subject,
         "matching": options.matching,
+        "since": options.since,
     }
+
+
+def add_relay(parser: ArgumentParser, *, required: bool) -> None:
+    """Add a real server, and the addresses there, which :func:`relay` reads."""
+    group = parser.add_argument_group("sending messages on")
+    group.add_argument(
+        "--via",
+        metavar="HOST:PORT",
+        required=required,
+        default="",
+        help="the server that is to deliver them; without it nothing is sent",
+    )
+    group.add_argument(
+        "--redirect-to",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="send to this address, and to none of the envelope; may be repeated",
+    )
+    group.add_argument(
+        "--user",
+        metavar="USER:PASSWORD",
+        help="log in; @FILE and $NAME are a file and a variable that hold USER:PASSWORD",
+    )
+    group.add_argument(
+        "--tls",
+        choices=("starttls", "required", "smtps", "no"),
+        default="starttls",
+        help="STARTTLS where it is offered (default), or required; TLS from the first octet "
+        "(smtps); or no",
+    )
+
+
+def relay(parser: ArgumentParser, options: Namespace) -> tuple[tuple[str, int], str | None]:
+    """Return the host and the port of the server, and who logs in there."""
+    from ..options import read_secret  # with aiosmtpd, which others need not wait for
+
+    try:
+        via = address(options.via)
+        users = options.user and read_secret("--user", options.user, "USER:PASSWORD")
+    except (ValueError, ArgumentTypeError) as error:
+        parser.error(str(error))
+    if users and ":" not in users:
+        parser.error("--user is USER:PASSWORD, @FILE or $NAME")
+    return via, users
 
 
 def add_timeout(parser: ArgumentParser, default: float | None, meaning: str) -> None:
@@ -80,6 +134,23 @@ def add_print(parser: ArgumentParser, otherwise: str, none: str = "") -> None:
     )
     if none:
         group.add_argument("--none", action="store_true", help=none)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return the host and the port of a server that *text* names."""
+    try:
+        host, port = endpoints.parsed(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not port:
+        raise ArgumentTypeError(f"{text!r}: no server listens at port 0")
+    return host, port
+
+
+def _id(text: str) -> str:
+    if moment_of(text) is None:
+        raise ArgumentTypeError(f"{text!r} is no id of a message, which begins with the time")
+    return text
 
 
 def _seconds(text: str) -> float:

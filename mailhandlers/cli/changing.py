@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import sys
 from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from ..stores.folder import FolderStore
 from ..stores.maildir import MaildirStore
 from ..stores.people import folder_name
 from . import arguments
-from .printing import complain
+from .printing import Count, complain
 
 if TYPE_CHECKING:
     from ..handlers import Handler
@@ -77,7 +76,7 @@ def copy(parser: ArgumentParser, argv: Sequence[str]) -> int:
     if target.keeps_one:
         mails = deque(mails, 1)  # the others would be written for nothing
     identities = Identities(target.ids)
-    copied = _Count()
+    copied = Count("copied")
     try:
         for batch in _batches(identities.new(mails)):
             target.store(batch)
@@ -114,26 +113,6 @@ def _batches(mails: Iterable[Mail]) -> Iterator[list[Mail]]:
             batch, octets = [], 0
     if batch:
         yield batch
-
-
-class _Count:
-    """How many messages were copied, on standard error."""
-
-    def __init__(self) -> None:
-        self._copied = 0
-        self._is_terminal = sys.stderr.isatty()
-
-    def add(self, number: int) -> None:
-        self._copied += number
-        if self._is_terminal:
-            print(f"\r{self._copied:,} messages copied ...", end="", file=sys.stderr)
-            sys.stderr.flush()
-
-    def end(self, how: str) -> None:
-        messages = "message" if self._copied == 1 else "messages"
-        # What add() wrote is no longer than this, which replaces it.
-        back = "\r" if self._is_terminal else ""
-        print(f"{back}{self._copied:,} {messages} copied; {how}", file=sys.stderr)
 
 
 class Identities:

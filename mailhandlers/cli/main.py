@@ -59,10 +59,25 @@ COMMANDS = {
         "Save the attachments of the newest message in a folder.",
         "attachments inbox downloads",
     ),
+    "check": Command(
+        "checking:check",
+        "Say what is wrong with messages, or lost on some of their readers.",
+        "check inbox --to bob@example.com",
+    ),
     "copy": Command(
         "changing:copy",
         "Copy messages to another store, exactly as they are.",
         "copy mail.mbox MaildirSink inbox",
+    ),
+    "send": Command(
+        "sending:send",
+        "Send messages on to a real mail server, exactly as they are.",
+        "send inbox --subject Welcome --via mail.example.com:587 --redirect-to me@example.com",
+    ),
+    "sendmail": Command(
+        "sending:sendmail",
+        "Store a message as the program sendmail would take it.",
+        "sendmail MaildirSink inbox -t -i < message.eml",
     ),
     "clear": Command("changing:clear", "Remove all messages.", "clear inbox"),
     "ready": Command(

@@ -96,6 +96,40 @@ def _pipe() -> Iterator[None]:
         raise
 
 
+_COUNTED = 40  # columns, of "1,000,000 messages copied ..."
+
+
+class Count:
+    """How many messages were *done*, such as ``copied``, on standard error."""
+
+    def __init__(self, done: str) -> None:
+        self.number = 0
+        self._done = done
+        self._is_terminal = sys.stderr.isatty()
+
+    def add(self, number: int) -> None:
+        """Count *number* more."""
+        self.number += number
+        if self._is_terminal:
+            print(f"\r{self.number:,} messages {self._done} ...", end="", file=sys.stderr)
+            sys.stderr.flush()
+
+    def complain(self, text: str) -> None:
+        """Write *text* in a line of its own."""
+        self._erase()
+        complain(text)
+
+    def end(self, how: str) -> None:
+        """Tell the number, and *how* it ended."""
+        self._erase()
+        messages = "message" if self.number == 1 else "messages"
+        print(f"{self.number:,} {messages} {self._done}; {how}", file=sys.stderr)
+
+    def _erase(self) -> None:
+        if self._is_terminal:
+            print(f"\r{' ' * _COUNTED}\r", end="", file=sys.stderr)
+
+
 def complain(text: str) -> None:
     """Write *text* to standard error."""
     print(visible(text), file=sys.stderr)

@@ -15,6 +15,7 @@ from ..inbox.misses import line_of
 from ..message.message import StoredMessage
 from ..message.visible import visible
 from ..stores.store import StoreError
+from ..web.settings import WebSettings
 from . import arguments
 from .printing import (
     CLOSED_PIPE,
@@ -206,6 +207,8 @@ def save_attachments(parser: ArgumentParser, argv: Sequence[str]) -> int:
 
 def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
     """Serve the page and the HTTP API until Ctrl-C; return 1 where that can't be."""
+    from ..options import read_token
+
     arguments.add_store(parser)
     parser.add_argument(
         "--listen",
@@ -214,7 +217,42 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         help="where to listen (default: %(default)s); beyond this computer a token is needed, "
         "which the printed address holds",
     )
+    parser.add_argument(
+        "--path",
+        default="",
+        help="the path below which a proxy shows the page, such as /mail",
+    )
+    parser.add_argument(
+        "--host-name",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name by which a proxy is asked for the page; may be repeated",
+    )
+    parser.add_argument(
+        "--token",
+        metavar="@FILE|$NAME",
+        help="what all who ask must know; a file or a variable holds it",
+    )
+    arguments.add_relay(parser, required=False)
     options = parser.parse_args(argv)
+    if bool(options.via) != bool(options.redirect_to):
+        parser.error("--via and --redirect-to go together: a page sends to nobody else")
+    users = arguments.relay(parser, options)[1] if options.via else None
+    try:
+        token = options.token and read_token("--token", options.token)
+        settings = WebSettings(
+            listen=options.listen,
+            path=options.path,
+            host_names=tuple(options.host_name),
+            token=token,
+            via=options.via,
+            via_user=users,
+            via_tls=options.tls,
+            redirect_to=tuple(options.redirect_to),
+        )
+    except ValueError as error:
+        parser.error(str(error))
     try:
         from ..web.server import serve
     except ModuleNotFoundError as error:
@@ -223,7 +261,7 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         complain("mailhandlers: web needs more packages: pip install 'mailhandlers[web]'")
         return MISUSE
     try:
-        serve(options.store, options.listen)
+        serve(options.store, settings)
     except KeyboardInterrupt:
         return 0
     except ValueError as error:  # StoreError is one

@@ -150,7 +150,10 @@ def ready(
     end tells that no server will come, so that it may be given longer.
     """
     parser.add_argument(
-        "address", metavar="[HOST:]PORT", type=_address, help="where the server listens"
+        "address",
+        metavar="[HOST:]PORT",
+        type=arguments.address,
+        help="where the server listens",
     )
     arguments.add_timeout(
         parser,
@@ -231,16 +234,6 @@ def _problem(
     if not said:
         return f"the server at {place} hangs up without a greeting"
     return f"the server at {place} says {said!r}: a mail server would begin with 220"
-
-
-def _address(text: str) -> tuple[str, int]:
-    try:
-        host, port = endpoints.parsed(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-    if not port:
-        raise ArgumentTypeError(f"{text!r}: no server listens at port 0")
-    return host, port
 
 
 def _pid(text: str) -> int:

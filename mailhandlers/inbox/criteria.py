@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
-from ..mail import Mail
+from ..mail import Mail, moment_of
 from ..message.addresses import comparable
 from ..message.message import StoredMessage
 
@@ -44,6 +44,7 @@ class Wanted(TypedDict, total=False):
     mail_from: str | None
     subject: str | Pattern | None
     matching: str | Pattern | None
+    since: str | None
     where: Callable[[StoredMessage], object] | None
 
 
@@ -59,6 +60,8 @@ class Criteria:
     """The subject, or a compiled pattern to search in it."""
     matching: str | Pattern | None = None
     """A regular expression to search in :attr:`.StoredMessage.searched_text`, line by line."""
+    since: str | None = None
+    """The id of a message after which it arrived; that may be gone by now."""
     where: Callable[[StoredMessage], object] | None = None
     """A function that is true of the message."""
 
@@ -73,7 +76,7 @@ class Criteria:
         return cls(**given)
 
     def __post_init__(self) -> None:
-        for name in ("to", "mail_from", "subject", "matching"):
+        for name in ("to", "mail_from", "subject", "matching", "since"):
             value = getattr(self, name)
             text = value.pattern if isinstance(value, Pattern) else value
             pattern_allowed = name in ("subject", "matching") or text is value
@@ -81,6 +84,10 @@ class Criteria:
                 raise TypeError(f"the criterion {name!r} can't be {value!r}")
         if not (self.where is None or callable(self.where)):
             raise TypeError(f"the criterion 'where' is a function, not {self.where!r}")
+        if self.since is not None and moment_of(self.since) is None:
+            raise ValueError(
+                f"since={self.since!r} is no id of a message, which begins with the time"
+            )
         if isinstance(self.matching, str):  # a mistake in it shows at once
             object.__setattr__(self, "matching", re.compile(self.matching, re.MULTILINE))
 
@@ -124,6 +131,11 @@ class Criteria:
             yield comparable(self.to) in map(comparable, envelope.rcpt_tos)
         if self.mail_from is not None:
             yield comparable(self.mail_from) == comparable(envelope.mail_from)
+        if self.since is not None:
+            name = _without_flags(envelope.id)
+            moment = moment_of(name) or envelope.received
+            since = _without_flags(self.since)
+            yield (moment, name) > (moment_of(since), since)
 
     def _of_content(self, message: StoredMessage) -> Iterator[bool]:
         if self.subject is not None:
@@ -135,6 +147,10 @@ class Criteria:
         if self.matching is not None:
             assert not isinstance(self.matching, str)  # compiled when it was made
             yield self.matching.search(message.searched_text) is not None
+
+
+def _without_flags(name: str) -> str:
+    return name.partition(":")[0]  # those of a Maildir's file
 
 
 def _source(value: object) -> str:

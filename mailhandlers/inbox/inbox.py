@@ -5,10 +5,14 @@ The format of a store is found from its path. Every call looks again.
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
+from itertools import islice
+from typing import SupportsIndex, overload
 
+from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.find import find
 from .criteria import Criteria, Unpack, Wanted
@@ -37,12 +41,14 @@ def read_latest(
         The whole subject, or a pattern to search in it.
     ``matching`` (str or compiled pattern)
         A regular expression to search in the decoded headers and the text.
+    ``since`` (str)
+        The id of a message: it arrived after that one, which need not be there any more.
     ``where`` (function)
         A function that is given the message, and returns whether it is wanted.
 
     Raises NoMessageError if no such message came in time, StoreError if *path* holds
-    something else than mail, TypeError for a criterion that is none, and :exc:`re.error` for a
-    pattern that is none.
+    something else than mail, TypeError for a criterion that is none, and ValueError for an id
+    that is none; :exc:`re.error` for a pattern that is none.
     """
     return Inbox(path).latest(timeout=timeout, **criteria)
 
@@ -71,7 +77,9 @@ class Inbox:
 
     *path* is a file or a folder that a handler or another mail program wrote; it need not
     exist yet. ``len(inbox)`` counts its messages, and ``for message in inbox`` yields them,
-    oldest first. Every method reads the store anew, and only :meth:`clear` changes it.
+    oldest first. ``inbox[0]`` is the oldest, ``inbox[-1]`` the newest, ``inbox[-3:]`` a list of
+    the last three; IndexError says that there are fewer. Every method reads the store anew,
+    and only :meth:`clear` changes it.
 
     All methods take the criteria of :func:`read_latest` as keywords, such as
     ``to="bob@example.com"``, and raise StoreError if *path* holds something else than mail.
@@ -87,6 +95,39 @@ class Inbox:
     def __len__(self) -> int:
         entries = find(self.path).newest_first()
         return sum(1 for _ in Mails(entries, self._left_out, strict=True))
+
+    def __reversed__(self) -> Iterator[StoredMessage]:
+        return _parsed(self._mails(newest_first=True))
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> StoredMessage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[StoredMessage]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> StoredMessage | list[StoredMessage]:
+        if isinstance(index, slice):
+            return list(_parsed(self._chosen(index)))
+        number = operator.index(index)
+        is_newest_first = number < 0  # which reads no other message
+        skipped = -number - 1 if is_newest_first else number
+        mails = self._mails(is_newest_first)
+        for message in _parsed(islice(mails, skipped, skipped + 1)):
+            return message
+        raise IndexError(f"there is no message {number} in {os.fspath(self.path)}")
+
+    def _chosen(self, chosen: slice) -> Iterable[Mail]:
+        """Return the mail of a slice; of one that counts from the end only that is read."""
+        start, stop, step = chosen.start, chosen.stop, chosen.step
+        if start is not None and start < 0 and (stop is None or stop < 0) and (step or 1) > 0:
+            last = list(islice(self._mails(newest_first=True), -start))
+            return last[::-1][:stop:step]
+        numbers = range(len(self))[chosen]
+        found = {number: mail for number, mail in enumerate(self._mails()) if number in numbers}
+        return [found[number] for number in numbers if number in found]
+
+    def _mails(self, newest_first: bool = False) -> Iterator[Mail]:
+        store = find(self.path)
+        entries = store.newest_first() if newest_first else store.oldest_first()
+        return iter(Mails(entries, self._left_out, strict=True))
 
     def __bool__(self) -> bool:
         return True  # an empty inbox is an inbox
@@ -196,6 +237,10 @@ class Inbox:
         if message is None:
             raise (yield miss)
         return message
+
+
+def _parsed(mails: Iterable[Mail]) -> Iterator[StoredMessage]:
+    return Criteria().among(mails)
 
 
 class Follow(Iterator[StoredMessage], AsyncIterator[StoredMessage]):

@@ -20,6 +20,7 @@ from .text import seen
 if TYPE_CHECKING:
     from .attachments import Attachment
     from .body import Body
+    from .problems import Problem
 
 # What turning a message into bytes again raises where the user changed it into an odd one.
 _GENERATOR_FAULTS = (*headers.PARSER_FAULTS, LookupError, MessageError)
@@ -167,6 +168,41 @@ class StoredMessage(EmailMessage):
             for address in addresses_in(value)
         }
         return [rcpt for rcpt in self.envelope.rcpt_tos if comparable(rcpt) not in named]
+
+    def problems(
+        self,
+        *,
+        dkim_key: str | os.PathLike[str] | None = None,
+        seen: dict[str, str] | None = None,
+    ) -> list[Problem]:
+        """Return what is wrong with the message, or lost on some of its readers (list).
+
+        Each has a ``name``, such as ``no-date``; a ``text`` that says what is wrong, what
+        readers lose and what to do; and its ``source``, such as an RFC, with the ``url`` of
+        that. Only what is sure is a problem: an ordinary mail has none.
+
+        ``dkim_key`` (path)
+            A file with a public key: the record that the DNS has, or PEM. Without a DKIM
+            signature that is valid with it, the message has a problem. Nobody is asked in the
+            DNS. Needs ``pip install 'mailhandlers[check]'``.
+        ``seen`` (dict)
+            What is remembered from message to message. If each call is given the same dict, a
+            Message-ID that another message had before is a problem.
+
+        Raises OSError if the key can't be read, and ValueError if there is none in the file, or
+        nothing to verify with.
+        """
+        from .checks import Look
+        from .problems import problems
+
+        own = [(name, str(raw)) for name, raw in list(self.raw_items())[self._on_top :]]
+        look = Look(self, own, self._body, self.original_content, self.envelope)
+        look.seen = seen
+        if dkim_key is not None:
+            from .signature import faults
+
+            look.dkim_faults = faults(self.original_content, dkim_key)
+        return problems(look)
 
     def page(self, *, remote: bool = False) -> str:
         """Return an HTML page (str) that shows the message as a mail program does.

@@ -6,11 +6,13 @@ Only the servers that a :class:`Recorder` makes are recorded. Others pay nothing
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, AnyStr, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 from aiosmtpd.smtp import SMTP, sanitize
 
-from . import private
+from . import endpoints, private
 from .facts import SessionFacts, session_facts
 from .replies import HANG_UP
 
@@ -64,6 +66,11 @@ class Dialogue:
         self.peer, self.helo, self.protocol = facts.peer, facts.helo, facts.protocol
         self.tls, self.auth = facts.tls, facts.auth
 
+    def forget(self) -> Command | None:
+        """Forget all commands but the last that got a reply, and return that."""
+        del self._commands[:-1]
+        return self._commands[0] if self._commands else None
+
     @property
     def _is_asked(self) -> bool:
         """Whether the client was told to go on with 334 or 354: no command comes then."""
@@ -99,10 +106,62 @@ class Dialogue:
             self._commands[-1] = last._replace(reply=more)
 
 
+class _Refusals:
+    """What a server refuses on one connection: each is told with the command it was said to."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.is_told = False
+        """Whether the reply that comes next is known already."""
+        self._dialogue = Dialogue()
+        self._tell = tell
+
+    def hear(self, line: bytes | None) -> None:
+        """Note a line of the client's."""
+        self.is_told = False
+        self._dialogue.hear(line)
+
+    def note(self, reply: str) -> None:
+        """Note a reply, and tell a refusal."""
+        self._dialogue.say(reply)
+        command = self._dialogue.forget()
+        if command is None or self.is_told or not reply.startswith(("4", "5", HANG_UP)):
+            return
+        if reply != HANG_UP or not command.reply.startswith(("4", "5")):  # else it was told
+            said = f"{command.verb} {command.argument}".strip() or "a line"
+            self._tell(f"{said}: {reply}")
+
+
+_refusals: WeakKeyDictionary[SMTP, _Refusals] = WeakKeyDictionary()
+
+
+def tell_refusals(server: SMTP, tell: Callable[[str, str], None]) -> None:
+    """Call *tell* with the peer, and with command and reply, for each that *server* refuses.
+
+    To be called before the connection is made.
+    """
+    server_ref = ref(server)
+
+    def tell_of_peer(text: str) -> None:
+        server = server_ref()
+        if server is not None and server.session is not None:
+            tell(endpoints.shown(server.session.peer), text)
+
+    _refusals[server] = refusals = _Refusals(tell_of_peer)
+    private.listen(server, refusals.hear, refusals.note)
+
+
+def note_told(server: SMTP) -> None:
+    """Note that what *server* says next is told already, if it is a refusal."""
+    if server in _refusals:
+        _refusals[server].is_told = True
+
+
 def note_hang_up(server: SMTP) -> None:
-    """Note that the server hangs up on purpose, where this session is recorded."""
+    """Note that the server hangs up on purpose, where somebody listens to this session."""
     if isinstance(server, _RecordedSMTP):
         server.dialogue.say(HANG_UP)
+    if server in _refusals:
+        _refusals[server].note(HANG_UP)
 
 
 class Recorder(list[Dialogue]):

@@ -5,6 +5,7 @@ For all who read or show one; the page and the shell need no server for it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 _ENDPOINT = re.compile(r"(?:(?P<host>\[[^\[\]]+\]|[^:\[\]]*):)?(?P<port>[0-9]{1,5})")
@@ -25,3 +26,11 @@ def parsed(text: str) -> tuple[str, int]:
     if match is None or int(match["port"]) > _LAST_PORT:
         raise ValueError(f"{text!r} is no address: write HOST:PORT, or PORT alone")
     return (match["host"] or "localhost").strip("[]"), int(match["port"])
+
+
+def is_loopback(name: object) -> bool:
+    """Tell whether a socket's name is one that this computer alone can reach."""
+    if not isinstance(name, tuple):  # a Unix socket
+        return True
+    address = ipaddress.ip_address(str(name[0]).partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import os
 import secrets
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import MISSING, SMTP, LoginPassword, Session
 
-from . import private
+from . import endpoints, private
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope
@@ -122,7 +121,7 @@ class Auth:
             self._users
             and self._users.is_anybody
             and not self._warned
-            and not _is_loopback(name)
+            and not endpoints.is_loopback(name)
         ):
             self._warned = True
             _log.warning(
@@ -219,10 +218,3 @@ def _decoded(text: str) -> bytes:
         return b64decode("" if text == "=" else text, validate=True)
     except ValueError:
         raise _ExchangeError("501 5.5.2 Can't decode base64") from None
-
-
-def _is_loopback(name: Any) -> bool:
-    if not isinstance(name, tuple):  # a Unix socket
-        return True
-    address = ipaddress.ip_address(name[0].partition("%")[0])
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

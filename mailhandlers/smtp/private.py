@@ -12,7 +12,7 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr
 from weakref import WeakSet
 
 from aiosmtpd.smtp import TLSSetupException
@@ -29,7 +29,7 @@ NEEDS = {
     "_auth_require_tls": "AUTH without TLS",
     "_auth_required": "530 before a login",
     "_auth_methods": "the names of AUTH's mechanisms in any case, and CRAM-MD5",
-    "_reader": "AUTH without a password in the log, max_line, and recorded sessions",
+    "_reader": "AUTH without a password in the log, max_line, recorded sessions, sendmail -bs",
     "_reader._limit": "max_line, and long tokens for AUTH",
     "_reader._waiter": "a server that stops and answers what is being stored",
     "_handler_coroutine": "a server that stops and leaves no task",
@@ -137,9 +137,12 @@ def verbs(server: SMTP) -> set[str]:
 
 def greet(server: SMTP, greeting: Callable[[str], Awaitable[str]]) -> None:
     """Say what *greeting* makes of the usual greeting, on a connection that isn't made yet."""
+    others = vars(server).get("push")
 
     async def say_first(status: str) -> None:
-        del server.push  # from now on it is the class's
+        del server.push  # from now on it is the class's, unless somebody listens
+        if others is not None:
+            server.push = others  # type: ignore[method-assign]
         await server.push(await greeting(status))
 
     server.push = say_first  # type: ignore[method-assign, assignment]
@@ -179,6 +182,24 @@ def overhear(server: SMTP, hear: Callable[[bytes | None], None]) -> None:
     reader.readuntil = readuntil  # type: ignore[assignment]
 
 
+def listen(
+    server: SMTP, hear: Callable[[bytes | None], None], note: Callable[[str], None]
+) -> None:
+    """Call *hear* as :func:`overhear` does, and *note* with each reply, before it is said.
+
+    To be called before the connection is made.
+    """
+
+    async def push_noted(status: AnyStr) -> None:
+        if first:
+            overhear(server, first.pop())
+        note(status if isinstance(status, str) else status.decode())
+        await type(server).push(server, status)
+
+    first = [hear]
+    server.push = push_noted  # type: ignore[method-assign]
+
+
 async def pause(server: SMTP, seconds: float) -> None:
     """Wait before *server* says more, for as long as :func:`end_session` isn't called."""
     _paused.add(server)
@@ -203,6 +224,26 @@ def end_session(server: SMTP) -> asyncio.Task[None] | None:
         if is_idle or server in _paused or _is_shaking_hands(server):
             task.cancel()
     return task
+
+
+def answer_all_before_the_end(server: SMTP) -> None:
+    """Have *server* carry out all that its client sent before it closed its side.
+
+    Without this a client that sends all its commands, and then reads, hears no reply: aiosmtpd
+    ends the session as soon as it knows that no more will come.
+    """
+    reader: asyncio.StreamReader = server._reader
+    readuntil = reader.readuntil
+
+    async def read(separator: bytes = b"\n") -> bytes:
+        try:
+            return await readuntil(separator)
+        except asyncio.IncompleteReadError:
+            raise asyncio.CancelledError from None  # aiosmtpd closes the connection
+
+    reader.readuntil = read  # type: ignore[assignment]
+    end = partial(asyncio.StreamReaderProtocol.eof_received, server)
+    server.eof_received = end  # type: ignore[method-assign]
 
 
 class TLSFirst(SSLProtocol):

@@ -17,11 +17,11 @@ from weakref import WeakSet
 
 from aiosmtpd.smtp import MISSING, SMTP, Session
 
-from . import endpoints, private
-from .dialogue import note_hang_up
+from . import private
+from .dialogue import note_hang_up, tell_refusals
 from .grammar import begins_with_path
 from .logins import Auth, Users
-from .replies import AFTER, AMID, BEFORE, HANG_UP, VERBS, Replies, Reply, Replying
+from .replies import AFTER, AMID, BEFORE, VERBS, Replies, Reply, Replying
 from .servers import limit_starttls, send_at_once
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Script:
         self._empty_store = empty_store
         self._replies = Replies(settings.replies)
         self.on_refusal: Callable[[str, str], None] | None = None
-        """Called with peer and text for each command that is refused here."""
+        """Called for each command that is refused: with the peer, and both in a line."""
         self.greets = False
         """Whether all servers tell :meth:`begin`, as those of aiosmtpd itself don't."""
         users = None if settings.auth is None else Users(settings.auth)
@@ -154,6 +154,8 @@ class Script:
         if server in self._known:
             return
         self._known.add(server)
+        if self.on_refusal is not None:
+            tell_refusals(server, self.on_refusal)
         limit_starttls(server)
         if "CONNECT" in self._scripted and server.transport is None:
             private.greet(server, partial(self._greet, server))
@@ -186,13 +188,9 @@ class Script:
             reply = self._replies.next(verb, argument)
             if reply is not None and reply.refuses:
                 status = reply.lines
-        if status is not None:
-            self._tell(session, verb, argument, status)
-        else:
+        if status is None:
             work = self._work.get(verb)
             status = await work(server, session, envelope, *args) if work else MISSING
-            if verb == "AUTH" and status is not MISSING and not _is_success(status):
-                self._tell(session, verb, argument, status)
             if reply is not None and status is MISSING and reply.text:
                 _keep(verb, session, envelope, *args)
             if reply is not None and _is_success(status):
@@ -217,7 +215,6 @@ class Script:
         self._begun.discard(session)
         reply = self._replies.next(verb, hostname)
         if reply is not None and reply.refuses:
-            self._tell(session, verb, hostname, reply.lines)
             return [await _said(server, reply.lines, reply)]
         if work := self._work.get(verb):
             responses = await work(server, session, envelope, hostname, responses)
@@ -238,7 +235,6 @@ class Script:
         if reply is None:
             return usual
         if reply.refuses:
-            self._tell(server.session, "CONNECT", "", reply.lines)
 
             async def refuse() -> str:
                 return _NO_SERVICE
@@ -276,8 +272,6 @@ class Script:
         """Return what a *reply* that no hook gives says, if it says anything."""
         if reply is None:
             return None
-        if reply.refuses:
-            self._tell(server.session, verb, reply.match, reply.lines)
         return await _said(server, reply.lines, reply) or None
 
     def _fault(self, verb: str, envelope: SMTPEnvelope, *args: Any) -> str | None:
@@ -287,13 +281,6 @@ class Script:
         if verb == "RCPT" and args[0] == "<>":
             return _NO_ADDRESS
         return None if args[0].isascii() or envelope.smtp_utf8 else _NOT_ASCII
-
-    def _tell(
-        self, session: Session | None, verb: str, argument: str | None, said: str
-    ) -> None:
-        if self.on_refusal is not None and session is not None:
-            command = f"{verb} {argument or ''}".strip()
-            self.on_refusal(endpoints.shown(session.peer), f"{command}: {said or HANG_UP}")
 
     def _prepare(self, server: SMTP) -> None:
         """Set up *server* for its connection: no message comes before EHLO or HELO."""

@@ -24,10 +24,11 @@ from ..inbox.criteria import Criteria
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores import json_lines
-from ..stores.store import Entry
+from ..stores.store import Entry, StoreError
 from .arrivals import Arrivals
+from .guard import HEALTH
 from .mailbox import Mailbox
-from .query import criteria_of, parameters, parsed, search
+from .query import ParameterError, criteria_of, parameters, parsed, search
 from .responses import download, event, event_stream, mail_page
 
 OPENAPI: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
@@ -144,6 +145,16 @@ def attachment(request: Request) -> Response:
     return download(chosen.content, chosen.safe_name(), chosen.content_type)
 
 
+def send(request: Request) -> Response:
+    """Send the message on to a real address, one of those that were named at the start."""
+    given = parameters(request, _schemas("/api/messages/{id}/send", "post"))
+    address = given["redirect_to"]
+    if address is None:
+        raise ParameterError("redirect_to", "it is missing")
+    request.app.state.sender.send(_named(request), address)
+    return Response(status_code=204)
+
+
 async def events(request: Request) -> Response:
     """Send each message that arrives as an event, whose data is its record."""
     arrivals: Arrivals = request.app.state.arrivals
@@ -160,9 +171,20 @@ async def events(request: Request) -> Response:
     return event_stream(send())
 
 
+async def health(request: Request) -> Response:
+    """Tell whether the messages can be read, and nothing of them: anybody may ask."""
+    parameters(request, _schemas(HEALTH))
+    try:
+        await run_in_threadpool(request.app.state.mailbox.entries)
+    except (StoreError, OSError):
+        raise HTTPException(503, "the messages can't be read") from None
+    return JSONResponse({"status": "ok"})
+
+
 async def openapi(request: Request) -> Response:
     """Return what this API is."""
-    return JSONResponse(OPENAPI)
+    below = request.app.state.below
+    return JSONResponse(OPENAPI | {"servers": [{"url": below}]} if below else OPENAPI)
 
 
 def _named(request: Request) -> StoredMessage:
@@ -182,7 +204,10 @@ def _data(message: StoredMessage) -> bytes:
 
 
 def _answer(message: StoredMessage) -> Response:
-    return Response(b"".join(record(message)), media_type=_JSON)
+    """Return the record of a single message, with its problems behind the last key."""
+    problems = json.dumps([problem.to_dict() for problem in message.problems()])
+    single = b'%b, "problems": %b}\n' % (_data(message)[:-1], problems.encode())
+    return Response(single, media_type=_JSON)
 
 
 def _array(messages: Iterator[StoredMessage]) -> Iterator[bytes]:
@@ -202,6 +227,8 @@ ROUTES = [
     Route("/api/messages/{id}/text", text),
     Route("/api/messages/{id}/source", source),
     Route("/api/messages/{id}/attachments/{number}", attachment),
+    Route("/api/messages/{id}/send", send, methods=["POST"]),
     Route("/api/events", events),
+    Route(HEALTH, health),
     Route("/api/openapi.json", openapi),
 ]

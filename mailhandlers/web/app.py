@@ -22,25 +22,38 @@ from .guard import CancelOnDisconnect, Guard
 from .mailbox import Mailbox, UnknownIdError
 from .query import ParameterError
 from .responses import problem
+from .sending import NotAllowedError, NotSentError, Sender
+from .settings import WebSettings
 
 # Each reads one message at a time, which may be large.
 _THREADS = 4
 
+_DEFAULTS = WebSettings()
 _log = logging.getLogger("mailhandlers")
 
 
-def create_app(path: str | os.PathLike[str], *, token: str | None = None) -> Starlette:
-    """Return the ASGI application that shows the store at *path*.
+def create_app(
+    path: str | os.PathLike[str],
+    *,
+    token: str | None = None,
+    settings: WebSettings = _DEFAULTS,
+) -> Starlette:
+    """Return the ASGI application that shows the store at *path* as *settings* say.
 
-    With a *token* all who ask must know it; without one the Host header must name this
-    computer.
+    With a *token*, which may have been made at the start, all who ask must know it; without one
+    the Host header must name this computer, or be a name in *settings*.
     """
+    guard = Middleware(Guard, token=token, path=settings.path, host_names=settings.host_names)
     app = Starlette(
         routes=[*api.ROUTES, *pages.ROUTES],
-        middleware=[Middleware(CancelOnDisconnect), Middleware(Guard, token=token)],
+        middleware=[Middleware(CancelOnDisconnect), guard],
         exception_handlers=_ERRORS,
         lifespan=_few_threads,
     )
+    # Its redirections name the Host and a scheme, which are others before a proxy.
+    app.router.redirect_slashes = False
+    app.state.below = settings.path
+    app.state.sender = Sender(settings)
     app.state.mailbox = Mailbox(path)
     app.state.arrivals = Arrivals(app.state.mailbox)
     return app
@@ -64,6 +77,14 @@ async def _unknown_id(request: Request, error: UnknownIdError) -> Response:
     return problem(404, str(error))
 
 
+async def _not_allowed_there(request: Request, error: NotAllowedError) -> Response:
+    return problem(403, str(error))
+
+
+async def _not_sent(request: Request, error: NotSentError) -> Response:
+    return problem(502, str(error))
+
+
 async def _no_store(request: Request, error: StoreError) -> Response:
     return problem(409, str(error))
 
@@ -81,6 +102,8 @@ _ERRORS: dict[Any, Any] = {
     HTTPException: _refused,
     ParameterError: _wrong_parameter,
     UnknownIdError: _unknown_id,
+    NotAllowedError: _not_allowed_there,
+    NotSentError: _not_sent,
     StoreError: _no_store,
     PermissionError: _not_allowed,
     Exception: _failed,

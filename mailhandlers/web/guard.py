@@ -3,6 +3,9 @@
 A page on another site can make the user's browser send requests here, and with DNS
 rebinding read the answers. So the Host header must name this computer, or the token must
 be known; and what a browser says comes from another site is refused.
+
+Behind a proxy the address may have a path before ours, which the proxy takes away or leaves:
+both are answered.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import asyncio
 import hmac
 import ipaddress
 import re
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, urlencode
 
 from anyio import CancelScope, sleep
@@ -25,9 +29,12 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.IG
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _WEEK = 7 * 24 * 3600
 
+HEALTH = "/api/health"
+"""For the probes of a container's host: they name it by its address, and know no token."""
+
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'self'; "
     "frame-ancestors 'none'"
 )
 _HEADERS = {
@@ -46,9 +53,14 @@ _HEADERS = {
 class Guard:
     """ASGI middleware that refuses what is not allowed, and sets the headers of all answers."""
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str | None, path: str = "", host_names: Sequence[str] = ()
+    ) -> None:
+        """Guard *app*, which is also below *path*, and is called by *host_names*, too."""
         self._app = app
         self._token = token
+        self._path = path
+        self._host_names = host_names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand the request on."""
@@ -63,19 +75,29 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        if self._path and scope["path"].startswith(f"{self._path}/"):
+            scope = {**scope, "path": scope["path"][len(self._path) :]}
         answer = self._refusal(scope)
+        if answer is None and self._path and scope["path"] == self._path:
+            answer = RedirectResponse(_last_part(scope) + "/", 303)  # what addresses rest on
         await (answer or self._app)(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._token is None and not _is_this_computer(host):
+        is_probe = scope["path"] == HEALTH
+        if self._token is None and not self._is_ours(host) and not is_probe:
             return problem(
-                421, f"this is no name of this computer: {host!r}; ask for localhost"
+                421,
+                f"this is no name of this computer: {host!r}; ask for localhost, or have "
+                "--host-name (web_host_name=) name it",
             )
         if _is_from_elsewhere(scope, host, headers):
             return problem(403, "pages of other sites, and mail, may not ask here")
-        return self._stranger(scope, headers) if self._token else None
+        return self._stranger(scope, headers) if self._token and not is_probe else None
+
+    def _is_ours(self, host: str) -> bool:
+        return _is_this_computer(host) or _name_of(host) in self._host_names
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
         """Return the answer to one who doesn't know the token, or shows it in the address."""
@@ -83,24 +105,35 @@ class Guard:
         given = headers.get("authorization", "").partition(" ")
         if given[0].lower() == "bearer" and self._knows(given[2].strip()):
             return None
+        if given[0].lower() == "basic" and self._knows(_password(given[2].strip())):
+            return None
         if any(map(self._knows, _cookies(headers, cookie))):
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if not self._knows(dict(query).get("token", "")):
-            return problem(
+            refusal = problem(
                 401,
-                "a token is needed: open the address that 'mailhandlers web' printed, or "
-                "send it as 'Authorization: Bearer TOKEN'",
-                headers={"WWW-Authenticate": "Bearer"},
+                "a token is needed: open the address that 'mailhandlers web' printed, send it "
+                "as 'Authorization: Bearer TOKEN', or log in with any name and the token as "
+                "the password",
             )
+            # Each on a line of its own: browsers know no list of them.
+            refusal.headers.append("WWW-Authenticate", 'Basic realm="mailhandlers"')
+            refusal.headers.append("WWW-Authenticate", "Bearer")
+            return refusal
         if scope["path"].startswith("/api/") or scope["method"] != "GET":
             return None
         # Out of the address, where it would be seen and kept.
         rest = urlencode([(name, value) for name, value in query if name != "token"])
-        path = "/" + scope["raw_path"].decode("ascii").lstrip("/")
+        path = _last_part(scope)
         answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
         answer.set_cookie(
-            cookie, self._token or "", max_age=_WEEK, httponly=True, samesite="lax"
+            cookie,
+            self._token or "",
+            max_age=_WEEK,
+            path=self._path or "/",
+            httponly=True,
+            samesite="lax",
         )
         return answer
 
@@ -151,11 +184,29 @@ class CancelOnDisconnect:
             watching.cancel()
 
 
-def _is_this_computer(host: str) -> bool:
+def _name_of(host: str) -> str:
+    """Return the name in a Host header, without the port; empty where there is none."""
     match = _HOST.fullmatch(host)
-    if match is None:
-        return False
-    name = match["name"].lower()
+    return match["name"].lower() if match else ""
+
+
+def _last_part(scope: Scope) -> str:
+    """Return the address of a request as seen from itself, whatever a proxy has before it."""
+    # "./": what stands there may look like a scheme, or like a host.
+    path: bytes = scope["raw_path"]
+    return "./" + path.rpartition(b"/")[2].decode("ascii")
+
+
+def _password(given: str) -> str:
+    """Return the password of HTTP's basic login (RFC 7617)."""
+    try:
+        return b64decode(given, validate=True).partition(b":")[2].decode()
+    except ValueError:  # UnicodeDecodeError and binascii.Error are such
+        return ""
+
+
+def _is_this_computer(host: str) -> bool:
+    name = _name_of(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -180,7 +231,8 @@ def _is_from_elsewhere(scope: Scope, host: str, headers: Mapping[str, str]) -> b
         follows_link = is_page and headers.get("sec-fetch-mode") == "navigate" and not is_api
         return site != "none" and (is_change or not follows_link)
     origin = headers.get("origin")
-    return is_change and origin is not None and origin != f"http://{host}"
+    # A proxy may speak TLS for us.
+    return is_change and origin not in (None, f"http://{host}", f"https://{host}")
 
 
 def _cookies(headers: Headers, name: str) -> list[str]:

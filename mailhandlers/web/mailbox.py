@@ -12,21 +12,18 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, timezone
 
 from ..block import FormatError
 from ..inbox.criteria import Criteria
 from ..inbox.misses import no_message
 from ..inbox.readable import LeftOut, Mails
-from ..mail import Mail
+from ..mail import Mail, moment_of
 from ..message.message import StoredMessage
 from ..stores.find import find
 from ..stores.store import Entry, GoneError, Store
 
 # What may stand in an address as it is. "latest" is the newest.
 _SAFE = re.compile(r"(?!latest\Z)[0-9A-Za-z][\w.,=+@~-]{0,254}", re.ASCII)
-_MOMENT = re.compile(r"(?P<second>[0-9]{9,11})\.(?:M(?P<part>[0-9]{6}))?", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _REMEMBERED = 20_000
 
 
@@ -71,7 +68,7 @@ class Mailbox:
             last = self._entry(store, after)
         except UnknownIdError:
             # Cleared since, or replaced: its id tells when it came.
-            moment = _moment(after)
+            moment = moment_of(after)
             if moment is None:
                 raise
             return (
@@ -127,7 +124,7 @@ class Mailbox:
                 if entry.key == place and self._is(entry, name):
                     return entry
         # A hash of ours stands nowhere.
-        entries = store.holding(name.encode()) if _moment(name) else store.newest_first()
+        entries = store.holding(name.encode()) if moment_of(name) else store.newest_first()
         for entry in entries:
             if self._is(entry, name):
                 return entry
@@ -160,11 +157,3 @@ def _file_name(key: str) -> str:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
-
-
-def _moment(name: str) -> datetime | None:
-    match = _MOMENT.match(name)
-    if match is None:
-        return None
-    seconds, part = int(match["second"]), int(match["part"] or 0)
-    return _EPOCH + timedelta(seconds=seconds, microseconds=part)

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,18 +17,24 @@ from starlette.routing import Route
 
 from ..mail import Mail
 from ..message.message import StoredMessage
+from ..message.problems import CHECKS
 from .arrivals import Arrivals
 from .mailbox import Mailbox, UnknownIdError
 from .query import parameters
 from .responses import SANDBOX, event, event_stream
 from .screen import Screen, criteria_for, screen, sender_of
+from .sending import NotSentError
 from .templating import answer
 
 # The parameters, as JSON Schema describes them.
 _Q = {"type": "string", "maxLength": 1000, "default": ""}
 _ID = {"type": "string", "default": ""}
+_ADDRESS = {"type": "string", "maxLength": 1000, "default": ""}
 _FLAG = {"type": "boolean", "default": False}
-_VIEW = {"type": "string", "enum": ["html", "text", "links", "headers", "source", "envelope"]}
+_VIEW = {
+    "type": "string",
+    "enum": ["html", "text", "links", "problems", "headers", "source", "envelope"],
+}
 
 # More of it is a download: no person reads on, and browsers become slow.
 _LONGEST_SHOWN = 1 << 18
@@ -57,7 +63,7 @@ def index(request: Request) -> Response:
     try:
         listed = _listed(mailbox, **given)
     except UnknownIdError:
-        return RedirectResponse("/", 303)
+        return RedirectResponse("./", 303)
     return answer("list.html", **_common(mailbox, listed, **given), **_first_mail(mailbox))
 
 
@@ -104,6 +110,8 @@ def message(request: Request) -> Response:
     view = given["view"] or ("html" if chosen.html else "text")
     is_too_large = not whole and len(chosen.html) > _LARGE_HTML
     is_framed = view == "html" and not is_too_large
+    # To look for them takes 0.3 s for a megabyte of HTML.
+    counts_problems = view == "problems" or len(chosen.original_content) <= _LONGEST_SHOWN
     at = names.index(chosen.envelope.id) if chosen.envelope.id in names else None
     return answer(
         "message.html",
@@ -113,15 +121,36 @@ def message(request: Request) -> Response:
         newer=names[at - 1] if at else None,
         older=names[at + 1] if at is not None and at + 1 < len(names) else None,
         view=view,
+        problems=chosen.problems() if counts_problems else [],
+        checks=[check for check in CHECKS if not check.needs],
         offers_images=is_framed and not remote and bool(_WEB_IMAGE.search(chosen.html)),
         remote=remote,
         whole=whole,
         is_too_large=is_too_large,
         sandbox=SANDBOX,
+        redirect_to=request.app.state.sender.addresses,
         text=chosen.text[:_LONGEST_SHOWN],
         source=_source(chosen),
         is_cut=max(len(chosen.text), len(chosen.original_content)) > _LONGEST_SHOWN,
     )
+
+
+def send(request: Request) -> Response:
+    """Send one message on, and tell how that went."""
+    mailbox: Mailbox = request.app.state.mailbox
+    address = parameters(request, {"redirect_to": _ADDRESS})["redirect_to"]
+    try:
+        chosen = mailbox.get(request.path_params["id"])
+    except UnknownIdError:
+        return RedirectResponse(f"../{quote(request.path_params['id'])}", 303)  # tells it
+    status, reason = 200, ""
+    try:
+        request.app.state.sender.send(chosen, address)
+    except NotSentError as error:
+        status, reason = 502, str(error)
+    listed = _common(mailbox, Screen(), "", "")
+    name = chosen.envelope.id
+    return answer("sent.html", status, **listed, address=address, problem=reason, id=name)
 
 
 async def arrivals(request: Request) -> Response:
@@ -142,7 +171,7 @@ def clear(request: Request) -> Response:
     """Remove all messages."""
     parameters(request, {})
     request.app.state.mailbox.clear()
-    return RedirectResponse("/", 303)
+    return RedirectResponse("./", 303)
 
 
 def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:
@@ -179,6 +208,7 @@ ROUTES = [
     Route("/static/{name}", static),
     Route("/rows", rows),
     Route("/messages/{id}", message),
+    Route("/messages/{id}/send", send, methods=["POST"]),
     Route("/arrivals", arrivals),
     Route("/clear", clear, methods=["POST"]),
 ]

@@ -4,8 +4,9 @@ The command starts it while Python's files can be read: the server may become ``
 may be unable to. It opens its port and imports all it needs, takes the server's rights before
 the mail port opens, and ends when its standard input does, which is when the server is gone.
 
-Each tells the other a line of JSON: the page its address, or the error for which it ends; then
-the server its rights; then the page an empty object when it has taken them.
+Each tells the other lines of JSON: the server the settings; the page its address, or the
+error for which it ends; then the server its rights; then the page an empty object when it has
+taken them.
 """
 
 from __future__ import annotations
@@ -16,34 +17,39 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 from io import FileIO
 from typing import IO, Any
 
 from ..disk import system
+from .settings import WebSettings
 
 _MISSING = "web= needs more packages: pip install 'mailhandlers[web]'"
 # With "-m", Python would import from the working folder, in which others may write.
 _START = """
 import sys
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[2:]
 from mailhandlers.web.process import main
-main(*sys.argv[1:3])
+main(sys.argv[1])
 """
 
 
 class PageProcess:
-    """The process that shows the store at *path* on ``[HOST:]PORT``."""
+    """The process that shows the store at *path* as *settings* say."""
 
-    def __init__(self, path: str, listen: str) -> None:
+    def __init__(self, path: str, settings: WebSettings) -> None:
         """Start it, and wait until its port is open. Raises ValueError in one sentence."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, path, listen, *sys.path],
+            [sys.executable, "-c", _START, path, *sys.path],
             bufsize=0,
             stdin=subprocess.PIPE,  # never closed: it ends when this process does
             stdout=subprocess.PIPE,
             **system.APART,  # Ctrl-C is the server's, which has mail to answer
         )
-        told = self._hear() or {"error": f"web={listen}: the process of the page has failed"}
+        # Not by its arguments, which others see: there may be a token.
+        self._tell(asdict(settings))
+        failed = f"web={settings.listen}: the process of the page has failed"
+        told = self._hear() or {"error": failed}
         if "error" in told:
             self._process.communicate()
             raise ValueError(told["error"])
@@ -52,11 +58,14 @@ class PageProcess:
 
     def take_rights(self) -> None:
         """Have it take the rights of this process, which ends if it can't."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # then nothing is heard, either
-            _tell(self._process.stdin, system.rights())
+        self._tell(system.rights())
         if self._hear() is None:
             sys.exit("aiosmtpd: web=: the process of the page has failed")
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended: then nothing is heard, either
+            _tell(self._process.stdin, told)
 
     def _hear(self) -> dict[str, str] | None:
         assert self._process.stdout is not None
@@ -65,22 +74,26 @@ class PageProcess:
         return told
 
 
-def main(path: str, listen: str) -> None:
+def main(path: str) -> None:
     """Be that process."""
+    # Without its buffer, whose lock Python would wait for in vain when it ends.
+    server = FileIO(sys.stdin.fileno(), closefd=False)
+    told = server.readline()
+    if not told:
+        return None
+    settings = WebSettings(**json.loads(told))
     try:
         from .server import Site
 
-        site = Site(path, listen)
+        site = Site(path, settings)
     except ModuleNotFoundError:
         return _tell(sys.stdout.buffer, {"error": _MISSING})
     except ValueError as error:
         return _tell(sys.stdout.buffer, {"error": str(error)})
     except OSError as error:
-        reason = f"web={listen}: {error.strerror}: take another port"
+        reason = f"web={settings.listen}: {error.strerror}: take another port"
         return _tell(sys.stdout.buffer, {"error": reason})
     _tell(sys.stdout.buffer, {"address": site.address})
-    # Without its buffer, whose lock Python would wait for in vain when it ends.
-    server = FileIO(sys.stdin.fileno(), closefd=False)
     rights = server.readline()
     if not rights:
         return None

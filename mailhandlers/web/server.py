@@ -22,6 +22,7 @@ from ..message import page, record  # noqa: F401 - and these
 from ..smtp import endpoints
 from ..stores.find import find
 from .app import create_app
+from .settings import WebSettings
 
 _ENDING_SECONDS = 0.5
 _REQUEST_SECONDS = 10.0
@@ -74,21 +75,22 @@ class Protocol(H11Protocol):
 
 
 class Site:
-    """What shows the store at *path* on ``[HOST:]PORT``: the port is open from here on."""
+    """What shows the store at *path* as *settings* say: the port is open from here on."""
 
-    def __init__(self, path: str | os.PathLike[str], listen: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], settings: WebSettings) -> None:
         """Open the port. Raises ValueError for an address that is none, and OSError."""
-        host, port = endpoints.parsed(listen)
+        host, port = endpoints.parsed(settings.listen)
         self.sockets = _bound(host, port)
-        names = [server.getsockname()[0] for server in self.sockets]
-        is_local = all(ipaddress.ip_address(name).is_loopback for name in names)
-        token = None if is_local else secrets.token_urlsafe(32)
-        port = self.sockets[0].getsockname()[1]
-        self.address = f"http://{endpoints.shown((host, port))}/"
-        """What to open in a browser: beyond this computer, it holds the token."""
-        if token:
+        names = [server.getsockname() for server in self.sockets]
+        if any(ipaddress.ip_address(name[0]).is_unspecified for name in names):
+            host = "localhost"  # the name that all browsers here know
+        token = settings.token
+        self.address = f"http://{endpoints.shown((host, names[0][1]))}{settings.path}/"
+        """What to open in a browser. It holds a token that was made here, and no other."""
+        if token is None and not all(map(endpoints.is_loopback, names)):
+            token = secrets.token_urlsafe(32)
             self.address += f"?token={token}"
-        self.app = create_app(path, token=token)
+        self.app = create_app(path, token=token, settings=settings)
         config = uvicorn.Config(
             self.app,
             loop="asyncio",
@@ -107,13 +109,13 @@ class Site:
         self.server.run(self.sockets)
 
 
-def serve(path: str | os.PathLike[str], listen: str) -> None:
-    """Show the store at *path* on ``[HOST:]PORT`` until SIGINT or SIGTERM.
+def serve(path: str | os.PathLike[str], settings: WebSettings) -> None:
+    """Show the store at *path* as *settings* say, until SIGINT or SIGTERM.
 
     Raises StoreError, ValueError for an address that is none, and OSError.
     """
     find(path)  # says now, not on the page, what is no store
-    site = Site(path, listen)
+    site = Site(path, settings)
     print(f"mailhandlers: {os.fspath(path)} is shown at {site.address}", flush=True)
     site.run()
 

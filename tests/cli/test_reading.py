@@ -442,3 +442,17 @@ def test_a_list_ends_with_its_pipe(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(PATIENCE) == 141
         assert process.stderr.read() == b""
+
+
+def test_what_arrived_since_an_id(tmp_path: Path) -> None:
+    mails = [mail("one"), mail("two"), mail("three")]
+    put("JsonLines", tmp_path / "m", *mails)
+    done = shell("list", tmp_path / "m", "--since", mails[0].envelope.id, "--print", "headers")
+    assert "two" in done.stdout
+    assert "three" in done.stdout
+    assert "one" not in done.stdout
+    assert (
+        shell("list", tmp_path / "m", "--none", "--since", mails[2].envelope.id).returncode == 0
+    )
+    done = shell("list", tmp_path / "m", "--since", "")
+    assert (done.returncode, "'' is no id of a message" in done.stderr) == (2, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import smtplib
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from posting import Post, subjects
 from support import Kind
 from test_envelope import EXAMPLE
 
-from mailhandlers import Inbox, MailCatcher, PerRecipientDir, StoredMessage
+from mailhandlers import Inbox, MailCatcher, NoMessageError, PerRecipientDir, StoredMessage
 from mailhandlers.inbox.criteria import Criteria
 from mailhandlers.mail import Mail
 
@@ -39,6 +40,39 @@ def test_criteria(kind: Kind, inbox: Inbox, post: Post) -> None:
         assert inbox.latest(to="carol@example.com")["Subject"] == "other"
 
 
+def test_what_arrived_since_a_message(kind: Kind, inbox: Inbox, post: Post) -> None:
+    post("one")
+    first = inbox.latest().envelope.id
+    assert inbox.messages(since=first) == []
+    with pytest.raises(NoMessageError, match=f"since='{re.escape(first)}'"):
+        inbox.latest(since=first)
+    post("two")
+    post("three")
+    assert subjects(inbox.messages(since=first)) == ["two", "three"][not kind.keeps_all :]
+    assert inbox.latest(since=first)["Subject"] == "three"
+    inbox.clear()
+    post("four")
+    assert subjects(inbox.messages(since=first)) == ["four"]
+
+
+def test_since_counts_the_moments_of_ids() -> None:
+    def arrived(name: str, since: str, second: int = 0) -> bool:
+        received = datetime.fromtimestamp(second, timezone.utc)
+        envelope = dataclasses.replace(EXAMPLE, id=name, received=received)
+        return Criteria(since=since).allow(Mail(envelope, b""))
+
+    mark = "1700000000.M000007P1Q000001.host"
+    for later in ("1700000000.M000008P1Q000001.host", "1700000000.M000007P1Q000002.host"):
+        assert arrived(later, mark)
+        assert not arrived(mark, later)
+    assert not arrived(mark, mark)
+    # Of other programs: a Maildir's file with flags, and an mbox without ids.
+    assert not arrived("1700000000.V8I1.host:2,S", "1700000000.V8I1.host", 1800000000)
+    assert arrived("1700000001.V8I1.host:2,S", "1700000000.V8I1.host:2,", 1)
+    assert arrived("", mark, 1700000001)
+    assert not arrived("", mark, 1700000000)
+
+
 def test_an_envelope_is_not_searched(inbox: Inbox, post: Post) -> None:
     post(body="no digits")
     assert inbox.messages(matching=r"\d{4}") == []
@@ -55,6 +89,7 @@ def test_an_envelope_is_not_searched(inbox: Inbox, post: Post) -> None:
         ({"subject": 1}, "the criterion 'subject' can't be 1"),
         ({"subject": re.compile(b"x")}, "the criterion 'subject' can't be re.compile"),
         ({"where": "x"}, "the criterion 'where' is a function, not 'x'"),
+        ({"since": 1}, "the criterion 'since' can't be 1"),
     ],
 )
 def test_misuse_is_told_at_once(tmp_path: Path, criteria: Any, text: str) -> None:
@@ -122,3 +157,8 @@ def test_a_recipient_whose_folder_is_in_punycode(tmp_path: Path) -> None:
         assert inbox.latest(to="b@münchen.example")["Subject"] == "x"
         assert inbox.latest(to="b@xn--mnchen-3ya.example")["Subject"] == "x"
         assert inbox.messages(to="d@münchen.example") == []
+
+
+def test_an_id_that_is_none_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="since='yesterday' is no id of a message"):
+        Inbox(tmp_path / "inbox").messages(since="yesterday")

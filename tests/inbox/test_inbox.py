@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -11,11 +12,13 @@ import sys
 import tracemalloc
 import typing
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from posting import Post, growing, subjects, written
+from shell import mail, put
 from support import (
     HELLO,
     HOST,
@@ -30,6 +33,8 @@ from support import (
 
 import mailhandlers
 from mailhandlers import Inbox, NoMessageError, StoreError, read_latest, read_messages
+from mailhandlers.inbox.readable import Mails
+from mailhandlers.mail import Mail
 
 
 def hold(store: Path, length: int) -> None:
@@ -366,3 +371,49 @@ def test_type_hints_can_be_looked_up() -> None:
     for function in (read_latest, mailhandlers.read_messages, Inbox.latest, Inbox.follow):
         assert typing.get_type_hints(function)
     assert set(mailhandlers.__all__) <= set(dir(mailhandlers))
+
+
+def test_index_and_slices(kind: Kind, inbox: Inbox, post: Post) -> None:
+    for number in (0, -1):
+        with pytest.raises(IndexError, match=f"there is no message {number} in "):
+            inbox[number]
+    assert inbox[:] == inbox[-2:] == []
+    for number in range(5):
+        post(str(number))
+    there = subjects(inbox)
+    assert len(there) == (5 if kind.keeps_all else 1)
+    assert subjects(reversed(inbox)) == there[::-1]
+    for index in range(-len(there), len(there)):
+        assert inbox[index]["Subject"] == there[index]
+    for index in (len(there), -len(there) - 1):
+        with pytest.raises(IndexError):
+            inbox[index]
+    bounds = [None, -6, -5, -2, -1, 0, 1, 3, 6]
+    steps = [None, 1, 2, -1, -2] if kind.handler == "MboxSink" else [None]
+    for start, stop, step in itertools.product(bounds, bounds, steps):
+        chosen = slice(start, stop, step)
+        assert subjects(inbox[chosen]) == there[chosen], chosen
+    with pytest.raises(ValueError, match="slice step"):
+        inbox[::0]
+    with pytest.raises(TypeError):
+        inbox["first"]  # type: ignore[call-overload]  # the mistake that is tested
+
+
+def test_the_newest_by_index_reads_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("MboxSink", tmp_path / "m", *(mail(str(number)) for number in range(20)))
+    read = []
+    read_all = Mails.__iter__
+
+    def counted(mails: Mails) -> Iterator[Mail]:
+        for each in read_all(mails):
+            read.append(each)
+            yield each
+
+    monkeypatch.setattr(Mails, "__iter__", counted)
+    inbox = Inbox(tmp_path / "m")
+    assert inbox[-1]["Subject"] == "19"
+    assert len(read) == 1
+    assert subjects(inbox[-3:-1]) == ["17", "18"]
+    assert len(read) == 4

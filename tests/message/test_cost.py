@@ -12,8 +12,10 @@ seconds as a part of those allowed.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
+import hashlib
 import itertools
 import os
 import random
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,6 +173,13 @@ BLOCK = block.header_block(
         size=0,
     )
 )
+# A signature that is looked at to its end: the body below is the one that it names.
+SIGNED_BODY = b"\n\nbody\n"
+SIGNATURE = (
+    b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/%%b; d=a.test; s=a; bh=%b; b=AAAA; h=%%b"
+    % base64.b64encode(hashlib.sha256(b"body\r\n").digest())
+)
+SIGNATURES = r"v=1; b= b=AAAA; bh= h= h=a:b: a: : ; = t=1; x=1; l=1; i=@a.test; z=a|b" + BLANKS
 FAKED = b"Return-Path: a\nX-Peer: a\nX-MailFrom: a\nX-RcptTo: a\nX-Envelope: "
 
 CONTEXTS: dict[str, Context] = {
@@ -185,6 +195,25 @@ CONTEXTS: dict[str, Context] = {
         name: field(name, WORDS + r' " ( , <')
         for name in ("Subject", "Message-ID", "References", "Received", "X-Other", "Comments")
     },
+    "DKIM-Signature": field("DKIM-Signature", SIGNATURES, "v=1; a=rsa-sha256; "),
+    "DKIM-Signature, names": Context(
+        SIGNATURE % (b"simple", b"from:"), marks(SIGNATURES, LETTERS), SIGNED_BODY
+    ),
+    "headers that are signed": Context(
+        SIGNATURE % (b"simple", b":".join([b"from", b"a", *(b"a%d" % n for n in range(90))]))
+        + b"\n",
+        marks(FIELDS, BLANKS, LETTERS, r"From:a\n A:b\n \n\x20 \n\t"),
+        SIGNED_BODY,
+    ),
+    "a body that is signed": Context(
+        SIGNATURE % (b"relaxed", b"from") + b"\n\n",
+        marks(BLANKS, r"\x20\x20 \t\t \x20\n \n \r\n a"),
+    ),
+    "a body that is signed as it is": Context(
+        SIGNATURE % (b"simple", b"from") + b"\n\n",
+        marks(BLANKS, r"\x20\x20 \t\t \x20\n \n \r\n a"),
+    ),
+    "List-Unsubscribe": field("List-Unsubscribe", ADDRESSES + " " + URLS),
     "Date": field("Date", DATES),
     "Date, ours before": field("Date", DATES, "Mon, 1 Jan 2024 10:00:00 +0000 "),
     **{
@@ -250,6 +279,10 @@ CONTEXTS: dict[str, Context] = {
     "HTML, in a tag": page(ATTRIBUTES + " " + REFERENCES, b"<a "),
     "HTML, in a tag that ends": page(ATTRIBUTES + " " + URLS, b"<img ", b">"),
     "HTML, in a link": page(URLS + " " + REFERENCES, b'<a href="http:', b'">a</a>'),
+    "HTML, in what a link shows": page(
+        URLS + " " + TAGS + r" https://a.test https:// a. -",
+        b'<a href="http://b.test">https://a',
+    ),
     "HTML, in a comment": page(TAGS, b"<!--"),
     "HTML, in a script": page(TAGS, b"<script>"),
     "HTML, in a title": page(TAGS + " " + REFERENCES, b"<title>"),
@@ -412,6 +445,14 @@ STRUCTURES: dict[str, Callable[[int], bytes]] = {
     "headers with one name": _within(b"", lambda n: b"To: a@b\n"),
     "headers with many names": _within(b"", lambda n: b"X%d: =?utf-8?q?a?=\n" % n),
     "Content-Type again and again": _within(b"", lambda n: b"Content-Type: text/html; a=b\n"),
+    "signatures": _within(b"", lambda n: SIGNATURE % (b"relaxed", b"from:to") + b"\n"),
+    "signatures, then a body": _halves(
+        _within(b"", lambda n: SIGNATURE % (b"relaxed", b"from:to") + b"\n"),
+        _within(b"\n", lambda n: b"a  b \n"),
+    ),
+    "images": _within(
+        b"Content-Type: text/html\n\n", lambda n: b"<img src=http://a.test/%d>" % n
+    ),
     "dates": _within(b"", lambda n: b"Date: Mon, 1 Jan 2024 10:00:00 +0000\n"),
     "headers, then parts": _halves(MANY_HEADERS, _within(MIXED, lambda n: b"--b\n\n")),
     "headers, then parts of a digest": _halves(
@@ -516,6 +557,20 @@ def _web(message: StoredMessage, view: str) -> None:
     pages.message(Request(scope))
 
 
+KEY = (
+    "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDxB5c5z3MHG2ikSNWrr5OCPCHk3VqQSZpbp/E6v6z0"
+    "lzpA23GEXwhDhfqiCxzcNCmejdQ8k2v8vlB7ElpAbdMc/p8rFGyAKj6YSj4eOnnCB6A0vpuDrcyeYCGB"
+    "RZSoo7fTheLYc7Ge2S4Z2plG5WgPGUnTsTxdQlpU955aSqb5UwIDAQAB"
+)
+
+
+def _key(folder: str) -> str:
+    path = f"{folder}/dkim.txt"
+    with open(path, "w") as file:
+        file.write(f"p={KEY}")
+    return path
+
+
 MESSAGE_DOORS: dict[str, Callable[[StoredMessage, str], object]] = {
     "text": lambda m, _: m.text,
     "html": lambda m, _: m.html,
@@ -528,6 +583,7 @@ MESSAGE_DOORS: dict[str, Callable[[StoredMessage, str], object]] = {
     ],
     "bcc": lambda m, _: m.bcc,
     "headers": lambda m, _: [getattr(value, "addresses", value) for _, value in m.items()],
+    "problems()": lambda m, _: m.problems(seen={}),
     "summary()": lambda m, _: m.summary(),
     "page()": lambda m, _: m.page(),
     "page(remote=True)": lambda m, _: m.page(remote=True),
@@ -535,13 +591,17 @@ MESSAGE_DOORS: dict[str, Callable[[StoredMessage, str], object]] = {
     "as_bytes": lambda m, _: m.as_bytes(),
     "as_string": lambda m, _: m.as_string(),
 }
+if find_spec("dkim"):  # the extra "check" is installed
+    MESSAGE_DOORS["problems(dkim_key=...)"] = lambda m, folder: m.problems(
+        dkim_key=_key(folder)
+    )
 if pages is not None:
     MESSAGE_DOORS |= {
         "the record": lambda m, _: b"".join(api.record(m)),
         "the frame": lambda m, _: responses.mail_page(m, remote=False),
         **{
             f"the page's {view}": lambda m, _, view=view: _web(m, view)  # type: ignore[misc]
-            for view in ("html", "text", "links", "headers", "source")
+            for view in ("html", "text", "links", "problems", "headers", "source")
         },
         "the list": lambda m, _: screen.screen(
             [Mail(m.envelope, m.original_content)], criteria=None

@@ -36,7 +36,7 @@ from support import (
 )
 
 from mailhandlers import Envelope, MailCatcher, MailFile, options, read_latest, read_messages
-from mailhandlers.smtp.logins import _is_loopback
+from mailhandlers.smtp.endpoints import is_loopback
 from mailhandlers.smtp.private import NEEDS
 
 USER, PASSWORD = "eva", "s3cret-of-eva"
@@ -670,7 +670,7 @@ def test_any_warns_once_on_an_address_others_reach(
         _, log = process.communicate()
     lines = [line for line in log.splitlines() if "mailhandlers" in line]
     assert len(lines) == warnings
-    assert all(address in line and line.startswith("WARNING") for line in lines)
+    assert all(address in line and " WARNING:mailhandlers:" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -687,7 +687,7 @@ def test_any_warns_once_on_an_address_others_reach(
     ],
 )
 def test_loopback_is_known_by_its_address(name: object, is_ours: bool) -> None:
-    assert _is_loopback(name) == is_ours
+    assert is_loopback(name) == is_ours
 
 
 def is_open(port: int) -> bool:

@@ -16,6 +16,7 @@ from test_envelope import EXAMPLE
 
 from mailhandlers.block import FormatError
 from mailhandlers.mail import Mail
+from mailhandlers.message.message import StoredMessage
 from mailhandlers.stores import json_lines
 from mailhandlers.stores.json_lines import JsonLinesStore
 
@@ -52,6 +53,20 @@ def is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def test_what_cant_be_parsed_is_null_and_the_line_is_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise KeyError("an error that nobody foresaw")
+
+    monkeypatch.setattr(StoredMessage, "parse", fails)
+    mail = Mail(replace(EXAMPLE, size=3), b"a\r\n")
+    record = json.loads(b"".join(json_lines._lines([mail])))
+    assert record["raw"] == "a\r\n"
+    assert record["subject"] is record["text"] is record["attachments"] is None
+    assert "its line has its octets only" in caplog.text
 
 
 def test_a_json_line_tells_what_the_message_says() -> None:

@@ -94,7 +94,21 @@ def test_a_record_is_that_of_json_lines(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in store.read_text().splitlines()]
     with client_of(store) as api:
         assert api.get("/api/messages").json() == lines[::-1]
-        assert api.get(f"/api/messages/{lines[1]['id']}").json() == lines[1]
+        single = api.get(f"/api/messages/{lines[1]['id']}").json()
+    assert list(single)[-1] == "problems"
+    assert single.pop("problems")
+    assert single == lines[1]
+
+
+def test_a_single_message_has_its_problems(tmp_path: Path) -> None:
+    name = store_directly(tmp_path / "inbox", b"From: eva@localhost\r\n\r\nHello\r\n")
+    expected = [each.to_dict() for each in Inbox(tmp_path / "inbox").latest().problems()]
+    assert [each["name"] for each in expected] == ["no-date", "no-message-id", "from-nowhere"]
+    with client_of(tmp_path / "inbox") as client:
+        for path in (name, "latest"):
+            assert client.get(f"/api/messages/{path}").json()["problems"] == expected
+        (listed,) = client.get("/api/messages").json()
+        assert "problems" not in listed
 
 
 def test_each_message_is_found_by_its_id_and_given_back_exactly(
@@ -350,7 +364,8 @@ def test_messages_of_other_programs_have_ids_of_their_own(tmp_path: Path) -> Non
             assert [record["subject"] for record in records] == ["2", "1", "0"]
             assert len({record["id"] for record in records}) == 3
             for record in records:
-                assert api.get(f"/api/messages/{record['id']}").json() == record
+                single = api.get(f"/api/messages/{record['id']}").json()
+                assert {name: single[name] for name in record} == record
             newer = api.get("/api/messages", params={"after": records[1]["id"]}).json()
             assert newer == records[:1]
 
@@ -401,5 +416,6 @@ def test_a_record_has_what_its_description_names(tmp_path: Path) -> None:
     name = store_directly(tmp_path / "inbox", LETTERS[0][0])
     with client_of(tmp_path / "inbox") as api:
         record = api.get(f"/api/messages/{name}").json()
+        assert list(record.pop("problems")[0]) == ["name", "text", "source", "url"]
         described = api.get("/api/openapi.json").json()["components"]["schemas"]["Message"]
     assert list(record) == described["required"] == list(described["properties"])

@@ -179,12 +179,30 @@ def test_a_message_in_three_widths(page: Any, web: Web, store: Path) -> None:
     assert Path(saved.value.path()).read_bytes() == b"%PDF"
 
 
+def test_what_is_wrong_with_a_message(page: Any, web: Web, store: Path) -> None:
+    name = store_directly(store, newsletter())
+    page.goto(f"{web.url}/messages/{name}")
+    page.get_by_role("link", name="Problems 2").click()
+    expect(page.locator("[data-view=problems]")).to_have_attribute("aria-current", "page")
+    problems = page.locator(".problems > li")
+    expect(problems).to_have_count(2)
+    expect(problems.first).to_contain_text("There is no Date: mail programs show")
+    source = problems.first.get_by_role("link", name="RFC 5322 section 3.6.1")
+    expect(source).to_have_attribute("rel", "noopener noreferrer")
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page: Any, web: Web, store: Path, width: int) -> None:
     fill(store, 3)
     name = store_directly(store, newsletter().replace(b"News", b"N" * 300))
     page.set_viewport_size({"width": width, "height": 780})
-    for path in ("/", f"/messages/{name}", f"/messages/{name}?view=headers", "/?q=nothing"):
+    for path in (
+        "/",
+        f"/messages/{name}",
+        f"/messages/{name}?view=headers",
+        f"/messages/{name}?view=problems",
+        "/?q=nothing",
+    ):
         page.goto(web.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     page.goto(f"{web.url}/messages/{name}")

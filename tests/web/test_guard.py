@@ -17,7 +17,9 @@ from starlette.testclient import TestClient
 
 from mailhandlers import Inbox
 from mailhandlers.web.app import create_app
+from mailhandlers.web.settings import WebSettings
 
+BELOW = WebSettings(path="/mail")
 TOKEN = "a-token-that-nobody-guesses"
 
 
@@ -139,7 +141,8 @@ def test_a_token_is_asked_of_everybody(guarded: TestClient) -> None:
         ):
             answer = guarded.get(path, headers=headers)
             assert answer.status_code == 401
-            assert answer.headers["www-authenticate"] == "Bearer"
+            challenges = answer.headers.get_list("www-authenticate")
+            assert challenges == ['Basic realm="mailhandlers"', "Bearer"]
     assert guarded.get("/?token=wrong").status_code == 401
     assert guarded.get("/?token=").status_code == 401
     assert guarded.delete("/api/messages").status_code == 401
@@ -154,14 +157,14 @@ def test_programs_send_the_token_as_a_header(guarded: TestClient) -> None:
 def test_a_browser_opens_the_printed_address_once(guarded: TestClient) -> None:
     answer = guarded.get(f"/?q=hello&token={TOKEN}")
     assert answer.status_code == 303
-    assert answer.headers["location"] == "/?q=hello"
+    assert answer.headers["location"] == "./?q=hello"
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "samesite=lax" in cookie.lower()
     assert guarded.get(answer.headers["location"]).status_code == 200
     # No address of another host, whatever the path looks like.
     answer = guarded.get(f"http://mail:8026//evil.example/?token={TOKEN}")
-    assert answer.status_code != 303 or answer.headers["location"].startswith("/evil")
+    assert answer.status_code != 303 or answer.headers["location"].startswith("./")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +181,123 @@ def test_the_cookie_is_found_among_those_of_other_servers(
     wrong = f"{others}; x{ours}; mailhandlers-8026=x{TOKEN}"
     answer = guarded.get("/api/messages", headers={"Cookie": wrong.encode()})
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("user", ["eva", "", "Jürgen"])
+def test_the_token_is_a_password_as_well(guarded: TestClient, user: str) -> None:
+    assert guarded.get("/api/messages", auth=(user, TOKEN)).status_code == 200
+    assert guarded.get("/", auth=(user, TOKEN)).status_code == 200
+    assert guarded.get("/", auth=(user, "wrong")).status_code == 401
+
+
+@pytest.mark.parametrize("login", ["", "x", "====", "\xff", "Og==", "/w==", "//86eA=="])
+def test_a_login_that_is_none(guarded: TestClient, login: str) -> None:
+    headers = {"Authorization": f"Basic {login}".encode("latin-1")}
+    assert guarded.get("/", headers=headers).status_code == 401
+
+
+def test_a_login_deletes_nothing_for_pages_of_other_sites(
+    guarded: TestClient, store: Path
+) -> None:
+    # A browser sends it with what they ask, too.
+    for headers in ELSEWHERE:
+        answer = guarded.post("/clear", headers=headers, auth=("eva", TOKEN))
+        assert answer.status_code == 403
+    assert len(Inbox(store)) == 1
+
+
+PROBES = [{"Host": "10.1.2.3:8026"}, {"Host": "evil.example"}, {}]
+
+
+@pytest.mark.parametrize("headers", PROBES)
+def test_a_probe_needs_no_name_and_no_token(
+    client: TestClient, guarded: TestClient, headers: dict[str, str]
+) -> None:
+    for each in (client, guarded):
+        answer = each.get("/api/health", headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert each.head("/api/health", headers=headers).status_code == 200
+        assert each.get("/api/health", headers=headers | ELSEWHERE[0]).status_code == 403
+        assert each.get("/api/health/", headers=headers).status_code in (401, 404, 421)
+        assert each.get("/api/health?x=1", headers=headers).status_code == 422
+        assert each.delete("/api/health", headers=headers).status_code in (401, 405, 421)
+
+
+def test_a_probe_hears_that_the_messages_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "secret-name").write_text("these are my notes\n")
+    with TestClient(create_app(tmp_path / "secret-name")) as client:
+        answer = client.get("/api/health", headers={"Host": "10.1.2.3"})
+        assert answer.status_code == 503
+        assert "secret" not in answer.text
+
+
+def test_a_proxy_asks_by_the_names_that_it_was_given(store: Path) -> None:
+    app = create_app(
+        store, settings=WebSettings(host_names=("mail.example.com", "other.example"))
+    )
+    with TestClient(app) as client:
+        for host, status in [
+            ("mail.example.com", 200),
+            ("MAIL.example.com:443", 200),
+            ("other.example", 200),
+            ("localhost:8026", 200),
+            ("x.mail.example.com", 421),
+            ("mail.example.com.evil.example", 421),
+            ("mail.example.com@evil.example", 421),
+        ]:
+            assert client.get("/", headers={"Host": host}).status_code == status, host
+        asked = {"Host": "mail.example.com"}
+        for origin, status in [
+            ("https://evil.example", 403),
+            ("https://localhost:8026", 403),
+            ("https://mail.example.com", 303),
+        ]:
+            headers = asked | {"Origin": origin}
+            answer = client.post("/clear", headers=headers, follow_redirects=False)
+            assert answer.status_code == status, origin
+
+
+@pytest.mark.parametrize("prefix", ["", "/mail"])
+def test_a_proxy_may_leave_its_path_or_take_it_away(store: Path, prefix: str) -> None:
+    with TestClient(create_app(store, settings=BELOW), base_url="http://localhost") as client:
+        page = client.get(f"{prefix}/").text
+        name = client.get(f"{prefix}/api/messages").json()[0]["id"]
+        assert '<base href="./">' in page
+        assert f'href="messages/{name}"' in page
+        assert '<base href="../">' in client.get(f"{prefix}/messages/{name}").text
+        assert client.get(f"{prefix}/static/page.js").status_code == 200
+        assert client.get(f"{prefix}/rows?before=gone").status_code == 404
+        answer = client.get(f"{prefix}/?before=1700000000.gone", follow_redirects=False)
+        assert answer.headers["location"] == "./"
+        api = client.get(f"{prefix}/api/openapi.json").json()
+        assert api["servers"] == [{"url": "/mail"}]
+        assert client.get(f"{prefix}{prefix}/").status_code == (404 if prefix else 200)
+        assert client.get("/mailbox/").status_code == 404
+        answer = client.get("/mail", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "./mail/")
+        for headers in ELSEWHERE:  # as strictly as without it
+            assert client.post(f"{prefix}/clear", headers=headers).status_code == 403
+        headers = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "document"}
+        assert client.get(f"{prefix}/api/messages", headers=headers).status_code == 403
+
+
+def test_a_cookie_is_for_the_path_of_the_proxy(store: Path) -> None:
+    app = create_app(store, settings=BELOW, token=TOKEN)
+    with TestClient(app, base_url="https://mail", follow_redirects=False) as client:
+        for path in ("/mail", "/mail/", "/mail/messages/x", "/mail//evil.example", "/mail/a:b"):
+            client.cookies.clear()
+            answer = client.get(f"https://mail{path}?token={TOKEN}&q=1")
+            assert answer.status_code == 303
+            assert answer.headers["location"] == f"./{path.rpartition('/')[2]}?q=1"
+            assert "; Path=/mail;" in answer.headers["set-cookie"]
+        assert client.get("https://mail/mail/").status_code == 200
+        assert client.get("https://mail/").status_code == 401
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "[::]"])
+def test_an_address_that_nobody_can_open_is_not_printed(store: Path, wildcard: str) -> None:
+    with Web(store, f"{wildcard}:0") as web:
+        assert re.match(r"http://localhost:\d+/\?token=", web.address)
 
 
 def test_what_every_answer_tells_a_browser(client: TestClient) -> None:
@@ -207,7 +327,7 @@ def test_pages_have_no_script_or_style_of_their_own(client: TestClient) -> None:
             re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=|javascript:", page) == []
         )
         for address in re.findall(r'(?:src|href|action)="([^"]*)"', page):
-            assert address.startswith("/"), address
+            assert re.match(r"\.\.?/|[a-z]+[/?]|clear$", address), address
 
 
 def test_loopback_needs_no_token_and_ends_quietly(store: Path) -> None:

@@ -29,6 +29,7 @@ import httpx
 
 from mailhandlers.disk import system
 from mailhandlers.web.process import PageProcess
+from mailhandlers.web.settings import WebSettings
 
 MAIN = "import sys; from mailhandlers.web.process import main; main(*sys.argv[1:])"
 ENDLESS = "from mailhandlers.web import query; query._MATCHING_SECONDS = 1e9\n"
@@ -46,13 +47,14 @@ def page_process(
     store: object, before: str = "", rights: object = OWN
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the process as the command would; its standard input is open as a server lives."""
-    command = [sys.executable, "-c", before + MAIN, str(store), "127.0.0.1:0"]
+    command = [sys.executable, "-c", before + MAIN, str(store)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin
         assert process.stdout
         try:
+            print(json.dumps({"listen": "127.0.0.1:0"}), file=process.stdin, flush=True)
             address = json.loads(process.stdout.readline())["address"]
             print(json.dumps(rights), file=process.stdin, flush=True)
             assert process.stdout.readline() == "{}\n"
@@ -84,10 +86,11 @@ def test_it_ends_with_the_server_whatever_it_is_doing(tmp_path: Path, path: str)
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_server_that_ends_before_it_gives_its_rights(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", MAIN, str(tmp_path / "inbox"), "127.0.0.1:0"]
+@pytest.mark.parametrize("told", ["", '{"listen": "127.0.0.1:0"}\n'])
+def test_a_server_that_ends_before_it_gives_its_rights(tmp_path: Path, told: str) -> None:
+    command = [sys.executable, "-c", MAIN, str(tmp_path / "inbox")]
     ended = subprocess.run(
-        command, input="", capture_output=True, text=True, check=False, timeout=PATIENCE
+        command, input=told, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert ended.returncode == 0
     assert ended.stderr == ""
@@ -202,6 +205,40 @@ def test_an_address_that_can_not_be_is_one_sentence(tmp_path: Path) -> None:
         assert told.endswith(": take another port")
 
 
+def test_the_page_has_a_token_that_no_argument_shows(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-that-stays\n")
+    reservation, port = reserved_port()
+    options = [
+        f"web={port}",
+        "web_path=/mail",
+        "web_host_name=a.example",
+        "web_host_name=b.test",
+    ]
+    token = f"web_token=@{tmp_path}/token"
+    with (
+        reservation,
+        Server("MaildirSink", tmp_path / "inbox", *options, token) as running,
+    ):
+        page = f"http://127.0.0.1:{port}/mail"
+        [child] = children_of(running)
+        for name in ("cmdline", "environ"):
+            assert b"a-token-that" not in Path(f"/proc/{child}/{name}").read_bytes()
+        assert get(f"{page}/").status_code == 401
+        answer = get(f"{page}/api/messages", auth=("eva", "a-token-that-stays"))
+        assert (answer.status_code, answer.json()) == (200, [])
+        assert get(f"{page}/api/health").json() == {"status": "ok"}
+        assert f"shown at http://localhost:{port}/mail/\n" in running.errors()
+
+
+def test_a_page_without_a_token_answers_to_its_names(tmp_path: Path) -> None:
+    reservation, port = reserved_port()
+    options = [f"web={port}", "web_host_name=a.example", "web_host_name=b.test"]
+    with reservation, Server("MaildirSink", tmp_path / "inbox", *options):
+        for host, status in [("a.example", 200), ("b.test:80", 200), ("c.example", 421)]:
+            answer = get(f"http://127.0.0.1:{port}/", headers={"Host": host})
+            assert answer.status_code == status
+
+
 def test_packages_that_are_missing_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('uvicorn')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -215,12 +252,12 @@ def test_a_process_that_fails_is_one_sentence_behind_its_own_words(
     (tmp_path / "uvicorn.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="web=0: the process of the page has failed"):
-        PageProcess(str(tmp_path / "inbox"), "0")
+        PageProcess(str(tmp_path / "inbox"), WebSettings("0"))
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_the_command_ends_where_the_page_can_not_take_its_rights(tmp_path: Path) -> None:
-    page = PageProcess(str(tmp_path / "inbox"), "127.0.0.1:0")
+    page = PageProcess(str(tmp_path / "inbox"), WebSettings("127.0.0.1:0"))
     with page._process as process:
         process.kill()
         process.wait(PATIENCE)

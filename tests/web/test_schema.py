@@ -55,5 +55,7 @@ def test_the_description_names_all_that_design_promises() -> None:
         "/api/messages/{id}/text": ["get"],
         "/api/messages/{id}/source": ["get"],
         "/api/messages/{id}/attachments/{number}": ["get"],
+        "/api/messages/{id}/send": ["post"],
         "/api/events": ["get"],
+        "/api/health": ["get"],
     }

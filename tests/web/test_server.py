@@ -17,6 +17,7 @@ pytest.importorskip("starlette")
 import httpx
 
 from mailhandlers.web import server
+from mailhandlers.web.settings import WebSettings
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def store(tmp_path: Path) -> Path:
 @contextmanager
 def serving_here(store: Path) -> Iterator[int]:
     """Serve in a thread; yield the port."""
-    site = server.Site(store, "127.0.0.1:0")
+    site = server.Site(store, WebSettings("127.0.0.1:0"))
     running = threading.Thread(target=site.run)
     running.start()
     try:

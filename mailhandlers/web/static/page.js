@@ -90,7 +90,7 @@ async function refresh() {
     return;
   }
   const after = encodeURIComponent(first.dataset.id);
-  const found = await parsed(`/rows?${query && `${query}&`}after=${after}`);
+  const found = await parsed(`rows?${query && `${query}&`}after=${after}`);
   if (!found) {
     // The store was emptied meanwhile: a list of what is gone helps nobody.
     if (document.body.classList.contains("listing")) location.reload();
@@ -116,7 +116,7 @@ if (list && "live" in list.dataset) {
     work = work.then(refresh).catch(() => {});
   };
   const connect = () => {
-    source = new EventSource(`/arrivals?${list.dataset.live}`);
+    source = new EventSource(`arrivals?${list.dataset.live}`);
     source.addEventListener("open", () => document.documentElement.classList.add("live"));
     source.addEventListener("message", look);
   };
