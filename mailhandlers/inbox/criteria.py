@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 from ..mail import Mail, moment_of
 from ..message.addresses import comparable
 from ..message.message import StoredMessage
+from ..stores.store import Entry
+from .readable import Mails
 
 __all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
 
@@ -110,6 +112,12 @@ class Criteria:
                 if self.match(message):
                     yield message
                 del message
+
+    def entries_among(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield the *entries* that hold a message that meets all criteria."""
+        for entry, mail in Mails(entries, None).with_entries():
+            if any(True for _ in self.among([mail])):
+                yield entry
 
     def count(self, message: StoredMessage) -> int:
         """Return how many criteria a near miss meets.
