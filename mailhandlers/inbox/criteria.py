@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 from ..mail import Mail, moment_of
 from ..message.addresses import comparable
 from ..message.message import StoredMessage
-from ..stores.store import Entry
+from ..stores.store import Entry, Store
 from .readable import Mails
 
 __all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
@@ -112,6 +112,13 @@ class Criteria:
                 if self.match(message):
                     yield message
                 del message
+
+    def remove_from(self, store: Store) -> None:
+        """Remove the messages of *store* that meet all criteria. Raises OSError."""
+        if self == Criteria():
+            store.clear()
+        else:
+            store.remove(lambda: self.entries_among(store.oldest_first()))
 
     def entries_among(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield the *entries* that hold a message that meets all criteria."""

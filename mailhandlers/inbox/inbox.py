@@ -212,11 +212,7 @@ class Inbox:
         Lines is written anew without the messages: all of them are gone, or, where this raises
         OSError, none.
         """
-        store, wanted = find(self.path), Criteria.of(criteria)
-        if wanted == Criteria():
-            store.clear()
-        else:
-            store.remove(lambda: wanted.entries_among(store.oldest_first()))
+        Criteria.of(criteria).remove_from(find(self.path))
 
     def explain(self) -> str:
         """Return what is to be added to the text of a NoMessageError; here it is empty.

@@ -98,9 +98,14 @@ class Mailbox:
         entries = find(self.path).newest_first()
         return str(no_message(self.path, criteria, timeout, entries, explanation))
 
-    def clear(self) -> None:
-        """Remove all messages."""
-        find(self.path).clear()
+    def clear(self, criteria: Criteria) -> None:
+        """Remove the messages that meet the *criteria*. Raises OSError."""
+        criteria.remove_from(find(self.path))
+
+    def remove(self, name: str) -> None:
+        """Remove the message with this id. Raises UnknownIdError and OSError."""
+        store = find(self.path)
+        store.remove(lambda: [self._entry(store, name)])
 
     def _mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
         for entry, mail in Mails(entries, self.left_out).with_entries():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from ..inbox.criteria import Criteria
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..message.problems import CHECKS
@@ -170,8 +172,17 @@ async def arrivals(request: Request) -> Response:
 def clear(request: Request) -> Response:
     """Remove all messages."""
     parameters(request, {})
-    request.app.state.mailbox.clear()
+    request.app.state.mailbox.clear(Criteria())
     return RedirectResponse("./", 303)
+
+
+def delete(request: Request) -> Response:
+    """Remove one message, and show the list it was chosen from."""
+    given = parameters(request, {"q": _Q, "before": _ID})
+    with suppress(UnknownIdError):  # somebody else has removed it
+        request.app.state.mailbox.remove(request.path_params["id"])
+    kept = _kept(**given)
+    return RedirectResponse(f"../../?{kept}" if kept else "../../", 303)
 
 
 def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:
@@ -180,16 +191,21 @@ def _listed(mailbox: Mailbox, q: str, before: str) -> Screen:
 
 def _common(mailbox: Mailbox, listed: Screen, q: str, before: str) -> dict[str, Any]:
     """Return what all pages show."""
-    kept = {name: value for name, value in (("q", q), ("before", before)) if value}
     return {
         "path": mailbox.path,
         "name": os.path.basename(mailbox.path),
         "screen": listed,
         "q": q,
         "before": before,
-        "kept": urlencode(kept),
+        "kept": _kept(q, before),
         "search": urlencode({"q": q}) if q else "",
     }
+
+
+def _kept(q: str, before: str) -> str:
+    """Return the query of the list that is shown."""
+    given = {"q": q, "before": before}
+    return urlencode({name: value for name, value in given.items() if value})
 
 
 def _first_mail(mailbox: Mailbox) -> dict[str, Any]:
@@ -209,6 +225,7 @@ ROUTES = [
     Route("/rows", rows),
     Route("/messages/{id}", message),
     Route("/messages/{id}/send", send, methods=["POST"]),
+    Route("/messages/{id}/delete", delete, methods=["POST"]),
     Route("/arrivals", arrivals),
     Route("/clear", clear, methods=["POST"]),
 ]

@@ -95,6 +95,21 @@ def test_keyboard(page: Any, web: Web, store: Path) -> None:
     expect(rows).to_contain_text("Letter 0")
 
 
+def test_a_message_is_deleted_by_its_button_and_by_a_key(
+    page: Any, web: Web, store: Path
+) -> None:
+    ids = fill(store, 3)
+    page.goto(f"{web.url}/messages/{ids[1]}")
+    page.get_by_role("button", name="Delete").click()
+    arrive(page, f"{web.url}/")
+    expect(page.locator(".row .subject")).to_have_text(["Letter 2", "Letter 0"])
+    page.goto(f"{web.url}/messages/{ids[2]}")
+    arrive(page, f"{web.url}/messages/{ids[2]}")
+    page.keyboard.press("#")
+    arrive(page, f"{web.url}/")
+    expect(page.locator(".row .subject")).to_have_text(["Letter 0"])
+
+
 def test_mail_appears_by_itself(page: Any, web: Web, store: Path) -> None:
     with catching(store) as catcher:
         page.goto(web.url)

@@ -209,6 +209,22 @@ def test_deleting_all_works_without_javascript(client: TestClient, store: Path) 
     assert "No mail yet" in answer.text
 
 
+def test_deleting_one_works_without_javascript(client: TestClient, store: Path) -> None:
+    ids = [store_directly(store, f"Subject: {n}\r\n\r\n".encode()) for n in range(3)]
+    page = client.get(f"/messages/{ids[1]}?q=subject:").text
+    action = f"/messages/{ids[1]}/delete?q=subject%3A"
+    assert f'<form method="post" action="{action[1:]}">' in page
+    for _ in range(2):  # somebody else may have done so
+        answer = client.post(action, headers={"Origin": "http://localhost"})
+        assert answer.url == "http://localhost/?q=subject%3A"
+        assert subjects(answer.text) == ["2", "0"]
+    assert client.post("/messages/x/delete").url == "http://localhost/"
+    elsewhere = {"Origin": "http://evil.example"}
+    assert client.post(f"/messages/{ids[0]}/delete", headers=elsewhere).status_code == 403
+    assert client.get(f"/messages/{ids[0]}/delete").status_code == 405
+    assert len(Inbox(store)) == 2
+
+
 def test_a_huge_message_costs_the_list_no_more_than_its_head(
     client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

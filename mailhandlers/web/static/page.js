@@ -40,6 +40,7 @@ const keys = {
   h: () => follow("[data-view=html]"),
   t: () => follow("[data-view=text]"),
   s: () => follow("[data-view=source]"),
+  "#": () => follow(".steps .delete"),
   "/": () => document.querySelector("[type=search]").select(),
   "?": () => help.showModal(),
 };
