@@ -12,7 +12,7 @@ from ..mail import Mail, moment_of
 from ..message.addresses import comparable
 from ..message.message import StoredMessage
 from ..stores.store import Entry, Store
-from .readable import Mails
+from .readable import LeftOut, Mails
 
 __all__ = ["Criteria", "Pattern", "Unpack", "Wanted"]
 
@@ -121,8 +121,11 @@ class Criteria:
             store.remove(lambda: self.entries_among(store.oldest_first()))
 
     def entries_among(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield the *entries* that hold a message that meets all criteria."""
-        for entry, mail in Mails(entries, None).with_entries():
+        """Yield the *entries* that hold a message that meets all criteria.
+
+        What can't be read is said on the log.
+        """
+        for entry, mail in Mails(entries, LeftOut()).with_entries():
             if any(True for _ in self.among([mail])):
                 yield entry
 
