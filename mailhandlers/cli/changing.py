@@ -41,9 +41,11 @@ _MADE = re.compile(r"[0-9]{10,12}\.M[0-9]{6}P0Q(?P<key>[0-9]{6}\.[0-9a-f]{32})\.
 
 
 def clear(parser: ArgumentParser, argv: Sequence[str]) -> int:
-    """Remove all messages of a store; the server may run on."""
+    """Remove the messages of a store that meet the criteria; the server may run on."""
     arguments.add_store(parser)
-    Inbox(parser.parse_args(argv).store).clear()
+    arguments.add_criteria(parser)
+    options = parser.parse_args(argv)
+    Inbox(options.store).clear(**arguments.criteria(options))
     return 0
 
 

@@ -204,9 +204,15 @@ class Inbox:
         """
         return ExpectedNone(self.path, within, Criteria.of(criteria), self._left_out)
 
-    def clear(self) -> None:
-        """Remove all messages. A server that writes to the store may go on running."""
-        find(self.path).clear()
+    def clear(self, **criteria: Unpack[Wanted]) -> None:
+        """Remove the messages that meet all *criteria*; without any, all messages.
+
+        A server that writes to the store may go on running, and what it stores meanwhile stays.
+        A message of several recipients is removed for all of them. An mbox or a file of JSON
+        Lines is written anew without the messages: all of them are gone, or, where this raises
+        OSError, none.
+        """
+        Criteria.of(criteria).remove_from(find(self.path))
 
     def explain(self) -> str:
         """Return what is to be added to the text of a NoMessageError; here it is empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -10,13 +11,14 @@ import time
 from abc import abstractmethod
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..disk import log, system
 from ..disk.files import Disk, empty_folders, is_shown
 from ..disk.links import folder_status, remove_target
-from ..disk.locks import LOCK_TIMEOUT
+from ..disk.locks import LOCK_TIMEOUT, LockTimeoutError, deadline
 from ..mail import Mail, go_on_after, is_id
 from .latest import read_mail
 from .store import Effort, Entry, GoneError, Seen, Store, check_parent
@@ -117,6 +119,27 @@ class FolderStore(Store):
     def clear(self) -> None:
         empty_folders(self.folders, self.suffix)
 
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        names = {str(entry.key) for entry in wanted()}
+        # A mail client may move one, or mark it, between the look and the removal: look again.
+        for _ in range(_MOST_CLASHES):
+            found = [self._remove_from(place, names) for place in self.places()]
+            if not any(found):
+                return
+        raise OSError(errno.EAGAIN, "another program moves messages each time", self.path)
+
+    def _remove_from(self, place: Place, names: set[str]) -> bool:
+        """Remove the messages of these *names*; tell whether there was any."""
+        for folder in place.folders:
+            with suppress(FileNotFoundError):
+                folder_status(folder)
+        paths = self._paths_in(place.folders)
+        found = sorted(names & paths.keys())  # the link follows once, at the last
+        for name in found:
+            with suppress(FileNotFoundError):
+                remove_target(paths[name], place.link, deadline())
+        return bool(found)
+
     def effort(self, mail: Mail) -> Effort:
         if len(mail.content) > _LONG:
             return Effort.LONG
@@ -140,8 +163,11 @@ class FolderStore(Store):
 
     def _paths(self) -> dict[str, str]:
         """Return the path of each message by its key."""
+        return self._paths_in(self.folders)
+
+    def _paths_in(self, folders: Iterable[str]) -> dict[str, str]:
         paths = {}
-        for folder in self.folders:
+        for folder in folders:
             names = [name for name in listed(folder) if is_shown(name, self.suffix)]
             for key, name in self.keys(folder, names):
                 paths[key] = f"{folder}/{name}"
@@ -310,6 +336,8 @@ class _Retention:
         try:
             remove_target(path, link)
         except FileNotFoundError:  # removed, or moved by a mail client
+            pass
+        except LockTimeoutError:  # a message is being stored: at the next look
             pass
         except OSError as error:
             self._tell(error)

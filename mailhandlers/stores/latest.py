@@ -7,7 +7,7 @@ import errno
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from .. import block
@@ -62,6 +62,15 @@ class LatestStore(Store):
 
     def clear(self) -> None:
         files.remove([self.path])
+
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        for entry in wanted():
+
+            def is_it(path: str, key: object = entry.key) -> bool:
+                file = LatestStore(path).now()
+                return file is not None and file.key == key
+
+            files.remove_if(self.path, is_it)
 
     def newest_first(self) -> Iterator[Entry]:
         file = self.now()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from typing import BinaryIO, ClassVar, NamedTuple
 
@@ -105,6 +105,15 @@ class Store(ABC):
     def clear(self) -> None:
         """Remove all messages, also under a running server. Raises OSError."""
 
+    @abstractmethod
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        """Remove the entries that *wanted* yields, also under a running server.
+
+        It reads each of them before it yields it, and is called again where another program
+        has changed the store meanwhile. Raises OSError; then one file with all messages is as
+        it was, and of files with one message each the first ones may be gone.
+        """
+
     def effort(self, mail: Mail) -> Effort:
         """Tell how much it takes to write *mail*."""
         return Effort.SMALL if len(mail.content) <= _SMALL else Effort.LARGE
@@ -163,6 +172,10 @@ class NothingYet(Store):
 
     def clear(self) -> None:
         pass
+
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        for _ in wanted():  # which may say that it isn't there
+            pass
 
     def newest_first(self) -> Iterator[Entry]:
         return iter(())

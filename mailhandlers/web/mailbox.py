@@ -74,17 +74,22 @@ class Mailbox:
             return (
                 entry
                 for entry in entries
-                if any(mail.envelope.received > moment for mail in self._mails([entry]))
+                if any(mail.envelope.received > moment for mail in self.mails([entry]))
             )
         return itertools.takewhile(lambda entry: entry.key != last.key, entries)
 
     def among(self, entries: Iterable[Entry], criteria: Criteria) -> Iterator[StoredMessage]:
         """Yield the messages among *entries* that meet the *criteria*."""
-        return criteria.among(self._mails(entries))
+        return criteria.among(self.mails(entries))
 
-    def mails(self, before: str = "") -> Iterator[Mail]:
-        """Yield the messages, the newest first, none parsed. Raises as :meth:`messages`."""
-        return self._mails(self._before(find(self.path), before))
+    def mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
+        """Yield the messages of the *entries* that can be read, none parsed."""
+        for entry, mail in Mails(entries, self.left_out).with_entries():
+            name = self._name(entry, mail)
+            if name != mail.envelope.id:
+                mail = mail._replace(envelope=dataclasses.replace(mail.envelope, id=name))
+            yield mail
+            del mail  # a generator that waits holds one message, not two
 
     def get(self, name: str) -> StoredMessage:
         """Return the message with this id; raises UnknownIdError."""
@@ -98,17 +103,14 @@ class Mailbox:
         entries = find(self.path).newest_first()
         return str(no_message(self.path, criteria, timeout, entries, explanation))
 
-    def clear(self) -> None:
-        """Remove all messages."""
-        find(self.path).clear()
+    def clear(self, criteria: Criteria) -> None:
+        """Remove the messages that meet the *criteria*. Raises OSError."""
+        criteria.remove_from(find(self.path))
 
-    def _mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
-        for entry, mail in Mails(entries, self.left_out).with_entries():
-            name = self._name(entry, mail)
-            if name != mail.envelope.id:
-                mail = mail._replace(envelope=dataclasses.replace(mail.envelope, id=name))
-            yield mail
-            del mail  # a generator that waits holds one message, not two
+    def remove(self, name: str) -> None:
+        """Remove the message with this id. Raises UnknownIdError and OSError."""
+        store = find(self.path)
+        store.remove(lambda: [self._entry(store, name)])
 
     def _before(self, store: Store, before: str) -> Iterator[Entry]:
         if not before:

@@ -40,12 +40,10 @@ def link(url: str) -> Markup:
 
 
 def short_time(moment: datetime) -> str:
-    """Return the time of today, else the day, as this computer's clock has it."""
+    """Return day and time, or of another year the day, as this computer's clock has them."""
     moment = moment.astimezone()
-    today = datetime.now().astimezone()
-    if moment.date() == today.date():
-        return moment.strftime("%H:%M")
-    return moment.strftime("%d %b" if moment.year == today.year else "%d %b %Y").lstrip("0")
+    is_of_this_year = moment.year == datetime.now().astimezone().year
+    return moment.strftime("%d %b, %H:%M" if is_of_this_year else "%d %b %Y").lstrip("0")
 
 
 def long_time(moment: datetime) -> str:

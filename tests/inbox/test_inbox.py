@@ -106,6 +106,22 @@ def test_clear_under_a_running_server(
             assert not os.path.lexists(store / "new" / "latest.eml")
 
 
+def test_clear_takes_what_meets_the_criteria(kind: Kind, inbox: Inbox, post: Post) -> None:
+    followed = inbox.follow(timeout=0)
+    for number in range(2):
+        post(f"bob {number}", to="bob@example.com")
+        post(f"carol {number}", to="carol@example.com")
+    inbox.clear(to="bob@example.com", subject="bob 1")
+    inbox.clear(where=lambda message: message["Subject"] == "bob 0")
+    inbox.clear(mail_from="nobody@example.com")
+    left = ["carol 0", "carol 1"] if kind.keeps_all else ["carol 1"]
+    assert subjects(inbox) == left
+    assert subjects(followed) == left
+    with pytest.raises(TypeError, match="there is no criterion 'recipient'"):
+        inbox.clear(recipient="bob@example.com")  # type: ignore[call-arg]
+    assert subjects(inbox) == left
+
+
 def test_clear_between_appends_of_many(kind: Kind, inbox: Inbox, post: Post) -> None:
     def post_ten() -> None:
         for _ in range(10):
