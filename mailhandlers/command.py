@@ -78,7 +78,10 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
     be answered.
     *module* is the library of the loop, asyncio for None.
     """
-    loop_class = type(import_module(module or "asyncio").new_event_loop())
+    other = import_module(module or "asyncio").new_event_loop()
+    # At its end the one of Windows has no loop woken up by signals: not later than here.
+    other.close()
+    loop_class = type(other)
 
     class CommandLoop(loop_class):  # type: ignore[misc, valid-type]
         """The loop of the command."""
@@ -120,8 +123,8 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                 super().add_signal_handler(number, callback, *args)
             except NotImplementedError:
                 # Windows: a KeyboardInterrupt would come in the middle of a step, as one that
-                # stores. This wakes up the loop there, too.
-                signal.signal(number, lambda *_: self.call_soon_threadsafe(callback, *args))
+                # stores. This comes in this thread, when asyncio has woken it up.
+                signal.signal(number, lambda *_: self.call_soon(callback, *args))
 
     asyncio.set_event_loop(CommandLoop())
 

@@ -53,7 +53,7 @@ class PageProcess:
     def take_rights(self) -> None:
         """Have it take the rights of this process, which ends if it can't."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # then nothing is heard, either
+        with suppress(OSError):  # it has ended; then nothing is heard, either
             _tell(self._process.stdin, system.rights())
         if self._hear() is None:
             sys.exit("aiosmtpd: web=: the process of the page has failed")

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
+from ..mail import local_time
 from ..message.attachments import human_size
 from ..message.text import urls_in
 from ..message.visible import visible
@@ -41,7 +42,7 @@ def link(url: str) -> Markup:
 
 def short_time(moment: datetime) -> str:
     """Return the time of today, else the day, as this computer's clock has it."""
-    moment = moment.astimezone()
+    moment = local_time(moment)
     today = datetime.now().astimezone()
     if moment.date() == today.date():
         return moment.strftime("%H:%M")
@@ -50,7 +51,7 @@ def short_time(moment: datetime) -> str:
 
 def long_time(moment: datetime) -> str:
     """Return day and time, as this computer's clock has them."""
-    return moment.astimezone().strftime("%a %d %b %Y, %H:%M:%S %Z")
+    return local_time(moment).strftime("%a %d %b %Y, %H:%M:%S %Z")
 
 
 _environment = Environment(
