@@ -146,6 +146,18 @@ UNKNOWN = Envelope(
 """The envelope of a message of which nothing is known: one that never was in a store."""
 
 
+def local_time(moment: datetime) -> datetime:
+    """Return *moment* as this computer's clock has it, or as it is where that can't be told.
+
+    A sender may claim any moment: Windows has no local time before 1970, and no system has
+    one before the year 1.
+    """
+    try:
+        return moment.astimezone()
+    except (OSError, OverflowError):
+        return moment
+
+
 def sha256(content: bytes) -> str:
     """Return the SHA-256 of *content*, in hex."""
     import hashlib  # OpenSSL's: 3 ms, which a reader of no message need not wait for

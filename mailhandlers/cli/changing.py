@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..disk import files
+from ..disk import files, system
 from ..inbox.criteria import Criteria
 from ..inbox.inbox import Inbox
 from ..inbox.readable import LeftOut, Mails
@@ -218,6 +218,6 @@ def _half(path: str, mail: Mail) -> list[str]:
 
 def _latest(folder: str) -> str:
     try:
-        return os.readlink(f"{folder}/latest.eml")
-    except OSError:  # none yet
+        return system.pointed_to(f"{folder}/latest.eml") or ""
+    except OSError:  # something else is there
         return ""
