@@ -28,7 +28,7 @@ from .smtp.facts import envelope_of
 from .smtp.replies import Reply, Replying
 from .smtp.script import Script, Settings
 from .stores.folder import FolderStore
-from .stores.store import Store
+from .stores.store import Store, absolute
 from .web.process import PageProcess
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Handler(ABC):
         Raises TypeError or ValueError, in one sentence that says what is wrong and what to do.
         """
         chosen = options.check(**keywords)
-        self.path = os.path.abspath(path)
+        self.path = absolute(path)
         self._store = self._make_store(chosen)
         self._store.check()
         self._commits = Commits(self._store, is_quick=not chosen.sync)

@@ -25,6 +25,7 @@ from ..stores.find import find
 from ..stores.folder import FolderStore
 from ..stores.maildir import MaildirStore
 from ..stores.people import folder_name
+from ..stores.store import exists
 from . import arguments
 from .printing import Count, complain
 
@@ -64,7 +65,7 @@ def copy(parser: ArgumentParser, argv: Sequence[str]) -> int:
     )
     arguments.add_criteria(parser)
     options = parser.parse_intermixed_args(argv)
-    if not os.path.exists(options.source):
+    if not exists(options.source):
         parser.error(f"{options.source}: nothing is there")
     try:
         handler = getattr(handlers, options.handler).from_args(options.path, *options.options)

@@ -14,7 +14,7 @@ from ..inbox.inbox import Inbox, read_latest, read_messages
 from ..inbox.misses import line_of
 from ..message.message import StoredMessage
 from ..message.visible import visible
-from ..stores.store import StoreError
+from ..stores.store import StoreError, exists
 from ..web.settings import WebSettings
 from . import arguments
 from .printing import (
@@ -46,7 +46,7 @@ def list_messages(parser: ArgumentParser, argv: Sequence[str]) -> int:
             complain(f"mailhandlers: a message is there where none may be: {line_of(message)}")
             return 1
         _print(message, options.view, output)
-    if not os.path.exists(options.store):
+    if not exists(options.store):
         complain(f"{options.store}: nothing is there yet")
     return 0
 
@@ -268,6 +268,6 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         complain(f"mailhandlers: {error}")
         return 1 if isinstance(error, StoreError) else MISUSE
     except OSError as error:
-        complain(f"mailhandlers: {options.listen}: {error.strerror}")
+        complain(f"mailhandlers: {error.filename or options.listen}: {error.strerror}")
         return 1
     return 0

@@ -12,7 +12,7 @@ from ..disk import system
 from ..message.message import StoredMessage
 from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore, HeldFile
-from ..stores.store import Entry, NothingYet, Seen, Store, StoreError
+from ..stores.store import Entry, NothingYet, Seen, Store, StoreError, absolute
 from .criteria import Criteria
 from .readable import LeftOut, Mails
 from .waiting import Steps, Watch, until_found
@@ -34,7 +34,7 @@ class EntryCursor:
         *,
         from_start: bool = False,
     ) -> None:
-        self._path = os.path.abspath(path)
+        self._path = absolute(path)
         self._recipient = recipient
         self.watch = Watch(self._path)
         """Tells whether there may be something new."""
@@ -55,7 +55,7 @@ class EntryCursor:
                     return rest
             self._held = after
         store = self._store()
-        self.watch.follow(store.folders)
+        self.watch.follow(store.folders, store.pause)
         entries, self._seen = store.since(self._seen)
         return chain(rest, entries)
 

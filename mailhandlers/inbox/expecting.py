@@ -13,7 +13,7 @@ from typing import TypeVar
 from ..message.message import StoredMessage
 from ..stores.find import find
 from ..stores.latest import LatestStore
-from ..stores.store import Entry, StoreError
+from ..stores.store import Entry, StoreError, absolute
 from .criteria import Criteria
 from .cursor import Cursor, EntryCursor
 from .misses import NoMessageError, line_of, no_message
@@ -41,7 +41,7 @@ class _Expectation:
         criteria: Criteria,
         left_out: LeftOut,
     ) -> None:
-        self._path = os.path.abspath(path)
+        self._path = absolute(path)
         self._seconds = seconds
         self._criteria = criteria
         self._left_out = left_out

@@ -15,6 +15,7 @@ from typing import SupportsIndex, overload
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.find import find
+from ..stores.store import absolute
 from .criteria import Criteria, Unpack, Wanted
 from .cursor import Cursor, EntryCursor
 from .expecting import Expected, ExpectedNone
@@ -224,7 +225,7 @@ class Inbox:
     def _latest(self, timeout: float, criteria: Criteria) -> Steps[StoredMessage]:
         def miss() -> NoMessageError:
             entries = find(self.path).newest_first()
-            path = os.path.abspath(self.path)
+            path = absolute(self.path)
             return no_message(path, criteria, timeout, entries, self.explain())
 
         def there() -> StoredMessage | None:

@@ -11,6 +11,7 @@ from ..disk import system
 from ..disk.files import is_shown
 from ..message.addresses import spellings
 from . import foreign
+from .bucket import find_bucket
 from .folder import is_folder, listed
 from .growing import GrowingStore, HeldFile
 from .json_lines import JsonLinesStore
@@ -18,7 +19,7 @@ from .latest import LatestStore
 from .maildir import MaildirStore
 from .mbox import DATED_FROM, MboxStore
 from .people import PeopleStore, folder_names
-from .store import HEAD, NothingYet, Store, StoreError, open_regular
+from .store import HEAD, NothingYet, Store, StoreError, absolute, is_address, open_regular
 
 _MARKS: dict[re.Pattern[bytes], type[GrowingStore]] = {
     re.compile(rb'^\{"id": "', re.MULTILINE): JsonLinesStore,
@@ -32,7 +33,9 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
     With a *recipient*, the folders of PerRecipientDir come down to one. Raises
     StoreError.
     """
-    path = os.path.abspath(path)
+    path = absolute(path)
+    if is_address(path):
+        return find_bucket(path, recipient)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

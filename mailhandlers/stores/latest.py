@@ -109,11 +109,23 @@ def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> 
         if error.errno not in _UNREADABLE:
             raise
         raise FormatError(os.strerror(error.errno)) from None
+    return mail_in(data, os.path.basename(path), written, is_mail)
+
+
+def mail_in(
+    data: bytes,
+    name: str,
+    written: float,
+    is_mail: Callable[[bytes], bool] = foreign.is_mail,
+) -> Mail:
+    """Return the message that *data* is; its *name* and its time serve where it is another's.
+
+    Raises FormatError.
+    """
     with contextlib.suppress(FormatError):
         return block.decode(data)
     if not is_mail(data[:HEAD]):
         raise FormatError("no message begins like this")
-    name = os.path.basename(path)
     second = _ARRIVAL.match(name)
     when = float(second[1]) if second else written
     return Mail(foreign.envelope(data, name, when), data)

@@ -6,6 +6,7 @@ Reading changes nothing and takes no lock. What is only half there is left out.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,26 @@ HEAD = 1 << 16
 """How many octets of a file are looked at, to tell what it is."""
 
 _SMALL = 1 << 16
+_ADDRESS = re.compile(r"(s3|gs|az):/+(?=[^/])")
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a store; the address of a bucket is what it is."""
+    path = os.fspath(path)
+    if not is_address(path):
+        return os.path.abspath(path)
+    # pathlib makes one slash of two.
+    return _ADDRESS.sub(r"\1://", path, count=1).rstrip("/")
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a store is in a bucket, and *path* its address."""
+    return _ADDRESS.match(os.fspath(path)) is not None
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Tell whether anything is at *path*; of a bucket nobody has asked."""
+    return is_address(path) or os.path.exists(path)
 
 
 class StoreError(ValueError):
@@ -74,6 +95,8 @@ class Store(ABC):
 
     instead_of_keep: ClassVar[str] = ""
     """What to do where ``keep=`` isn't taken; empty where it is."""
+    pause: ClassVar[float] = 0
+    """Seconds between two looks of who waits, where no file's time tells what is new."""
 
     def __init__(self, path: str, disk: Disk | None = None) -> None:
         """*disk* says how it is written; who only reads needs none."""

@@ -20,7 +20,7 @@ from ..inbox.readable import LeftOut, Mails
 from ..mail import Mail, moment_of
 from ..message.message import StoredMessage
 from ..stores.find import find
-from ..stores.store import Entry, GoneError, Store
+from ..stores.store import Entry, GoneError, Store, absolute
 
 # What may stand in an address as it is. "latest" is the newest.
 _SAFE = re.compile(r"(?!latest\Z)[0-9A-Za-z][\w.,=+@~-]{0,254}", re.ASCII)
@@ -41,7 +41,7 @@ class Mailbox:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(path)
+        self.path = absolute(path)
         self.left_out = LeftOut()
         """What can't be read, each said once."""
         # Where ids are that stand inside a file: a look for an older message of a large
