@@ -109,7 +109,7 @@ class BucketSink(Handler):
     The path is ``s3://BUCKET/PREFIX``, or begins with ``gs://`` (Google) or ``az://`` (Azure).
     It needs ``pip install 'mailhandlers[bucket]'``. Credentials, endpoint and region come from
     the environment. A message is ``PREFIX/mail/ID.eml``; the client gets its reply when the
-    object store has answered. ``sync`` and ``mode`` are for disks, and refused.
+    object store has answered. ``sync=no`` changes nothing.
 
     ``aiosmtpd -n -c mailhandlers.BucketSink s3://mail/staging``
     """
@@ -117,9 +117,8 @@ class BucketSink(Handler):
     _store_class: ClassVar[type[Store]] = BucketStore
 
     def _make_store(self, chosen: options.Options) -> Store:
-        unchanged = options.Options()
-        if (chosen.sync, chosen.mode) != (unchanged.sync, unchanged.mode):
+        if chosen.mode != options.Options().mode:
             raise ValueError(
-                "sync= and mode= are for disks: leave them out, the object store has its own"
+                "mode= is for files: a bucket has rules of its own for who may read"
             )
         return BucketStore(self.path, keep=chosen.keep)  # type: ignore[arg-type] # read already

@@ -12,7 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import HOST, WINDOWS, Client, Kind, Process, Server, reserved_port, wait_until
+from support import (
+    HOST,
+    ON_DISK,
+    WINDOWS,
+    Client,
+    Kind,
+    Process,
+    Server,
+    reserved_port,
+    wait_until,
+)
 
 import mailhandlers
 from mailhandlers.options import HANDLERS
@@ -128,6 +138,7 @@ def ended(*arguments: str) -> str:
     return done.stderr
 
 
+@ON_DISK
 def test_a_port_in_use_is_one_sentence(kind: Kind, store: Path, tmp_path: Path) -> None:
     with Server(kind.handler, store) as server:
         listen = f"{HOST}:{server.port}"

@@ -58,6 +58,7 @@ _AT_ONCE = 64
 _MOST_CLASHES = 10
 _LONG = 1 << 20
 _MANY_RECIPIENTS = 100
+_PATIENT = 200
 _EXCESS, _ROUNDS = 20, 100  # as in folder.py, for keep=
 
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>", re.ASCII)
@@ -121,7 +122,7 @@ class BucketStore(Store):
 
     def prepare(self) -> None:
         """Put an empty object, which tells whether that is allowed, and how mail is put."""
-        key = f"{self._to}/.writable"
+        key = f"{self._to}/writable"
         try:
             self._bucket.put_once(key, b"", self._mode)
         except FileExistsError:
@@ -132,7 +133,8 @@ class BucketStore(Store):
         self._is_prepared = True
 
     def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
-        until = time.monotonic() + patience
+        # Many, as of a copy, may take longer.
+        until = time.monotonic() + patience * (1 + len(mails) // _PATIENT)
         if not self._is_prepared:
             self.prepare()
         for _ in range(_MOST_CLASHES):
@@ -442,6 +444,9 @@ class _Bucket:
         Returns why objects of a phase were not put in *seconds*; then there is no next one.
         """
         import asyncio  # who reads needs none
+
+        if asyncio._get_running_loop() is not None:
+            raise OSError(errno.EAGAIN, "no thread can be had that waits for it", self.address)
 
         async def put() -> dict[str, BaseException]:
             until = time.monotonic() + seconds

@@ -23,6 +23,7 @@ from ..mail import Mail
 from ..message.attachments import Attachment
 from ..message.message import StoredMessage
 from ..message.problems import CHECKS
+from ..stores.store import is_address
 from .arrivals import Arrivals
 from .mailbox import Mailbox, UnknownIdError
 from .query import parameters
@@ -248,6 +249,8 @@ def _kept(q: str, before: str) -> str:
 
 def _first_mail(mailbox: Mailbox) -> dict[str, Any]:
     """Return what an empty inbox needs to say how mail gets there."""
+    if is_address(mailbox.path):
+        return {"handler": "BucketSink"}
     suffix = os.path.splitext(mailbox.path)[1]
     return {"handler": _HANDLERS.get(suffix, "MaildirSink")}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from shell import COMMAND, mail, put, raw_mail, shell
-from support import IS_ROOT, PATIENCE, Kind, Process, json_line
+from support import IS_ROOT, ON_DISK, PATIENCE, Kind, Process, json_line
 
 from mailhandlers import Inbox
 from mailhandlers.cli.main import main
@@ -237,6 +237,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     )
 
 
+@ON_DISK
 def test_a_store_that_is_not_there_is_told(kind: Kind, store: Path) -> None:
     listed = shell("list", store)
     assert (listed.returncode, listed.stdout) == (0, "")
@@ -388,6 +389,7 @@ def test_follow_shows_what_arrives(kind: Kind, store: Path) -> None:
     assert min(delays) < 1  # as long as tail -F sleeps
 
 
+@ON_DISK
 def test_follow_survives_rotation_and_removal(kind: Kind, store: Path) -> None:
     put(kind.handler, store, mail("first"))
     with following(store) as process:

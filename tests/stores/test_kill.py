@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from faulty import in_a_process
 from load import Senders, names_of_whole, numbered
-from support import KEEP_ALL, Kind, Server, contents, made
+from support import KEEP_ALL, ON_DISK, Kind, Server, contents, made
 from test_envelope import EXAMPLE
 
 from mailhandlers import read_latest
@@ -83,6 +83,7 @@ def mail(name: str) -> Mail:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@ON_DISK
 def test_a_kill_at_any_call_is_mended_at_the_next_start(kind: Kind, store: Path) -> None:
     first, second, third = map(mail, ["first", "second", "third"])
 
