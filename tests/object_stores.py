@@ -57,7 +57,10 @@ def program(name: str) -> str:
 @contextmanager
 def serving(command: Sequence[str], address: str, log: Path) -> Iterator[None]:
     """Run the server *command* until the end of the block, from when it answers."""
-    with log.open("wb") as output, Process[bytes](command, stdout=output, stderr=output) as it:
+    with (
+        log.open("wb") as output,
+        Process[bytes](command, cwd=log.parent, stdout=output, stderr=output) as it,
+    ):
 
         def answers() -> bool:
             assert it.poll() is None, log.read_text()
@@ -84,7 +87,6 @@ def rclone(folder: Path) -> Iterator[dict[str, str]]:
     key, secret = "an-access-key", "a-secret-key"
     command = [program("rclone"), "serve", "s3", "--addr", f"{HOST}:{port}"]
     command += ["--config", str(folder / "none.conf"), "--auth-key", f"{key},{secret}"]
-    # Unless it is told to, it takes a while to see what another connection has put.
     command += [str(folder / "buckets")]
     url = f"http://{HOST}:{port}"
     with reservation, serving(command, url, folder / "log"):
@@ -112,7 +114,7 @@ def azurite(folder: Path) -> Iterator[dict[str, str]]:
     command = [shutil.which(name, path=f"{modules}/.bin") or program(name)]
     reservation, port = reserved_port()
     command += ["--blobHost", HOST, "--blobPort", str(port), "--inMemoryPersistence"]
-    command += ["--disableTelemetry", "--skipApiVersionCheck", "--location", str(folder)]
+    command += ["--disableTelemetry", "--skipApiVersionCheck"]
     url = f"http://{HOST}:{port}"
     with reservation, serving(command, url, folder / "log"):
         _make_container(url, "mail")
