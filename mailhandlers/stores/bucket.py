@@ -16,7 +16,7 @@ import heapq
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -97,19 +97,14 @@ class BucketStore(Store):
         path: str,
         disk: Disk | None = None,
         keep: Keep | None = None,
-        *,
-        recipient: str | None = None,
     ) -> None:
-        """Read what is one *recipient's* alone, where one is named. Raises StoreError."""
+        """Raise StoreError where *path* is no address, or can't be one here."""
         super().__init__(path, disk)
         self._bucket, self._prefix = _bucket_of(path)
         self._mail, self._to = f"{self._prefix}mail", f"{self._prefix}to"
-        self._listed = [self._mail]
-        if recipient is not None:
-            names = map(folder_name, spellings(recipient))
-            self._listed = [f"{self._to}/{name}" for name in dict.fromkeys(names)]
+        self._listed = [self._mail]  # the folders whose names are messages
         self._keep = keep
-        self._room = 0  # how many messages may be stored before the next look for old ones
+        self._room = -1  # how many messages may be stored before the next look for old ones
         self._next_round = 0.0
         self._leftovers: set[str] = set()  # what an attempt that failed may have put
         self._mode: _Mode = "create"  # so that no message replaces another of its name
@@ -131,6 +126,7 @@ class BucketStore(Store):
             self._mode = "overwrite"
             self._bucket.put_once(key, b"", self._mode)
         self._is_prepared = True
+        self.tidy_up()
 
     def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         # Many, as of a copy, may take longer.
@@ -147,11 +143,7 @@ class BucketStore(Store):
     def _add(self, mails: Sequence[Mail], seconds: float) -> None:
         """Put the marks, and then the messages, many at the same time."""
         octets = {self._key(mail.envelope.id): b"".join(block.encode(mail)) for mail in mails}
-        marks = {
-            f"{self._to}/{folder_name(recipient)}/{mail.envelope.id}": b""
-            for mail in mails
-            for recipient in mail.envelope.rcpt_tos or [""]
-        }
+        marks = {key: b"" for mail in mails for key in self._marks(mail, mail.envelope.id)}
         keys = {*octets, *marks}
         self._leftovers -= keys  # of a batch that failed, whose messages come one by one now
         failures = self._bucket.put_all([(marks, "overwrite"), (octets, self._mode)], seconds)
@@ -165,6 +157,14 @@ class BucketStore(Store):
     def clear(self) -> None:
         # A listing may name what is gone already: it is asked once.
         self._bucket.delete([*self._bucket.keys(self._mail), *self._bucket.keys(self._to)])
+
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        """Remove the entries that *wanted* yields, and their marks. Raises OSError."""
+        for entry in wanted():
+            with suppress(GoneError, block.FormatError):
+                mail = entry.read()
+                name = str(entry.key)
+                self._bucket.delete([self._key(name), *self._marks(mail, name)])
 
     def effort(self, mail: Mail) -> Effort:
         # The loop never waits for a network.
@@ -213,6 +213,13 @@ class BucketStore(Store):
         names = {key[len(self._prefix) :]: when for key, when in times.items()}
         return not {self._mail, self._to}.isdisjoint(folders), names
 
+    def part(self, recipient: str) -> BucketStore:
+        """Return the part of this store that is one recipient's."""
+        part = BucketStore(self.path)
+        names = map(folder_name, spellings(recipient))
+        part._listed = [f"{self._to}/{name}" for name in dict.fromkeys(names)]
+        return part
+
     def newest_first(self) -> Iterator[Entry]:
         return self._entries(self._newest_names())
 
@@ -259,6 +266,11 @@ class BucketStore(Store):
 
     def _key(self, name: str) -> str:
         return f"{self._mail}/{name}.eml"
+
+    def _marks(self, mail: Mail, name: str) -> list[str]:
+        # Mail copied from elsewhere may name nobody: it is the nameless recipient's.
+        folders = map(folder_name, mail.envelope.rcpt_tos or [""])
+        return [f"{self._to}/{folder}/{name}" for folder in folders]
 
     def _names(self, folders: Sequence[str], after: str = "") -> Iterator[str]:
         """Yield the names behind *after*, in their order, each once."""
@@ -315,12 +327,10 @@ class OthersBucket(BucketStore):
         self._times = times
 
     def clear(self) -> None:
-        for entry in self.newest_first():
-            try:
-                entry.read()
-            except (GoneError, block.FormatError):  # not mail: somebody else's
-                continue
-            self._bucket.delete([self._key(str(entry.key))])
+        self.remove(self.newest_first)  # what can't be read is no mail, and stays
+
+    def part(self, recipient: str) -> BucketStore:
+        return self  # no mark tells whose a mail is
 
     def newest_first(self) -> Iterator[Entry]:
         return self._entries(sorted(self._times, key=self._order, reverse=True))
@@ -344,6 +354,9 @@ class OthersBucket(BucketStore):
     def _key(self, name: str) -> str:
         return f"{self._prefix}{name}"
 
+    def _marks(self, mail: Mail, name: str) -> list[str]:
+        return []
+
 
 class _OthersNames(Seen):
     def __init__(self, names: frozenset[str]) -> None:
@@ -353,12 +366,12 @@ class _OthersNames(Seen):
 _ours: set[str] = set()
 
 
-def find_bucket(path: str, recipient: str | None = None) -> BucketStore:
+def find_bucket(path: str) -> BucketStore:
     """Return the store at the address *path*: ours, or other mail. Raises StoreError.
 
     Which it is takes a request, until there is mail of ours.
     """
-    store = BucketStore(path, recipient=recipient)
+    store = BucketStore(path)
     if path not in _ours:
         try:
             folders, times = store.beside()

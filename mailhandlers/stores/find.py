@@ -35,7 +35,8 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
     """
     path = absolute(path)
     if is_address(path):
-        return find_bucket(path, recipient)
+        bucket = find_bucket(path)
+        return bucket if recipient is None else bucket.part(recipient)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
