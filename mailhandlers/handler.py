@@ -1,4 +1,4 @@
-"""What the five handlers share: the command line, the hooks of aiosmtpd, the queue.
+"""What the handlers share: the command line, the hooks of aiosmtpd, the queue.
 
 A handler names a store, which knows where and how; :mod:`mailhandlers.commit` knows when, and
 who writes.

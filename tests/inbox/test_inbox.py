@@ -1,4 +1,4 @@
-"""Reading back: the same tests for all five stores."""
+"""Reading back: the same tests for all stores."""
 
 from __future__ import annotations
 

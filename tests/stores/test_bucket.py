@@ -142,7 +142,9 @@ def test_the_newest_of_thousands_is_found_without_listing_them(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucket, "PAGE", 10)
-    ages: list[float] = [5 * day * 86400 for day in range(30, 0, -1)] + [86400 + n for n in range(40, 0, -1)]
+    ages: list[float] = [5 * day * 86400 for day in range(30, 0, -1)] + [
+        86400 + n for n in range(40, 0, -1)
+    ]
     # Some share a second, and more than a page has do.
     ages += [90_000.0 - n / 100 for n in range(25)] + [7200.5, 7200.4]
     sink = BucketSink(store)
