@@ -142,9 +142,8 @@ def test_the_newest_of_thousands_is_found_without_listing_them(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucket, "PAGE", 10)
-    ages: list[float] = [5 * day * 86400 for day in range(30, 0, -1)] + [
-        86400 + n for n in range(40, 0, -1)
-    ]
+    ages = [5.0 * day * 86400 for day in range(30, 0, -1)]
+    ages += [86400.0 + n for n in range(40, 0, -1)]
     # Some share a second, and more than a page has do.
     ages += [90_000.0 - n / 100 for n in range(25)] + [7200.5, 7200.4]
     sink = BucketSink(store)
@@ -252,9 +251,9 @@ def test_a_mail_that_was_copied_there_by_hand_is_read(store: str) -> None:
 
 def test_keep_removes_the_oldest_and_their_marks(store: str) -> None:
     BucketSink(store).store_all([mail(100 - n, n) for n in range(30)])
-    with controlled(BucketSink(store, keep=20)) as controller:
-        with Client(controller.port) as client:
-            assert client.send(b"Subject: new\r\n\r\n") == "250 OK"
+    sink = BucketSink(store, keep=20)
+    with controlled(sink) as controller, Client(controller.port) as client:
+        assert client.send(b"Subject: new\r\n\r\n") == "250 OK"
     # The start leaves 20; one in twenty may be more.
     assert subjects(store) == [*map(str, range(10, 30)), "new"]
     assert len(names(store)) == 2 * 21 + 1
