@@ -64,10 +64,11 @@ _EXCESS, _ROUNDS = 20, 100  # as in folder.py, for keep=
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>", re.ASCII)
 _STATUS = re.compile(r"status code: (\d{3})", re.ASCII)
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-_METADATA = "169.254.169.254"  # whom obstore asks where the environment names nobody
+# Whom obstore asks where the environment names nobody.
+_METADATA = ("169.254.169.254", "metadata.google")
 _NO_CREDENTIALS = "no credentials: export those of the object store, such as AWS_ACCESS_KEY_ID"
 _FORKED = "this process was forked from one that used the bucket: begin it by exec, or spawn"
-_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "EntityTooLarge"}
+_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"}
 
 
 class _Names(Seen):
@@ -542,7 +543,7 @@ class _Bucket:
             return OSError(errno.ENOENT, "there is no such object", self.address)
         if isinstance(error, exceptions.AlreadyExistsError):
             return OSError(errno.EEXIST, "there is such an object already", self.address)
-        if _METADATA in text:
+        if any(host in text for host in _METADATA):
             return OSError(errno.EACCES, _NO_CREDENTIALS, self.address)
         if code in _FULL or status in ("413", "507"):
             return OSError(errno.ENOSPC, answer, self.address)
@@ -578,7 +579,14 @@ def _bucket_of(path: str) -> tuple[_Bucket, str]:
     settings = tuple(
         item for item in os.environ.items() if item[0].startswith(("AWS_", "AZURE_", "GOOGLE_"))
     )
-    return _shared_bucket(address[1], address[2], settings), f"{prefix}/" if prefix else ""
+    from obstore.exceptions import BaseError
+
+    try:
+        bucket = _shared_bucket(address[1], address[2], settings)
+    except BaseError as error:
+        reason = str(error).partition("\n")[0].partition("error: ")[2]
+        raise StoreError(f"{path}: the environment does not lead there: {reason}") from None
+    return bucket, f"{prefix}/" if prefix else ""
 
 
 @functools.lru_cache(maxsize=16)

@@ -332,6 +332,17 @@ def test_credentials_that_are_wrong_or_missing(store: str) -> None:
             read_latest(store)
 
 
+def test_an_environment_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(StoreError, match="does not lead there: Account must be specified"):
+        BucketSink("az://mail/x")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/none/key.json")
+    with pytest.raises(
+        StoreError, match=r"does not lead there: Unable to open .*/none/key.json"
+    ):
+        read_latest("gs://mail/x")
+
+
 def test_pathlib_makes_one_slash_of_two(store: str) -> None:
     BucketSink(Path(store)).store_all([mail(number=3)])
     assert read_latest(Path(store))["Subject"] == "3"
