@@ -27,6 +27,7 @@ from support import (
     KEEP_ALL,
     KIND,
     MBOX,
+    ON_DISK,
     PATIENCE,
     Kind,
     Server,
@@ -538,6 +539,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
     return steps
 
 
+@ON_DISK
 @given(histories(), st.booleans())
 @example([("add", 3), ("look", None), ("remove", {2}), ("look", None)], False)
 @example([("add", 3), ("look", None), ("remove", {1, 2}), ("add", 1)], True)
