@@ -39,8 +39,17 @@ def list_messages(parser: ArgumentParser, argv: Sequence[str]) -> int:
     arguments.add_store(parser)
     arguments.add_criteria(parser)
     arguments.add_print(parser, _A_LINE, "print nothing, and fail if there is such a message")
+    parser.add_argument("--count", action="store_true", help="print only how many there are")
     options = parser.parse_args(argv)
+    if options.count and (options.none or options.view):
+        parser.error("--count prints a number and nothing else: leave --print and --none out")
     output = Output()
+    if options.count:
+        wanted = arguments.criteria(options)
+        inbox = Inbox(options.store)
+        is_all = all(value is None for value in wanted.values())
+        output.lines(f"{len(inbox) if is_all else sum(1 for _ in inbox.messages(**wanted))}")
+        return 0
     for message in read_messages(options.store, **arguments.criteria(options)):
         if options.none:
             complain(f"mailhandlers: a message is there where none may be: {line_of(message)}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import heapq
 import os
 import re
@@ -348,6 +349,10 @@ class OthersBucket(BucketStore):
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen]:
         known = seen.names if isinstance(seen, _OthersNames) else frozenset()
         return self._entries(sorted(self._times.keys() - known, key=self._order)), self.now()
+
+    def rank(self, entry: Entry) -> tuple[float, str]:
+        name = str(entry.key)  # it may have come after this store was found
+        return self._times[name].timestamp() if name in self._times else math.inf, name
 
     def _order(self, name: str) -> tuple[datetime, str]:
         return self._times[name], name

@@ -42,13 +42,27 @@ from ..disk import locks, log, system
 from ..disk.files import Disk, Undo, close_all, sweep, write_all
 from ..disk.links import open_own
 from ..mail import Mail, is_id, sha256
-from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
+from .memory import UNSURE, Notes, Status, gist_of, sure
+from .store import (
+    ANY,
+    HEAD,
+    Entry,
+    GoneError,
+    Memory,
+    Seen,
+    Sought,
+    Store,
+    check_file,
+    open_regular,
+)
 
 LONGEST_WAIT = 2.0
 """How many seconds one look waits for other programs that change the file, at most."""
 
 _TORN = ".torn"  # no shorter than what else stands beside, a dotlock
 _ANCHOR = 1 << 12
+GLANCE = 1 << 12
+"""How many octets of an entry are read to find its gist."""
 _BLOCK = 1 << 12
 _BEFORE = len(b"\n\r\n")  # an entry: a blank line
 _LF = ord("\n")
@@ -161,10 +175,17 @@ class _Last(Seen):
         self.head = head
         self.name = name
 
+    def is_in(self, file: HeldFile) -> bool:
+        """Tell whether the entry is where it was, in *file*."""
+        start = self.span.start
+        head = octets_in(file.fileno(), start, start + len(self.head))
+        return os.path.samestat(os.fstat(file.fileno()), self.span.status) and head == self.head
+
 
 class GrowingStore(Store):
     """A file that grows at its end."""
 
+    grows: ClassVar[bool] = True
     instead_of_keep: ClassVar[str] = "rename this file now and then, as logrotate does"
     what: ClassVar[str]
     """What the file is, for people."""
@@ -221,6 +242,13 @@ class GrowingStore(Store):
         """Return where in a file of this *status* an append of ours began that hasn't ended.
 
         None where there is no such append, or where nothing tells.
+        """
+        return None
+
+    def gist(self, fd: int, start: int, end: int) -> str | None:
+        """Return the gist of an entry of the file, open as *fd*, where its beginning tells it.
+
+        This is :func:`.mail.gist_in` of one that is *named*.
         """
         return None
 
@@ -335,8 +363,8 @@ class GrowingStore(Store):
         if not self._may_become_one(system.pread(fd, HEAD, 0), status):
             message = f"it holds something else than {self.what}"
             raise OSError(errno.EEXIST, message, self.path)
-        for start, stop in backwards(functools.partial(_read, fd), size, self.entry_start):
-            entry = _read(fd, start, stop)
+        for start, stop in backwards(functools.partial(octets_in, fd), size, self.entry_start):
+            entry = octets_in(fd, start, stop)
             mended = self.mend(entry, None if began is None else began - start)
             if not mended.is_sure:
                 self._set_aside(entry)
@@ -413,41 +441,65 @@ class GrowingStore(Store):
     # Reading.
 
     def newest_first(self) -> Iterator[Entry]:
-        return map(self._entry, self._steady(self._spans))
+        return map(self.entry, self.steady(self._spans))
 
     def oldest_first(self) -> Iterator[Entry]:
-        return map(self._entry, self._steady(lambda: self._in_order(*self._starts())))
+        return map(self.entry, self.steady(lambda: self._in_order(*self._starts())))
 
     def holding(self, octets: bytes) -> Iterator[Entry]:
         # Of 100,000 messages, a search takes 0.3 s, and reading all of them 4 s.
         for span in self._spans():
-            if octets in _read(span.file.fileno(), span.start, span.end):
-                yield self._entry(span)
+            if octets in octets_in(span.file.fileno(), span.start, span.end):
+                yield self.entry(span)
 
-    def now(self) -> Seen | None:
-        for span in self._steady(self._spans):
+    def memory(self) -> Memory:
+        return GrowingMemory(self)
+
+    def glance(self, span: _Span) -> str:
+        """Return the gist of the entry at *span*."""
+        if found := self.gist(span.file.fileno(), span.start, span.end):
+            return found
+        try:
+            return gist_of(_Reading(self, span)().envelope, named=True)
+        except (GoneError, FormatError):
+            return UNSURE
+
+    def now(self) -> _Last | None:
+        for span in self.steady(self._spans):
             if (seen := self._last_if_whole(span)) is not None:
                 return seen
         return None
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
         try:
-            file = self._hold()
+            file = self.hold()
         except GoneError:
             return iter(()), None
         known = self._found_again(seen, file) if isinstance(seen, _Last) else None
         self._is_rewritten = False
+        last, starts = self.whole_behind(file, known)
+        if last is not None:
+            return map(self.entry, self._in_order(last.span, starts)), last
+        return iter(()), seen if self._is_rewritten else known
+
+    def whole_behind(
+        self, file: HeldFile, known: _Last | None
+    ) -> tuple[_Last | None, array[int]]:
+        """Return the last whole entry behind the one that is *known*, or None.
+
+        Return also where those up to it begin, the last first.
+        """
         span, starts = self._starts(file, known)
         # Only the last entry may be not whole yet.
         while span and starts and not self._is_rewritten:
             span = span._replace(start=starts[0])
             last = self._last_if_whole(span)
             if last is not None:
-                return map(self._entry, self._in_order(span, starts)), last
+                return last, starts
             span = span._replace(end=starts.pop(0))
-        return iter(()), seen if self._is_rewritten else known
+        return None, starts
 
-    def _steady(self, spans: Callable[[], Iterator[_Span]]) -> Iterator[_Span]:
+    def steady(self, spans: Callable[[], Iterator[_Span]]) -> Iterator[_Span]:
         """Yield all *spans*; where the file is written anew meanwhile, go on in the new one."""
         number = 0
         for _ in range(_MOST_REWRITES):
@@ -495,11 +547,9 @@ class GrowingStore(Store):
         The file may be emptied and grow again; a mail client writes all of it anew, to mark
         a message or to remove some, and so do we.
         """
-        if os.path.samestat(os.fstat(file.fileno()), seen.span.status):
-            start = seen.span.start
-            if _read(file.fileno(), start, start + len(seen.head)) == seen.head:
-                return seen
-        else:
+        if seen.is_in(file):
+            return seen
+        if not os.path.samestat(os.fstat(file.fileno()), seen.span.status):
             before = (
                 last
                 for last in self._lasts(seen.span.file)
@@ -515,7 +565,7 @@ class GrowingStore(Store):
 
     def _lasts(self, file: HeldFile) -> Iterator[_Last]:
         """Yield each message of the *file*, the last first."""
-        for span in self._steady(lambda: self._spans(file)):
+        for span in self.steady(lambda: self._spans(file)):
             last = self._last_if_whole(span)
             if last is not None and last.name:
                 yield last
@@ -523,13 +573,14 @@ class GrowingStore(Store):
     def _spans(self, file: HeldFile | None = None) -> Iterator[_Span]:
         """Yield where the entries are, the last first: in *file*, or the one at the path."""
         with contextlib.suppress(GoneError):
-            file = self._hold(file)
-            read = functools.partial(_read, file.fileno())
+            file = self.hold(file)
+            read = functools.partial(octets_in, file.fileno())
             status = os.fstat(file.fileno())
             for start, end in backwards(read, status.st_size, self.entry_start):
                 yield _Span(file, status, start, end)
 
-    def _entry(self, span: _Span) -> Entry:
+    def entry(self, span: _Span) -> Entry:
+        """Return the entry at *span*."""
         return Entry(
             (span.status.st_dev, span.status.st_ino, span.start),
             self.path,
@@ -553,7 +604,7 @@ class GrowingStore(Store):
 
     def _check_again(self, data: bytes, span: _Span) -> None:
         """Raise GoneError unless *data*, which isn't as received, is an entry all the same."""
-        fd = self._hold(span.file).fileno()
+        fd = self.hold(span.file).fileno()
         # This is asked before the octets are read again: an append that was under way when
         # they were read first has either not ended by now, or has changed them.
         began = self.append_start(os.fstat(fd))
@@ -573,7 +624,7 @@ class GrowingStore(Store):
         """
         start = min(span.start, _BEFORE)
         behind = max(self.entry_start.reach, len(self.entry_start.mark))
-        data = _read(fd, span.start - start, span.end + behind)
+        data = octets_in(fd, span.start - start, span.end + behind)
         return data, start, start + span.end - span.start
 
     def _is_one(self, data: bytes, start: int, end: int) -> bool:
@@ -594,7 +645,7 @@ class GrowingStore(Store):
             and found <= {start, end}
         )
 
-    def _hold(self, file: HeldFile | None = None) -> HeldFile:
+    def hold(self, file: HeldFile | None = None) -> HeldFile:
         """Return *file*, or the one at the path, when no other program changes it any more.
 
         Raises GoneError.
@@ -612,7 +663,137 @@ class GrowingStore(Store):
 
     def _octets(self, span: _Span) -> bytes:
         """Return the octets of *span*. Raises GoneError."""
-        return _read(self._hold(span.file).fileno(), span.start, span.end)
+        return octets_in(self.hold(span.file).fileno(), span.start, span.end)
+
+
+class GrowingMemory(Notes):
+    """What is remembered of the entries of a file that grows at its end.
+
+    It is looked at from its end, as far as somebody asks, and behind what was its end. As long
+    as its last entry is where it was, the entries before it are.
+    """
+
+    def __init__(self, store: GrowingStore) -> None:
+        super().__init__(store)
+        self._store = store
+        # -1 is the number of the entry that is the last one at the first look.
+        self._older = _Noted()
+        self._newer = _Noted()
+        self._last = store.now()
+        self._status = self._last.span.status if self._last else None
+        self._state: Status = 0
+
+    def renewed(self, store: Store) -> Memory:
+        assert isinstance(store, GrowingStore)
+        try:
+            status = os.stat(store.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return store.memory()
+        state = sure(status)
+        if state and state == self._state:
+            return self
+        before, last = self._status, self._last
+        # What changes and doesn't grow was not appended to: somebody edits it, or marks mail.
+        is_edited = (
+            before is not None
+            and status.st_size == before.st_size
+            and status.st_mtime_ns != before.st_mtime_ns
+        )
+        try:
+            file = store.hold()
+        except GoneError:
+            return store.memory()
+        if last is None or is_edited or not last.is_in(file):
+            return store.memory()
+        last, starts = store.whole_behind(file, last)
+        with self._lock:
+            self.store = self._store = store
+            self._status, self._state = status, state
+            if last is not None:
+                self._last = last
+                for start in reversed(starts):
+                    self._newer.add(start, "")
+        return self
+
+    @property
+    def end(self) -> int:
+        return len(self._newer.starts)
+
+    def newest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        if sought == ANY:
+            return self._store.newest_first()
+        memories = self._memories(lambda memory: memory.numbers(sought))
+        return map(self._store.entry, self._store.steady(memories))
+
+    def oldest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        if sought == ANY:
+            return self._store.oldest_first()
+        memories = self._memories(lambda memory: reversed([*memory.numbers(sought)]))
+        return map(self._store.entry, self._store.steady(memories))
+
+    def _memories(
+        self, ask: Callable[[GrowingMemory], Iterator[int]]
+    ) -> Callable[[], Iterator[_Span]]:
+        """Return what asks this memory first, and then a new one: the file is written anew."""
+        memories = itertools.chain([self], iter(lambda: GrowingMemory(self._store), None))
+
+        def spans() -> Iterator[_Span]:
+            memory = next(memories)
+            return map(memory.span, ask(memory))
+
+        return spans
+
+    def looked_at(self, before: int) -> Iterator[tuple[int, str]]:
+        number = before
+        while number > -len(self._older.starts):
+            number -= 1
+            yield number, self.gist(number)
+        last = self._last
+        if last is None:
+            return
+        read = functools.partial(octets_in, last.span.file.fileno())
+        for start, end in backwards(read, self._start(number), self._store.entry_start):
+            number -= 1
+            gist = self._store.glance(last.span._replace(start=start, end=end))
+            with self._lock:  # another thread may have been here
+                if -number > len(self._older.starts):
+                    self._older.add(start, gist)
+            yield number, gist
+
+    def gist(self, number: int) -> str:
+        noted, place = (self._newer, number) if number >= 0 else (self._older, -number - 1)
+        if not noted.gists[place]:
+            noted.gists[place] = self._store.glance(self.span(number))
+        return noted.gists[place]
+
+    def entry(self, number: int) -> Entry:
+        return self._store.entry(self.span(number))
+
+    def span(self, number: int) -> _Span:
+        """Return where an entry is."""
+        assert self._last is not None  # else there is no entry
+        end = self._start(number + 1) if number + 1 < self.end else self._last.span.end
+        return self._last.span._replace(start=self._start(number), end=end)
+
+    def _start(self, number: int) -> int:
+        """Return where an entry begins, or where the last one ends."""
+        if number < 0:
+            return self._older.starts[-number - 1]
+        if number < self.end:
+            return self._newer.starts[number]
+        return self._last.span.end if self._last else 0
+
+
+class _Noted:
+    """Where some entries begin, and the gist of each; empty where it wasn't looked at yet."""
+
+    def __init__(self) -> None:
+        self.starts = array("q")
+        self.gists: list[str] = []
+
+    def add(self, start: int, gist: str) -> None:
+        self.starts.append(start)
+        self.gists.append(gist)
 
 
 def backwards(
@@ -651,7 +832,7 @@ def _without(fd: int, gaps: Iterable[_Span]) -> Iterator[bytes]:
 
 def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
     for at in range(start, end, _PIECE):
-        yield _read(fd, at, min(at + _PIECE, end))
+        yield octets_in(fd, at, min(at + _PIECE, end))
 
 
 def _last_common(these: Iterator[_Last], those: Iterator[_Last]) -> tuple[_Last | None, bool]:
@@ -693,7 +874,8 @@ def _end(fd: int) -> _End:
     return _End(status.st_dev, status.st_ino, status.st_size)
 
 
-def _read(fd: int, start: int, end: int) -> bytes:
+def octets_in(fd: int, start: int, end: int) -> bytes:
+    """Return the octets of a file from *start* up to *end*."""
     return system.pread(fd, end - start, start)
 
 

@@ -11,7 +11,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeAlias
 
 from ..block import FormatError
 from ..disk import system
@@ -19,6 +19,7 @@ from ..disk.files import Disk
 from ..disk.links import open_own
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Mail
+from ..message.addresses import comparable
 
 HEAD = 1 << 16
 """How many octets of a file are looked at, to tell what it is."""
@@ -86,6 +87,10 @@ class Entry(NamedTuple):
         return self.file if self.start is None else f"{self.file}, octet {self.start}"
 
 
+Getter: TypeAlias = Callable[[], Entry]
+"""Returns an entry: for many messages it takes less than the entries themselves."""
+
+
 class Seen:
     """What was in a store at some moment, for :meth:`Store.since`: each store has its own."""
 
@@ -93,6 +98,8 @@ class Seen:
 class Store(ABC):
     """The messages at a path."""
 
+    grows: ClassVar[bool] = False
+    """Whether it is a file that is appended to, and may be renamed the moment after that."""
     instead_of_keep: ClassVar[str] = ""
     """What to do where ``keep=`` isn't taken; empty where it is."""
     pause: ClassVar[float] = 0
@@ -156,6 +163,14 @@ class Store(ABC):
         """The folders below the path in which messages arrive."""
         return []
 
+    def part(self, recipient: str) -> Store:
+        """Return the part of this store that holds all mail to *recipient*; often all of it."""
+        return self
+
+    def rank(self, entry: Entry) -> Any:
+        """Return what sorts entries as they arrived."""
+        return entry.key
+
     @abstractmethod
     def newest_first(self) -> Iterator[Entry]:
         """Yield the entries, the latest by arrival first."""
@@ -163,6 +178,10 @@ class Store(ABC):
     def oldest_first(self) -> Iterator[Entry]:
         """Yield the entries in order of arrival."""
         yield from reversed(list(self.newest_first()))
+
+    def memory(self) -> Memory:
+        """Return a memory of this store, in which it is as it is now."""
+        return Memory(self)
 
     def holding(self, octets: bytes) -> Iterator[Entry]:
         """Yield the entries that may hold *octets*, the latest first."""
@@ -183,6 +202,8 @@ class Store(ABC):
 
 class NothingYet(Store):
     """A store that no message has made yet, or that somebody removed: nobody knows which."""
+
+    grows: ClassVar[bool] = True
 
     def check(self) -> None:
         pass
@@ -208,6 +229,79 @@ class NothingYet(Store):
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
         return iter(()), None
+
+
+class Sought(NamedTuple):
+    """Whom the messages are to or from that somebody looks for; None is anybody."""
+
+    to: str | None = None
+    mail_from: str | None = None
+
+
+ANY = Sought()
+
+
+class Memory:
+    """What is known of the messages in a store. This one knows nothing, and reads *store*."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def is_of(self, store: Store) -> bool:
+        """Tell whether *store* is of the same kind and at the same path."""
+        return type(store) is type(self.store) and store.path == self.store.path
+
+    def renewed(self, store: Store) -> Memory:
+        """Return what is known now of *store*, which :meth:`is_of` takes for the same."""
+        return store.memory()
+
+    def seen(self) -> Seen | None:
+        """Return what is there now, for :meth:`Store.since`."""
+        return self.store.now()
+
+    def newest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        """Yield the entries that may be *sought*, the latest first."""
+        return self.store.newest_first()
+
+    def oldest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        """Yield the entries that may be *sought*, in order of arrival."""
+        return self.store.oldest_first()
+
+    def named(self, name: str) -> Iterator[Entry]:
+        """Yield the entries among which is the message with this id, if there is one."""
+        return self.store.holding(name.encode())
+
+    def holds_mail(self) -> bool:
+        """Tell whether a message was seen, sought or not."""
+        return False
+
+    def count(self) -> tuple[int, Iterator[Entry]]:
+        """Return how many messages there are for sure, and what has to be read to be sure."""
+        return 0, self.store.newest_first()
+
+    def by_recipient(self, read: Callable[[Entry], Iterable[Mail]]) -> dict[str, list[Getter]]:
+        """Return what gets the messages to each recipient, in order of arrival.
+
+        *read* returns what can be read of an entry.
+        """
+        found = Recipients()
+        for entry in self.store.oldest_first():
+            for mail in read(entry):
+                found.add(mail.envelope.rcpt_tos, lambda entry=entry: entry)  # type: ignore[misc]
+        return found.getters
+
+
+class Recipients:
+    """Messages by recipient: each recipient once, as it was written first."""
+
+    def __init__(self) -> None:
+        self.getters: dict[str, list[Getter]] = {}
+        self._spelled: dict[str, str] = {}
+
+    def add(self, recipients: Iterable[str], getter: Getter) -> None:
+        """Add a message to *recipients*."""
+        for key, address in {comparable(address): address for address in recipients}.items():
+            self.getters.setdefault(self._spelled.setdefault(key, address), []).append(getter)
 
 
 def open_regular(path: str) -> BinaryIO:

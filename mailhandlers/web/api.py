@@ -59,7 +59,8 @@ class Messages(HTTPEndpoint):
         criteria, limit = criteria_of(given), given["limit"]
 
         def find() -> Iterator[StoredMessage]:
-            entries, rest = mailbox.entries(given["after"], given["before"]), criteria
+            entries = mailbox.entries(given["after"], given["before"], criteria)
+            rest = criteria
             if criteria.matching is not None:
                 # An answer that has begun can't become an error any more: first search all.
                 hits = (entry for entry in entries for _ in mailbox.among([entry], criteria))

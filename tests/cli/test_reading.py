@@ -62,6 +62,19 @@ def test_no_such_mail_may_be_there(
     )
 
 
+def test_messages_are_counted(
+    kind: Kind, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(kind.handler, store, mail("one"), mail("two", to=["carol@x.test"]))
+    all_count, to_bob = ("2", "1") if kind.keeps_all else ("1", "0")
+    for asked, count in (([], all_count), (["--to", "bob@example.com"], to_bob)):
+        assert main(["list", str(store), "--count", *asked]) == 0
+        assert capsys.readouterr() == (f"{count}\n", "")
+    with pytest.raises(SystemExit):
+        main(["list", str(store), "--count", "--json"])
+    assert "--count prints a number" in capsys.readouterr().err
+
+
 def test_json_is_short_for_print_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
