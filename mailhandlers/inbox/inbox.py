@@ -226,8 +226,12 @@ class Inbox:
         A server that writes to the store may go on running, and what it stores meanwhile stays.
         A message of several recipients is removed for all of them. An mbox or a file of JSON
         Lines is written anew without the messages: all of them are gone, or, where this raises
-        OSError, none.
+        OSError, none. Raises ValueError for a criterion that is None: by mistake, it would
+        remove everybody's.
         """
+        for name, value in criteria.items():
+            if value is None:
+                raise ValueError(f"clear({name}=None) would remove any message: leave it out")
         Criteria.of(criteria).remove_from(find(self.path))
 
     def explain(self) -> str:

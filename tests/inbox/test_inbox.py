@@ -433,3 +433,9 @@ def test_the_newest_by_index_reads_no_other(
     assert len(read) == 1
     assert subjects(inbox[-3:-1]) == ["17", "18"]
     assert len(read) == 4
+
+
+def test_to_clear_with_a_criterion_that_is_none_removes_nothing(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    with pytest.raises(ValueError, match=r"clear\(to=None\) would remove any message"):
+        inbox.clear(to=None)
