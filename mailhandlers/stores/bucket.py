@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import errno
 import functools
-import math
 import heapq
+import math
 import os
 import re
 import time
