@@ -87,7 +87,8 @@ class Remembered:
         """Return the store, which is looked for anew where the path has changed."""
         status = status_of(os.fspath(self._path))
         # For 20,000 folders this takes 10 ms.
-        if not (self._store and status and status == self._status):
+        is_same = self._store and status and status == self._status
+        if self._store is None or not is_same or not self._store.is_as_found():
             self._store = find(self._path)
             self._status = status
         return self._store

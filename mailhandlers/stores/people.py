@@ -62,6 +62,11 @@ class PeopleStore(FolderStore):
         folders = [f"{self.path}/{name}" for name in dict.fromkeys(names)]
         return PeopleStore(self.path, self._disk, folders=folders)
 
+    def is_as_found(self) -> bool:
+        # Whose it is, the folders tell: their links go when they are emptied.
+        links = (f"{folder}/latest.eml" for folder in self.folders)
+        return self._is_ours and any(map(os.path.lexists, links))
+
     def places(self) -> Iterable[Place]:
         return map(_place, self.folders)
 

@@ -171,6 +171,10 @@ class Store(ABC):
         """Return what sorts entries as they arrived."""
         return entry.key
 
+    def is_as_found(self) -> bool:
+        """Tell whether it still is such a store, where its path hasn't changed."""
+        return True
+
     @abstractmethod
     def newest_first(self) -> Iterator[Entry]:
         """Yield the entries, the latest by arrival first."""

@@ -166,7 +166,7 @@ class Change:
 
     def rotate(self, some: Mail) -> None:
         if self.path.exists():
-            self.path.rename(f"{self.path}.{self.chance.random()}")
+            self.path.rename(f"{self.path}.{Identity.now().id}")
 
     def nothing(self, some: Mail) -> None:
         pass
@@ -362,3 +362,16 @@ def test_an_inbox_is_asked_by_several_threads(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert [*pool.map(ask, range(300))] == [str(number) for number in range(300)]
+
+
+def test_folders_that_are_emptied_may_be_somebody_elses(tmp_path: Path) -> None:
+    with ticking(tmp_path, is_sure=True) as tick:
+        store = kept(PeopleStore, tmp_path / "people", 2)
+        tick()
+        inbox = Inbox(store.path)
+        assert len(inbox.messages(to="user1@example.com")) == 1
+        store.clear()
+        file = Path(store.path, "user0@example.com", "1.eml")
+        file.write_bytes(b"From: x@y\nTo: user1@example.com\nSubject: moved\n\nHi\n")
+        tick()
+        assert [each["Subject"] for each in inbox.messages(to="user1@example.com")] == ["moved"]
