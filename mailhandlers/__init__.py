@@ -7,9 +7,9 @@ A server that keeps the latest message in a file, and a program that reads it::
     from mailhandlers import read_latest
     print(read_latest("latest.mail", timeout=10).text)
 
-To store mail: MailFile, MaildirSink, MboxSink, JsonLines and PerRecipientDir, the handlers of
-aiosmtpd. MailCatcher is a server in a ``with`` block, and Reply an answer that it is told to
-give.
+To store mail: MailFile, MaildirSink, MboxSink, JsonLines, PerRecipientDir and BucketSink, the
+handlers of aiosmtpd. MailCatcher is a server in a ``with`` block, and Reply an answer that it
+is told to give.
 
 To read mail: read_latest, read_messages and Inbox. They return a StoredMessage, which has an
 Envelope. They raise NoMessageError and StoreError.
@@ -25,7 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .catcher import MailCatcher
-    from .handlers import JsonLines, MaildirSink, MailFile, MboxSink, PerRecipientDir
+    from .handlers import (
+        BucketSink,
+        JsonLines,
+        MaildirSink,
+        MailFile,
+        MboxSink,
+        PerRecipientDir,
+    )
     from .inbox.inbox import Inbox, read_latest, read_messages
     from .inbox.misses import NoMessageError
     from .mail import Envelope, Mail
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from .stores.store import StoreError
 
 __all__ = [
+    "BucketSink",
     "Envelope",
     "Inbox",
     "JsonLines",
@@ -55,6 +63,7 @@ __version__ = "1.1.0"
 
 # Each name is imported when it is first used: a reader needs no server, and no asyncio.
 _MODULES = {
+    "BucketSink": "handlers",
     "Envelope": "mail",
     "Inbox": "inbox.inbox",
     "JsonLines": "handlers",

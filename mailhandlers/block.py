@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from .mail import Envelope, Mail, sha256
+from .mail import Envelope, Mail, gist_in, sha256
 
 
 class FormatError(ValueError):
@@ -22,6 +22,7 @@ class FormatError(ValueError):
 
 _LINE = 990  # RFC 5322 section 2.1.1 allows 998 octets
 BLOCK_NAMES = (b"Return-Path: ", b"X-Peer: ", b"X-MailFrom: ", b"X-RcptTo: ", b"X-Envelope: ")
+_ABOVE_ENVELOPE = re.compile(rb"[^\n]*\n".join(BLOCK_NAMES))
 _LINES = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
 # Python's email package breaks a line that holds no space by encoded words (RFC 2047).
 _WORD = re.compile(
@@ -118,6 +119,18 @@ def _behind(names: Sequence[bytes], data: bytes) -> int | None:
     return position
 
 
+def gist(data: bytes, start: int = 0, *, named: bool = False) -> str | None:
+    """Return what :func:`.mail.gist_in` finds in the block that begins at *start*, or None.
+
+    Where it is folded before that, or the block isn't as we write it, only all of it tells.
+    """
+    above = _ABOVE_ENVELOPE.match(data, start)
+    if above is None:
+        return None
+    start = above.end()
+    return gist_in(data, start, data.find(b"\n", start), named=named)
+
+
 def split_block(data: bytes) -> tuple[Envelope, int]:
     """Return the envelope above a stored message, and where the message begins.
 
@@ -129,6 +142,9 @@ def split_block(data: bytes) -> tuple[Envelope, int]:
     if not (lines := _LINES.match(data, start)):
         raise FormatError("the envelope above this message is not whole")
     try:
+        if lines[0].count(b"\n") == 1:  # nearly all
+            with contextlib.suppress(ValueError):
+                return Envelope.from_json(lines[0]), lines.end()
         if (length := _object(lines[0])) is not None:
             with contextlib.suppress(ValueError):
                 return Envelope.from_json(unfold(lines[0][:length])), start + length + 1

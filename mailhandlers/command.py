@@ -86,9 +86,10 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
     be answered.
     *module* is the library of the loop, asyncio for None.
     """
-    sample = import_module(module or "asyncio").new_event_loop()
-    sample.close()  # else Python closes it at the end, in an order that may be an error
-    loop_class = type(sample)
+    other = import_module(module or "asyncio").new_event_loop()
+    # At its end the one of Windows has no loop woken up by signals: not later than here.
+    other.close()
+    loop_class = type(other)
 
     class CommandLoop(loop_class):  # type: ignore[misc, valid-type]
         """The loop of the command."""
@@ -130,8 +131,8 @@ def run_on_own_loop(module: str | None, served: Served) -> None:
                 super().add_signal_handler(number, callback, *args)
             except NotImplementedError:
                 # Windows: a KeyboardInterrupt would come in the middle of a step, as one that
-                # stores. This wakes up the loop there, too.
-                signal.signal(number, lambda *_: self.call_soon_threadsafe(callback, *args))
+                # stores. This comes in this thread, when asyncio has woken it up.
+                signal.signal(number, lambda *_: self.call_soon(callback, *args))
 
     asyncio.set_event_loop(CommandLoop())
 

@@ -459,8 +459,9 @@ def _replies_of(store: Store, mails: Sequence[Mail]) -> list[str]:
     error = _attempt(store, mails, locks.LOCK_TIMEOUT)
     if error is None:
         return [STORED] * len(mails)
-    # After a lock that wasn't had, the next attempt would wait as long again.
-    if len(mails) > 1 and not isinstance(error, locks.LockTimeoutError):
+    # After a lock that wasn't had, the next attempt would wait as long again; and after an
+    # object store that gave no answer.
+    if len(mails) > 1 and not isinstance(error, (locks.LockTimeoutError, TimeoutError)):
         return [reply for mail in mails for reply in _replies_of(store, [mail])]
     return [_refusal(store, mail, error) for mail in mails]
 

@@ -1,4 +1,4 @@
-"""What the five handlers share: the command line, the hooks of aiosmtpd, the queue.
+"""What the handlers share: the command line, the hooks of aiosmtpd, the queue.
 
 A handler names a store, which knows where and how; :mod:`mailhandlers.commit` knows when, and
 who writes.
@@ -28,7 +28,7 @@ from .smtp.facts import envelope_of
 from .smtp.replies import Reply, Replying
 from .smtp.script import Script, Settings
 from .stores.folder import FolderStore
-from .stores.store import Store
+from .stores.store import Store, absolute
 from .web.process import PageProcess
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Handler(ABC):
         Raises TypeError or ValueError, in one sentence that says what is wrong and what to do.
         """
         chosen = options.check(**keywords)
-        self.path = os.path.abspath(path)
+        self.path = absolute(path)
         self._store = self._make_store(chosen)
         self._store.check()
         self._commits = Commits(self._store, is_quick=not chosen.sync)

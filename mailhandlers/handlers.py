@@ -1,4 +1,4 @@
-"""The five handlers: each is the name of a store."""
+"""The handlers: each is the name of a store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from . import options
 from .handler import Handler
+from .stores.bucket import BucketStore
 from .stores.json_lines import JsonLinesOutput, JsonLinesStore
 from .stores.latest import LatestStore
 from .stores.maildir import MaildirStore
@@ -14,7 +15,15 @@ from .stores.mbox import MboxStore
 from .stores.people import PeopleStore
 from .stores.store import Store
 
-__all__ = ["Handler", "JsonLines", "MailFile", "MaildirSink", "MboxSink", "PerRecipientDir"]
+__all__ = [
+    "BucketSink",
+    "Handler",
+    "JsonLines",
+    "MailFile",
+    "MaildirSink",
+    "MboxSink",
+    "PerRecipientDir",
+]
 
 
 class MailFile(Handler):
@@ -92,3 +101,24 @@ class PerRecipientDir(Handler):
     """
 
     _store_class: ClassVar[type[Store]] = PeopleStore
+
+
+class BucketSink(Handler):
+    """A handler that keeps messages in a bucket of an object store, which machines share.
+
+    The path is ``s3://BUCKET/PREFIX``, or begins with ``gs://`` (Google) or ``az://`` (Azure).
+    It needs ``pip install 'mailhandlers[bucket]'``. Credentials, endpoint and region come from
+    the environment. A message is ``PREFIX/mail/ID.eml``; the client gets its reply when the
+    object store has answered. ``sync=no`` changes nothing.
+
+    ``aiosmtpd -n -c mailhandlers.BucketSink s3://mail/staging``
+    """
+
+    _store_class: ClassVar[type[Store]] = BucketStore
+
+    def _make_store(self, chosen: options.Options) -> Store:
+        if chosen.mode != options.Options().mode:
+            raise ValueError(
+                "mode= is for files: a bucket has rules of its own for who may read"
+            )
+        return BucketStore(self.path, keep=chosen.keep)  # type: ignore[arg-type] # read already

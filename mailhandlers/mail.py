@@ -146,6 +146,44 @@ UNKNOWN = Envelope(
 """The envelope of a message of which nothing is known: one that never was in a store."""
 
 
+def local_time(moment: datetime) -> datetime:
+    """Return *moment* as this computer's clock has it, or as it is where that can't be told.
+
+    A sender may claim any moment: Windows has no local time before 1970, and no system has
+    one before the year 1.
+    """
+    try:
+        return moment.astimezone()
+    except (OSError, OverflowError):
+        return moment
+
+
+# A quote inside a JSON string has a backslash before it: no sender can write such a mark.
+_PLAIN = rb'"[ !#-\[\]-~]*"'  # a JSON string in ASCII that needs no escapes
+_LIST = rb"\[(?:%b(?:, )?)*\]" % _PLAIN
+_GIST = re.compile(
+    b', "mail_from": (%b), "mail_options": %b, "rcpt_tos": (%b)' % (_PLAIN, _LIST, _LIST)
+)
+_NAME = re.compile(rb'\{"id": (%b)' % _PLAIN)
+
+
+def gist_in(record: bytes, start: int, end: int, *, named: bool = False) -> str | None:
+    """Return the sender and the recipients in *record*, as JSON with commas between.
+
+    A JSON object as :meth:`Envelope.to_dict` returns begins at *start*, and ends at *end* or
+    earlier. Where it is *named*, its id comes first. None where it isn't as our programs write
+    it, or needs escapes. This takes 1 us; to decode the object takes 7 us.
+    """
+    found = _GIST.search(record, start, end)
+    if found is None:
+        return None
+    gist = b", ".join(found.groups()).decode()
+    if not named:
+        return gist
+    name = _NAME.match(record, start, end)
+    return None if name is None else f"{name[1].decode()}, {gist}"
+
+
 def sha256(content: bytes) -> str:
     """Return the SHA-256 of *content*, in hex."""
     import hashlib  # OpenSSL's: 3 ms, which a reader of no message need not wait for

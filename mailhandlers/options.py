@@ -29,6 +29,7 @@ HANDLERS = {
     "MboxSink": ("PATH", "one mbox file"),
     "JsonLines": ("PATH", "one JSON object a line, in a file or, with -, on standard output"),
     "PerRecipientDir": ("DIR", "a folder for each recipient"),
+    "BucketSink": ("s3://BUCKET/PREFIX", "a bucket that machines share; also gs:// and az://"),
 }
 """The names of the handlers: what to type behind each, and what it keeps."""
 _USAGE = "PATH [key=value ...]"
@@ -514,5 +515,6 @@ HANDLERS = {
     "MboxSink": ("PATH", "one mbox file"),
     "JsonLines": ("PATH", "one JSON object a line, in a file or, with -, on standard output"),
     "PerRecipientDir": ("DIR", "a folder for each recipient"),
+    "BucketSink": ("s3://BUCKET/PREFIX", "a bucket that machines share; also gs:// and az://"),
 }
 """The names of the handlers: what to type behind each, and what it keeps."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -55,7 +56,10 @@ def deliver(
 
 
 def store_directly(
-    folder: Path, content: bytes, to: Sequence[str] = ("bob@example.com",)
+    folder: Path,
+    content: bytes,
+    to: Sequence[str] = ("bob@example.com",),
+    received: datetime | None = None,
 ) -> str:
     """Store a message in a Maildir as a handler would, also one that SMTP can't carry.
 
@@ -67,7 +71,7 @@ def store_directly(
     envelope = dataclasses.replace(
         UNKNOWN,
         id=identity.id,
-        received=identity.received,
+        received=received or identity.received,
         protocol="ESMTP",
         mail_from="eva@example.com",
         rcpt_tos=list(to),

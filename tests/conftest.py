@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import object_stores
 import pytest
 import trustme
 from faulty import Disk, Gate
 from hypothesis import HealthCheck, settings
-from support import KINDS, WINDOWS, Kind, Server
+from support import ALL_KINDS, BUCKET, WINDOWS, Kind, Server
 
 from mailhandlers.commit import Commits
 
+_DISKS = {"disk", "gate", "quick_disk", "small_disk", "strace"}
 # A slow machine is no fault of what is tested.
 settings.register_profile(
     "patient",
@@ -55,16 +58,34 @@ def _nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path_factory.getbasetemp())
 
 
-@pytest.fixture(params=KINDS, ids=[kind.handler for kind in KINDS])
+@pytest.fixture(params=ALL_KINDS, ids=[kind.handler for kind in ALL_KINDS])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Each of the five handlers in turn: the contract holds for all."""
+    """Each of the handlers in turn: the contract holds for all."""
     chosen: Kind = request.param
+    if chosen == BUCKET and not _DISKS.isdisjoint(request.fixturenames):
+        pytest.skip("a bucket is on no disk that could fail")
     return chosen
 
 
+@pytest.fixture(scope="session")
+def new_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
+    """Return addresses in a bucket of this session; nothing is there yet."""
+    numbers = itertools.count()
+    with (
+        object_stores.rclone(tmp_path_factory.mktemp("rclone")) as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield lambda: cast(Path, object_stores.Address(f"s3://mail/store-{next(numbers)}"))
+
+
 @pytest.fixture
-def store(kind: Kind, tmp_path: Path) -> Path:
+def store(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Where the handler of this test keeps its mail; nothing is there yet."""
+    if kind == BUCKET:
+        made: Path = request.getfixturevalue("new_bucket")()
+        return made
     folder = tmp_path / "stores"
     folder.mkdir()
     return folder / kind.store

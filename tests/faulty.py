@@ -5,7 +5,9 @@ A test and its server speak through the files of a folder.
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +38,34 @@ CALLS: dict[str, Any] = dict.fromkeys(_ANYWHERE, os) | (
 
 WRITE = "write" if WINDOWS else "writev"
 """What writes a message."""
+
+
+def in_a_process(work: Callable[[], object], killed_at: int = 0) -> bool:
+    """Do *work* in another process; kill that before its call *killed_at* of the system.
+
+    Return whether it was killed.
+    """
+    if (pid := os.fork()) == 0:
+        left = itertools.count(killed_at - 1, -1)
+
+        def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
+            def function(*args: Any, **named: Any) -> Any:
+                if next(left) == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **named)
+
+            return function
+
+        for name, where in CALLS.items() if killed_at else ():
+            setattr(where, name, deadly(getattr(where, name)))
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
+    return status != 0
 
 
 class Gate:

@@ -41,7 +41,7 @@ FAILED = "451 4.3.0 "
 
 
 class Kind(NamedTuple):
-    """One of the five handlers, and how a user would call its store."""
+    """One of the handlers, and how a user would call its store."""
 
     handler: str
     store: str
@@ -59,8 +59,12 @@ KINDS = [
     Kind("JsonLines", "mail.jsonl"),
     Kind("PerRecipientDir", "people", is_folder=True),
 ]
+"""Those that keep mail on a disk."""
+BUCKET = Kind("BucketSink", "s3://mail")
+ALL_KINDS = [*KINDS, BUCKET]
 KIND = {kind.handler: kind for kind in KINDS}
 JSON_LINES, MBOX = KIND["JsonLines"], KIND["MboxSink"]
+ON_DISK = pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.handler)
 KEEP_ALL = pytest.mark.parametrize(
     "kind", [k for k in KINDS if k.keeps_all], ids=lambda k: k.handler
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.main import parseargs
-from support import HELLO, KINDS, Kind, Server, tree
+from support import HELLO, KINDS, ON_DISK, Kind, Server, tree
 
 import mailhandlers
 from mailhandlers import Reply, options, read_messages
@@ -180,6 +180,7 @@ def test_type_checkers_know_every_option(tmp_path: Path) -> None:
     assert lines == ["5", "6", "7"], done.stdout + done.stderr
 
 
+@ON_DISK
 def test_the_command_ends_before_the_port_opens(kind: Kind, place: Path) -> None:
     with Server(kind.handler, "mail", "sync=no") as server:
         # The port is taken: a command that came so far would say so.
@@ -196,6 +197,7 @@ def test_the_command_ends_before_the_port_opens(kind: Kind, place: Path) -> None
     check_complaint(ended.stderr, kind.handler, "missing")
 
 
+@ON_DISK
 def test_an_empty_store_is_made_before_the_port_opens(kind: Kind, tmp_path: Path) -> None:
     """Programs that follow a file or a folder can be started when the port is open."""
     store = tmp_path / kind.store
@@ -212,6 +214,7 @@ def test_an_empty_store_is_made_before_the_port_opens(kind: Kind, tmp_path: Path
     assert [*read_messages(store)] == []
 
 
+@ON_DISK
 def test_a_store_that_is_there_is_left_as_it_is(kind: Kind, tmp_path: Path) -> None:
     for content in (HELLO, None):
         with Server(kind.handler, tmp_path / kind.store) as server:
@@ -230,6 +233,7 @@ def test_a_path_may_have_any_name(place: Path, name: str) -> None:
     assert sorted(os.listdir(place)) == sorted(["device", "file", "folder", name])
 
 
+@ON_DISK
 def test_options_come_in_any_order(kind: Kind, tmp_path: Path) -> None:
     with Server(kind.handler, tmp_path / kind.store, "mode=0640", "sync=no") as server:
         assert server.send() == "250 OK"
@@ -238,6 +242,7 @@ def test_options_come_in_any_order(kind: Kind, tmp_path: Path) -> None:
     )
 
 
+@ON_DISK
 def test_the_name_of_the_host_is_asked_for_once(kind: Kind, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(COUNTING)
     env = {"PYTHONPATH": str(tmp_path)}

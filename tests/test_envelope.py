@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 from dataclasses import FrozenInstanceError, replace
@@ -12,7 +13,7 @@ from strategies import anything, envelopes
 
 from mailhandlers import Envelope
 from mailhandlers.block import block_headers
-from mailhandlers.mail import Identity, Mail, is_id
+from mailhandlers.mail import Identity, Mail, is_id, local_time
 
 EXAMPLE = Envelope(
     id="1763714880.M123456P4242Q000001.laptop",
@@ -163,3 +164,15 @@ def test_a_host_of_any_name_gives_a_file_name(host: str) -> None:
     assert re.fullmatch(r"1763714880\.M000042P4242Q000001\.[A-Za-z0-9._-]+", name)
     assert len(name) < 150
     assert is_id(name)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "Invalid argument"), OverflowError()])
+def test_a_moment_without_local_time_is_shown_as_it_is(error: Exception) -> None:
+    class Moment(datetime):
+        def astimezone(self, tz: object = None) -> Moment:
+            raise error
+
+    moment = Moment(1969, 1, 1, tzinfo=timezone.utc)
+    assert local_time(moment) is moment
+    now = datetime.now(timezone.utc)
+    assert local_time(now) == now

@@ -20,6 +20,7 @@ from support import (
     FAILED,
     HELLO,
     HOST,
+    ON_DISK,
     PATIENCE,
     Kind,
     Server,
@@ -100,6 +101,7 @@ def check_refusal(kind: Kind, store: Path, prefix: Sequence[str], *flags: str) -
 
 
 @ROOT_ALONE
+@ON_DISK
 def test_root_learns_at_the_start_what_nobody_may_not_write(
     kind: Kind, open_folder: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_the_command_ends_where_the_store_may_not_be_written(
 
 
 @ROOT_ALONE
+@ON_DISK
 def test_no_process_of_ours_stays_root(kind: Kind, open_folder: Path) -> None:
     with Server(kind.handler, open_folder / kind.store, flags=()) as server:
         assert children_of(server) == []
@@ -151,6 +154,7 @@ def test_the_page_has_the_rights_of_the_server(open_folder: Path) -> None:
 
 
 @ROOT_ALONE
+@ON_DISK
 def test_nobody_owns_what_arrived_under_load(kind: Kind, open_folder: Path) -> None:
     store = open_folder / kind.store
     with Server(kind.handler, store, flags=()) as server:

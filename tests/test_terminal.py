@@ -12,7 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import HOST, Client, Kind, Process, Server, reserved_port, wait_until
+from support import (
+    HOST,
+    ON_DISK,
+    WINDOWS,
+    Client,
+    Kind,
+    Process,
+    Server,
+    reserved_port,
+    wait_until,
+)
 
 import mailhandlers
 from mailhandlers.options import HANDLERS
@@ -128,6 +138,7 @@ def ended(*arguments: str) -> str:
     return done.stderr
 
 
+@ON_DISK
 def test_a_port_in_use_is_one_sentence(kind: Kind, store: Path, tmp_path: Path) -> None:
     with Server(kind.handler, store) as server:
         listen = f"{HOST}:{server.port}"
@@ -156,12 +167,15 @@ def test_a_mistake_in_the_name_of_a_handler_is_one_sentence(name: str) -> None:
 @pytest.mark.parametrize("listen", ["[::1]:{}", "::1:{}"])
 def test_an_address_of_ipv6_may_be_typed_as_it_is_told(tmp_path: Path, listen: str) -> None:
     with socket.socket(socket.AF_INET6) as reservation:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not WINDOWS:
+            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             reservation.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
         port = reservation.getsockname()[1]
+        if WINDOWS:  # where nobody else may have it, and the server is somebody else
+            reservation.close()
         command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", listen.format(port), "-c"]
         command += ["mailhandlers.MailFile", str(tmp_path / "m"), "log=yes"]
         with Process(command, stderr=subprocess.PIPE, text=True) as server:

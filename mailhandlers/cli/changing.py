@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..disk import files
+from ..disk import files, system
 from ..inbox.criteria import Criteria
 from ..inbox.inbox import Inbox
 from ..inbox.readable import LeftOut, Mails
@@ -25,6 +25,7 @@ from ..stores.find import find
 from ..stores.folder import FolderStore
 from ..stores.maildir import MaildirStore
 from ..stores.people import folder_name
+from ..stores.store import exists
 from . import arguments
 from .printing import Count, complain
 
@@ -41,9 +42,11 @@ _MADE = re.compile(r"[0-9]{10,12}\.M[0-9]{6}P0Q(?P<key>[0-9]{6}\.[0-9a-f]{32})\.
 
 
 def clear(parser: ArgumentParser, argv: Sequence[str]) -> int:
-    """Remove all messages of a store; the server may run on."""
+    """Remove the messages of a store that meet the criteria; the server may run on."""
     arguments.add_store(parser)
-    Inbox(parser.parse_args(argv).store).clear()
+    arguments.add_criteria(parser)
+    options = parser.parse_args(argv)
+    Inbox(options.store).clear(**arguments.criteria(options))
     return 0
 
 
@@ -62,7 +65,7 @@ def copy(parser: ArgumentParser, argv: Sequence[str]) -> int:
     )
     arguments.add_criteria(parser)
     options = parser.parse_intermixed_args(argv)
-    if not os.path.exists(options.source):
+    if not exists(options.source):
         parser.error(f"{options.source}: nothing is there")
     try:
         handler = getattr(handlers, options.handler).from_args(options.path, *options.options)
@@ -216,6 +219,6 @@ def _half(path: str, mail: Mail) -> list[str]:
 
 def _latest(folder: str) -> str:
     try:
-        return os.readlink(f"{folder}/latest.eml")
-    except OSError:  # none yet
+        return system.pointed_to(f"{folder}/latest.eml") or ""
+    except OSError:  # something else is there
         return ""

@@ -79,7 +79,11 @@ COMMANDS = {
         "Store a message as the program sendmail would take it.",
         "sendmail MaildirSink inbox -t -i < message.eml",
     ),
-    "clear": Command("changing:clear", "Remove all messages.", "clear inbox"),
+    "clear": Command(
+        "changing:clear",
+        "Remove all messages, or those that meet criteria.",
+        "clear inbox --to bob@example.com",
+    ),
     "ready": Command(
         "waiting:ready",
         "Wait until a mail server answers.",

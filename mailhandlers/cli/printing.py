@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..mail import Mail
+from ..mail import Mail, local_time
 from ..message.attachments import human_size
 from ..message.message import StoredMessage
 from ..message.visible import HARMLESS, visible, visible_line
@@ -212,7 +212,7 @@ def _subject(message: StoredMessage) -> str:
 
 
 def _local_time(message: StoredMessage) -> str:
-    return message.envelope.received.astimezone().strftime(_TIME)
+    return local_time(message.envelope.received).strftime(_TIME)
 
 
 def _headers(message: StoredMessage) -> str:

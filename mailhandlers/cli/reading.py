@@ -14,7 +14,7 @@ from ..inbox.inbox import Inbox, read_latest, read_messages
 from ..inbox.misses import line_of
 from ..message.message import StoredMessage
 from ..message.visible import visible
-from ..stores.store import StoreError
+from ..stores.store import StoreError, exists
 from ..web.settings import WebSettings
 from . import arguments
 from .printing import (
@@ -39,14 +39,23 @@ def list_messages(parser: ArgumentParser, argv: Sequence[str]) -> int:
     arguments.add_store(parser)
     arguments.add_criteria(parser)
     arguments.add_print(parser, _A_LINE, "print nothing, and fail if there is such a message")
+    parser.add_argument("--count", action="store_true", help="print only how many there are")
     options = parser.parse_args(argv)
+    if options.count and (options.none or options.view):
+        parser.error("--count prints a number and nothing else: leave --print and --none out")
     output = Output()
+    if options.count:
+        wanted = arguments.criteria(options)
+        inbox = Inbox(options.store)
+        is_all = all(value is None for value in wanted.values())
+        output.lines(f"{len(inbox) if is_all else sum(1 for _ in inbox.messages(**wanted))}")
+        return 0
     for message in read_messages(options.store, **arguments.criteria(options)):
         if options.none:
             complain(f"mailhandlers: a message is there where none may be: {line_of(message)}")
             return 1
         _print(message, options.view, output)
-    if not os.path.exists(options.store):
+    if not exists(options.store):
         complain(f"{options.store}: nothing is there yet")
     return 0
 
@@ -268,6 +277,6 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
         complain(f"mailhandlers: {error}")
         return 1 if isinstance(error, StoreError) else MISUSE
     except OSError as error:
-        complain(f"mailhandlers: {options.listen}: {error.strerror}")
+        complain(f"mailhandlers: {error.filename or options.listen}: {error.strerror}")
         return 1
     return 0

@@ -159,9 +159,8 @@ class _Call:
         except getopt.GetoptError as error:
             raise _RefusedError(f"{error}: {_USAGE}") from None
         options = dict(given)
-        words = [value for name, value in given if name in ("-o", "-O")]
         self._reads_header = "-t" in options
-        self._dot_ends = not ("-i" in options or "i" in words or "IgnoreDots" in words)
+        self._dot_ends = not ("-i" in options or ("-o", "i") in given)
         self._name = options.get("-F", "")
         self._mode = options.get("-b", "m")
         if self._mode not in ("m", "s"):

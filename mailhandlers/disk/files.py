@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..mail import is_id
+from ..mail import Identity, is_id
 from . import log, system
 from .flushing import Flusher
 from .links import Pointer, folder_status, open_own, point
@@ -99,6 +99,47 @@ class Disk:
             self.sync_folders([os.path.dirname(path)])
         if was_there:
             self._remove_name(previous)
+
+    def rewrite(
+        self,
+        path: str,
+        fd: int,
+        pieces: Iterable[bytes],
+        is_to_replace: Callable[[int], bool],
+    ) -> bool:
+        """Put *pieces* in the place of the file *path*, which is open as *fd*, atomically.
+
+        The new file has the owner and the permissions of the old one. When it is on disk,
+        *is_to_replace* is called with its descriptor; where that returns False, so does this,
+        and nothing has changed.
+        """
+        if not system.CAN_REPLACE_OPEN:
+            message = "no file that is open is replaced here: remove all, or have a Maildir"
+            raise OSError(errno.ENOTSUP, message, path)
+        path = os.path.realpath(path)
+        folder = os.path.dirname(path)
+        temporary = f"{folder}/.{Identity.now().id}.tmp"
+        new = os.open(temporary, system.NEW, 0o600)
+        try:
+            with Undo() as undo:
+                undo.add(system.unlink, temporary)
+                _make_like(new, os.fstat(fd), path)
+                write_all(new, pieces)
+                if self.sync:
+                    system.fsync(new)
+                else:  # a network disk says at a close what it had no room for
+                    os.close(os.dup(new))
+                is_replaced = is_to_replace(new)
+                if is_replaced:
+                    system.replace(temporary, path, sync=self.sync)
+            if is_replaced:
+                self.sync_folders([folder])
+            else:
+                system.unlink(temporary)
+        finally:
+            with suppress(OSError):
+                os.close(new)
+        return is_replaced
 
     def _remove_name(self, name: str) -> None:
         """Remove *name*; the disk frees the file in :meth:`free_replaced`."""
@@ -312,6 +353,22 @@ def remove(paths: Iterable[str]) -> None:
             system.unlink(path)
 
 
+def remove_if(path: str, is_it: Callable[[str], bool]) -> None:
+    """Remove the file *path* if *is_it* says so of it, and no other that replaces it meanwhile.
+
+    *is_it* is given the path of the file, which may be another then.
+    """
+    if not is_it(path):
+        return
+    aside = f"{os.path.dirname(path)}/.{Identity.now().id}.tmp"
+    with suppress(FileNotFoundError):  # somebody else has removed it
+        system.rename(path, aside, sync=False)
+        if is_it(aside) or os.path.lexists(path):  # there is one that is newer still
+            system.unlink(aside)
+        else:
+            system.rename(aside, path, sync=False)
+
+
 def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
     """Remove the files in *folders* whose names end with *suffix*, in any case.
 
@@ -345,6 +402,16 @@ def sweep(folder: str) -> None:
 def is_shown(name: str, suffix: str) -> bool:
     """Tell whether *name* is no hidden one, and ends with *suffix*, in any case."""
     return name[0] != "." and name[len(name) - len(suffix) :].lower() == suffix
+
+
+def _make_like(fd: int, status: os.stat_result, path: str) -> None:
+    """Give the new file *fd* the owner and the permissions in *status*, those of *path*."""
+    try:
+        system.own(fd, status)
+    except PermissionError:
+        message = "its owner and group couldn't be kept: ask its owner, or root"
+        raise PermissionError(errno.EPERM, message, path) from None
+    system.permit(fd, stat.S_IMODE(status.st_mode))
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

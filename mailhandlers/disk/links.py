@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from ..mail import is_id
+from ..mail import Identity, is_id
 from . import locks, system
 
 _MOST_LINKS = 40  # as Linux has it
@@ -109,22 +109,33 @@ def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
         undo(_point_back, pointer, before)
 
 
-def remove_target(path: str, link: str) -> bool:
-    """Remove the file *path*, and before it the *link* that points to it, if that does.
+def remove_target(path: str, link: str, until: float = 0) -> None:
+    """Remove the file *path*. If the *link* points to it, that follows first.
 
-    Returns False, and removes nothing, while another process changes the link. Raises
-    OSError.
+    It then points to the latest of our files before, or goes where there is none. Raises
+    OSError, and LockTimeoutError where another process changes the link *until* then.
     """
     name = os.path.basename(path)
     if link and system.pointed_to(link) == name:
-        try:
-            with _locked_folder(link, until=0):
-                if system.pointed_to(link) == name:  # else a later message has it by now
-                    system.unlink(link)
-        except locks.LockTimeoutError:
-            return False
+        with _locked_folder(link, until):
+            if system.pointed_to(link) == name:  # else a later message has it by now
+                _point_before(link, name)
     system.unlink(path)
-    return True
+
+
+def _point_before(link: str, name: str) -> None:
+    folder, suffix = os.path.dirname(link), os.path.splitext(link)[1]
+    # What comes after it is being stored now, and has the link when that is done.
+    before = [n for n in os.listdir(folder) if n < name and n.endswith(suffix) and is_id(n)]
+    temporary = f"{folder}/.latest.{Identity.now().id}"
+    if not before or not system.make_pointer(max(before), temporary):
+        system.unlink(link)
+        return
+    try:
+        system.replace(temporary, link, sync=False)
+    except OSError:
+        system.unlink(temporary)
+        raise
 
 
 @contextmanager

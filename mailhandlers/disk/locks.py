@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from ..mail import Identity
 from . import log, system
 
 _T = TypeVar("_T")
@@ -47,6 +48,10 @@ class FileLock:
         """Lock the file *path*, open as *fd*. Raises LockTimeoutError."""
         wait_for(lambda: system.try_flock(fd), path, until)
 
+    def extend(self, fd: int, path: str) -> None:
+        """Lock the file open as *fd*, too, which is about to replace the file *path*."""
+        wait_for(lambda: system.try_flock(fd), path, deadline())
+
     def release(self, fd: int, path: str) -> None:
         """Give the lock back, and close *fd*."""
         with suppress(OSError):  # what was written is on disk, or was taken back
@@ -76,6 +81,25 @@ class MboxLock(FileLock):
         wait_for(
             lambda: system.try_lock(fd) and self._have_dotlock(fd, f"{path}.lock"), path, until
         )
+
+    def extend(self, fd: int, path: str) -> None:
+        """Lock the file open as *fd*, too, which is about to replace the file *path*.
+
+        The dotlock names no file any more: who is killed here leaves one that whoever has the
+        other lock takes over, of this file or of that.
+        """
+        wait_for(lambda: system.try_lock(fd), path, deadline())
+        lock = f"{path}.lock"
+        if _owner(lock) != self._mine:  # none could be made
+            return
+        self._mine = f"mailhandlers.{os.getpid()}"
+        temporary = f"{os.path.dirname(path)}/.{Identity.now().id}.tmp"
+        _make_link_or_file(self._mine, temporary)
+        try:
+            system.replace(temporary, lock, sync=False)
+        except OSError:
+            system.unlink(temporary)
+            raise
 
     def release(self, fd: int, path: str) -> None:
         """Give both back, and close *fd*. Raises nothing."""

@@ -176,6 +176,13 @@ def permit(fd: int, mode: int) -> None:
         _permit(os.fchmod, fd, mode)
 
 
+def own(fd: int, status: os.stat_result) -> None:
+    """Give the open file *fd* the owner and the group in *status*."""
+    made = os.fstat(fd)
+    if (made.st_uid, made.st_gid) != (status.st_uid, status.st_gid):
+        os.fchown(fd, status.st_uid, status.st_gid)
+
+
 def permit_folder(path: str, status: os.stat_result, mode: int) -> None:
     """Give the folder *path*, of this *status*, the permissions *mode*."""
     if stat.S_IMODE(status.st_mode) != mode:

@@ -242,6 +242,10 @@ def permit(fd: int, mode: int) -> None:
     """Give the open file *fd* the permissions *mode*: those of its folder do."""
 
 
+def own(fd: int, status: os.stat_result) -> None:
+    """Give the open file *fd* the owner in *status*: that of its folder does."""
+
+
 def permit_folder(path: str, status: os.stat_result, mode: int) -> None:
     """Give the folder *path* the permissions *mode*: those of its own folder do."""
 

@@ -12,9 +12,10 @@ from ..disk import system
 from ..message.message import StoredMessage
 from ..stores.find import find, find_held
 from ..stores.growing import GrowingStore, HeldFile
-from ..stores.store import Entry, NothingYet, Seen, Store, StoreError
+from ..stores.store import Entry, Seen, Store, StoreError, absolute
 from .criteria import Criteria
-from .readable import LeftOut, Mails
+from .readable import Mails
+from .remembering import Remembered
 from .waiting import Steps, Watch, until_found
 
 
@@ -33,14 +34,23 @@ class EntryCursor:
         recipient: str | None = None,
         *,
         from_start: bool = False,
+        remembered: Remembered | None = None,
     ) -> None:
-        self._path = os.path.abspath(path)
+        """Begin with what comes from now on, or *from_start* with what is there.
+
+        What is *remembered* of the store isn't listed again: 20,000 folders take 0.3 s.
+        """
+        self._path = absolute(path)
         self._recipient = recipient
         self.watch = Watch(self._path)
         """Tells whether there may be something new."""
         self._seen: Seen | None = None
         self._held = self._hold()
-        if not from_start:
+        if from_start:
+            pass
+        elif remembered is not None and self._held is None:
+            self._seen = remembered.seen(recipient)
+        else:
             self._seen = self._store().now()
 
     def new(self) -> Iterator[Entry]:
@@ -49,13 +59,13 @@ class EntryCursor:
         if self._held is None or not self._held.is_in_place():
             before, after = self._held, self._hold()
             store = find_held(before) if before is not None else None
-            if isinstance(store, GrowingStore | NothingYet):
+            if store is not None and store.grows:
                 rest, self._seen = store.since(self._seen)
                 if after is None:  # what is being appended to it now is for the next call
                     return rest
             self._held = after
         store = self._store()
-        self.watch.follow(store.folders)
+        self.watch.follow(store.folders, store.pause)
         entries, self._seen = store.since(self._seen)
         return chain(rest, entries)
 
@@ -63,7 +73,7 @@ class EntryCursor:
         # Another file may be at the path in this moment: what is held is the one to read.
         if self._held is not None:
             store = find_held(self._held)
-            if isinstance(store, GrowingStore | NothingYet):
+            if store.grows:
                 return store
         return find(self._path, self._recipient)
 
@@ -84,13 +94,15 @@ class Cursor:
         self,
         path: str | os.PathLike[str],
         criteria: Criteria,
-        left_out: LeftOut,
+        remembered: Remembered,
         *,
         from_start: bool = False,
     ) -> None:
         self._criteria = criteria
-        self._left_out = left_out
-        self._entries = EntryCursor(path, criteria.to, from_start=from_start)
+        self._left_out = remembered.left_out
+        self._entries = EntryCursor(
+            path, criteria.to, from_start=from_start, remembered=remembered
+        )
         self._arrived: Iterator[StoredMessage] = iter(())
         self.watch = self._entries.watch
 

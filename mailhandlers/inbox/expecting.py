@@ -13,11 +13,11 @@ from typing import TypeVar
 from ..message.message import StoredMessage
 from ..stores.find import find
 from ..stores.latest import LatestStore
-from ..stores.store import Entry, StoreError
+from ..stores.store import Entry, StoreError, absolute
 from .criteria import Criteria
 from .cursor import Cursor, EntryCursor
 from .misses import NoMessageError, line_of, no_message
-from .readable import LeftOut
+from .remembering import Remembered
 from .waiting import Steps, loop_is_running, until_found, wait, wait_in_loop
 
 # How many seconds to wait for one message more than are expected exactly.
@@ -39,12 +39,12 @@ class _Expectation:
         path: str | os.PathLike[str],
         seconds: float,
         criteria: Criteria,
-        left_out: LeftOut,
+        remembered: Remembered,
     ) -> None:
-        self._path = os.path.abspath(path)
+        self._path = absolute(path)
+        self._remembered = remembered
         self._seconds = seconds
         self._criteria = criteria
-        self._left_out = left_out
         self._is_forgotten = True
 
     def __enter__(self: _E) -> _E:
@@ -87,7 +87,7 @@ class _Expectation:
             warnings.warn("expect() and expect_none() need a 'with'", stacklevel=2)
 
     def _begin(self) -> None:
-        self._cursor = Cursor(self._path, self._criteria, self._left_out)
+        self._cursor = Cursor(self._path, self._criteria, self._remembered)
 
     def _finish(self) -> Steps[None]:
         raise NotImplementedError
@@ -101,7 +101,7 @@ class Expected(_Expectation):
         path: str | os.PathLike[str],
         seconds: float,
         criteria: Criteria,
-        left_out: LeftOut,
+        remembered: Remembered,
         count: int,
         exactly: int | None,
         explain: Callable[[], str],
@@ -113,7 +113,7 @@ class Expected(_Expectation):
             if count != 1:
                 raise ValueError("count= is for 'at least', exactly= for 'no more': give one")
             self._silence = f"expect(exactly={exactly})"
-        super().__init__(path, seconds, criteria, left_out)
+        super().__init__(path, seconds, criteria, remembered)
         self._count = exactly or count
         self._explain = explain
         self._messages: list[StoredMessage] = []
@@ -137,7 +137,7 @@ class Expected(_Expectation):
 
     def _begin(self) -> None:
         # Whatever arrives, to tell what came instead.
-        self._all = EntryCursor(self._path)
+        self._all = EntryCursor(self._path, remembered=self._remembered)
         super()._begin()
 
     def _finish(self) -> Steps[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import SupportsIndex, overload
@@ -15,11 +15,13 @@ from typing import SupportsIndex, overload
 from ..mail import Mail
 from ..message.message import StoredMessage
 from ..stores.find import find
+from ..stores.store import Getter, absolute
 from .criteria import Criteria, Unpack, Wanted
 from .cursor import Cursor, EntryCursor
 from .expecting import Expected, ExpectedNone
 from .misses import NoMessageError, no_message
-from .readable import LeftOut, Mails
+from .readable import Mails
+from .remembering import Remembered
 from .waiting import Steps, until_found, wait, wait_in_loop
 
 
@@ -62,14 +64,7 @@ def read_messages(
     that is missing or empty has no messages. Raises StoreError if *path* holds something else
     than mail, and for the criteria what :func:`read_latest` raises.
     """
-    return _read(path, Criteria.of(criteria), LeftOut())
-
-
-def _read(
-    path: str | os.PathLike[str], criteria: Criteria, left_out: LeftOut
-) -> Iterator[StoredMessage]:
-    entries = find(path, criteria.to).oldest_first()
-    return criteria.among(Mails(entries, left_out, strict=True))
+    return Inbox(path)._messages(Criteria.of(criteria))
 
 
 class Inbox:
@@ -78,8 +73,12 @@ class Inbox:
     *path* is a file or a folder that a handler or another mail program wrote; it need not
     exist yet. ``len(inbox)`` counts its messages, and ``for message in inbox`` yields them,
     oldest first. ``inbox[0]`` is the oldest, ``inbox[-1]`` the newest, ``inbox[-3:]`` a list of
-    the last three; IndexError says that there are fewer. Every method reads the store anew,
+    the last three; IndexError says that there are fewer. Every method looks at the store anew,
     and only :meth:`clear` changes it.
+
+    An Inbox remembers who sent each message to whom, so that a second question costs what is
+    new since and what is found: keep the object where you ask often. A file that an editor
+    changed in place, one of many, counts as it was until it is read.
 
     All methods take the criteria of :func:`read_latest` as keywords, such as
     ``to="bob@example.com"``, and raise StoreError if *path* holds something else than mail.
@@ -87,14 +86,15 @@ class Inbox:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
-        self._left_out = LeftOut()
+        self._remembered = Remembered(path)
 
     def __iter__(self) -> Iterator[StoredMessage]:
-        return _read(self.path, Criteria(), self._left_out)
+        return self._messages(Criteria())
 
     def __len__(self) -> int:
-        entries = find(self.path).newest_first()
-        return sum(1 for _ in Mails(entries, self._left_out, strict=True))
+        count, unsure = self._remembered.whole().count()
+        mails = Mails(unsure, self._remembered.left_out, strict=not count)
+        return count + sum(1 for _ in mails)
 
     def __reversed__(self) -> Iterator[StoredMessage]:
         return _parsed(self._mails(newest_first=True))
@@ -125,9 +125,9 @@ class Inbox:
         return [found[number] for number in numbers if number in found]
 
     def _mails(self, newest_first: bool = False) -> Iterator[Mail]:
-        store = find(self.path)
-        entries = store.newest_first() if newest_first else store.oldest_first()
-        return iter(Mails(entries, self._left_out, strict=True))
+        known = self._remembered
+        order = known.newest_first if newest_first else known.oldest_first
+        return iter(order(Criteria()))
 
     def __bool__(self) -> bool:
         return True  # an empty inbox is an inbox
@@ -149,7 +149,21 @@ class Inbox:
 
     def messages(self, **criteria: Unpack[Wanted]) -> list[StoredMessage]:
         """Return a list of the messages that meet all *criteria*, oldest first."""
-        return list(_read(self.path, Criteria.of(criteria), self._left_out))
+        return list(self._messages(Criteria.of(criteria)))
+
+    def by_recipient(self) -> dict[str, Sequence[StoredMessage]]:
+        """Return the messages to each recipient of an envelope, oldest first.
+
+        A recipient is spelled as in the first of its messages; capitals make no other. The
+        messages are read when they are asked for, their number is there at once::
+
+            came = {to: len(messages) for to, messages in inbox.by_recipient().items()}
+            assert came == dict.fromkeys(subscribers, 1)
+
+        One that was removed meanwhile raises NoMessageError when it is asked for.
+        """
+        found = self._remembered.by_recipient()
+        return {recipient: _Messages(entries) for recipient, entries in found.items()}
 
     def follow(
         self,
@@ -165,8 +179,10 @@ class Inbox:
         when no message came for *timeout* seconds; None means that it never ends. A MailFile
         holds one message: of several within a few milliseconds only the last is seen.
         """
-        wanted, left_out = Criteria.of(criteria), self._left_out
-        return Follow(self.path, wanted, left_out, timeout=timeout, from_start=from_start)
+        cursor = Cursor(
+            self.path, Criteria.of(criteria), self._remembered, from_start=from_start
+        )
+        return Follow(cursor, timeout)
 
     def expect(
         self,
@@ -192,8 +208,8 @@ class Inbox:
         In asyncio write ``async with``: a ``with`` stops the event loop while it waits, and so
         the program that is to send the mail. With *exactly* it raises RuntimeError there.
         """
-        wanted, left_out = Criteria.of(criteria), self._left_out
-        return Expected(self.path, timeout, wanted, left_out, count, exactly, self.explain)
+        wanted, known = Criteria.of(criteria), self._remembered
+        return Expected(self.path, timeout, wanted, known, count, exactly, self.explain)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context for ``with`` or ``async with``, in which no mail may arrive.
@@ -202,11 +218,21 @@ class Inbox:
         *criteria* arrived since the ``with`` line, or arrives now, it raises AssertionError. In
         asyncio only ``async with`` will do: ``with`` raises RuntimeError.
         """
-        return ExpectedNone(self.path, within, Criteria.of(criteria), self._left_out)
+        return ExpectedNone(self.path, within, Criteria.of(criteria), self._remembered)
 
-    def clear(self) -> None:
-        """Remove all messages. A server that writes to the store may go on running."""
-        find(self.path).clear()
+    def clear(self, **criteria: Unpack[Wanted]) -> None:
+        """Remove the messages that meet all *criteria*; without any, all messages.
+
+        A server that writes to the store may go on running, and what it stores meanwhile stays.
+        A message of several recipients is removed for all of them. An mbox or a file of JSON
+        Lines is written anew without the messages: all of them are gone, or, where this raises
+        OSError, none. Raises ValueError for a criterion that is None: by mistake, it would
+        remove everybody's.
+        """
+        for name, value in criteria.items():
+            if value is None:
+                raise ValueError(f"clear({name}=None) would remove any message: leave it out")
+        Criteria.of(criteria).remove_from(find(self.path))
 
     def explain(self) -> str:
         """Return what is to be added to the text of a NoMessageError; here it is empty.
@@ -215,22 +241,26 @@ class Inbox:
         """
         return ""
 
+    def _messages(self, criteria: Criteria) -> Iterator[StoredMessage]:
+        return criteria.among(self._remembered.oldest_first(criteria))
+
     def _latest(self, timeout: float, criteria: Criteria) -> Steps[StoredMessage]:
         def miss() -> NoMessageError:
-            entries = find(self.path).newest_first()
-            path = os.path.abspath(self.path)
+            entries = self._remembered.whole().newest_first()
+            path = absolute(self.path)
             return no_message(path, criteria, timeout, entries, self.explain())
 
         def there() -> StoredMessage | None:
-            entries = find(self.path, criteria.to).newest_first()
-            return next(criteria.among(Mails(entries, self._left_out, strict=True)), None)
+            return next(criteria.among(self._remembered.newest_first(criteria)), None)
 
         def arrived() -> StoredMessage | None:
             entries = reversed([*cursor.new()])
-            return next(criteria.among(Mails(entries, self._left_out)), None)
+            return next(criteria.among(Mails(entries, self._remembered.left_out)), None)
 
         if timeout:  # the cursor first: what comes during the look is new to it
-            cursor = yield partial(EntryCursor, self.path, criteria.to)
+            cursor = yield partial(
+                EntryCursor, self.path, criteria.to, remembered=self._remembered
+            )
         message: StoredMessage | None = yield there
         if message is None and timeout:
             message = yield from until_found(arrived, cursor.watch, timeout)
@@ -243,22 +273,36 @@ def _parsed(mails: Iterable[Mail]) -> Iterator[StoredMessage]:
     return Criteria().among(mails)
 
 
+class _Messages(Sequence[StoredMessage]):
+    """Some messages, each of which is read when it is asked for."""
+
+    def __init__(self, getters: Sequence[Getter]) -> None:
+        self._getters = getters
+
+    def __len__(self) -> int:
+        return len(self._getters)
+
+    @overload
+    def __getitem__(self, place: int) -> StoredMessage: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[StoredMessage]: ...
+    def __getitem__(self, place: int | slice) -> StoredMessage | Sequence[StoredMessage]:
+        if isinstance(place, slice):
+            return _Messages(self._getters[place])
+        entry = self._getters[place]()
+        for message in Criteria().among(Mails([entry], None)):
+            return message
+        raise NoMessageError(f"{entry.place}: this message was removed meanwhile")
+
+
 class Follow(Iterator[StoredMessage], AsyncIterator[StoredMessage]):
     """Each message once, in order of arrival: for ``for`` and for ``async for``.
 
     It ends when none came for *timeout* seconds; None goes on for ever.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        criteria: Criteria,
-        left_out: LeftOut,
-        *,
-        timeout: float | None,
-        from_start: bool,
-    ) -> None:
-        self._cursor = Cursor(path, criteria, left_out, from_start=from_start)
+    def __init__(self, cursor: Cursor, timeout: float | None) -> None:
+        self._cursor = cursor
         self._timeout = timeout
 
     def __next__(self) -> StoredMessage:

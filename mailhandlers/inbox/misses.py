@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Sequence
 
 from ..message.message import StoredMessage
 from ..message.visible import visible_line
-from ..stores.store import Entry
+from ..stores.store import Entry, exists
 from .criteria import Criteria
 from .readable import Mails
 from .waiting import loop_is_running
@@ -61,7 +60,7 @@ def no_message(
         text += f", in {timeout:g} s"
     if misses:
         text += "; the nearest misses:" + "".join(f"\n  {line}" for line in misses)
-    elif not os.path.exists(path):
+    elif not exists(path):
         text += "; nothing is there yet"
     else:
         text += "; no other came" if only_new else "; it is empty"

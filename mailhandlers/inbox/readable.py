@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..block import FormatError
 from ..disk import log
@@ -29,15 +29,22 @@ class Mails:
     """The mail that can be read of some entries."""
 
     def __init__(
-        self, entries: Iterable[Entry], left_out: LeftOut | None, *, strict: bool = False
+        self,
+        entries: Iterable[Entry],
+        left_out: LeftOut | None,
+        *,
+        strict: bool = False,
+        elsewhere: Callable[[], bool] = bool,
     ) -> None:
         """*left_out* is told what can't be read; None is for who says it in another way.
 
-        *strict* raises StoreError in the end if there was something, but no message.
+        *strict* raises StoreError in the end if there was something, but no message;
+        *elsewhere* tells then whether there is one that is not among the entries.
         """
         self._entries = entries
         self._left_out = left_out
         self._strict = strict
+        self._elsewhere = elsewhere
         self.first_bad = ""
         """Where the first entry that can't be read stands, and why it can't; or empty."""
 
@@ -65,8 +72,9 @@ class Mails:
             if mail is not None:
                 yield entry, mail
             del mail  # a generator that waits holds one message, not two
-        if unsaid:
+        if unsaid and not self._elsewhere():
             raise StoreError(self.first_bad)
+        self._say(unsaid)
 
     def _say(self, unsaid: list[tuple[Entry, str]]) -> None:
         if self._left_out is not None:

@@ -40,15 +40,23 @@ class Watch:
         self._due = 0.0
         self._newest = 0
         self._pause = _PAUSE
+        self._fixed_pause = 0.0
 
-    def follow(self, folders: Sequence[str]) -> None:
-        """Take *folders* for those that the path has now."""
+    def follow(self, folders: Sequence[str], pause: float = 0) -> None:
+        """Take *folders* for those that the path has now.
+
+        A *pause* says that none of them tells what is new: then each look is made, with so many
+        seconds between two.
+        """
+        self._fixed_pause = pause
         if list(folders) != self._folders:
             self._folders = list(folders)
             self._due = 0
 
     def changed(self) -> bool:
         """Tell whether anything may have arrived since this was asked last."""
+        if self._fixed_pause:
+            return True
         before = self._status, self._statuses
         self._status = _status(self._path)
         started = time.monotonic()
@@ -60,6 +68,8 @@ class Watch:
 
     def pause(self, cost: float) -> float:
         """Return how long to pause, in seconds, after a look that took *cost* seconds."""
+        if self._fixed_pause:
+            return self._fixed_pause
         self._pause = min(self._pause * 1.05, _STEADY_PAUSE)
         return min(max(cost / _LOOK_SHARE, self._pause), _LONGEST_PAUSE)
 

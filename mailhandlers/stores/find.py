@@ -9,16 +9,16 @@ import stat
 from ..block import FormatError, has_block
 from ..disk import system
 from ..disk.files import is_shown
-from ..message.addresses import spellings
 from . import foreign
+from .bucket import find_bucket
 from .folder import is_folder, listed
 from .growing import GrowingStore, HeldFile
 from .json_lines import JsonLinesStore
 from .latest import LatestStore
 from .maildir import MaildirStore
 from .mbox import DATED_FROM, MboxStore
-from .people import PeopleStore, folder_names
-from .store import HEAD, NothingYet, Store, StoreError, open_regular
+from .people import PeopleStore
+from .store import HEAD, NothingYet, Store, StoreError, absolute, is_address, open_regular
 
 _MARKS: dict[re.Pattern[bytes], type[GrowingStore]] = {
     re.compile(rb'^\{"id": "', re.MULTILINE): JsonLinesStore,
@@ -32,11 +32,15 @@ def find(path: str | os.PathLike[str], recipient: str | None = None) -> Store:
     With a *recipient*, the folders of PerRecipientDir come down to one. Raises
     StoreError.
     """
-    path = os.path.abspath(path)
+    path = absolute(path)
+    if is_address(path):
+        bucket = find_bucket(path)
+        return bucket if recipient is None else bucket.part(recipient)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            return _find_folder(path, recipient)
+            store = _find_folder(path)
+            return store if recipient is None else store.part(recipient)
         if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path} is no regular file and no folder")
         with open_regular(path) as file:
@@ -75,7 +79,7 @@ def _store_of(path: str, head: bytes, held: HeldFile | None = None) -> Store:
     raise StoreError(f"{path}, line 1: no mail file, mbox or JSON Lines begins like this")
 
 
-def _find_folder(path: str, recipient: str | None) -> Store:
+def _find_folder(path: str) -> Store:
     """Return the store that the folder *path* is; raises StoreError where it is none."""
     folders: list[str] = []
     others: list[str] = []
@@ -90,10 +94,7 @@ def _find_folder(path: str, recipient: str | None) -> Store:
         if any(os.path.basename(folder) in ("new", "cur") for folder in folders):
             return MaildirStore(path)
         _check_people(path, others, folders)
-    elif recipient is not None:
-        names = [name for spelling in spellings(recipient) for name in folder_names(spelling)]
-        folders = [f"{path}/{name}" for name in dict.fromkeys(names)]
-    return PeopleStore(path, folders=folders)
+    return PeopleStore(path, folders=folders, is_ours=is_ours)
 
 
 def _check_people(path: str, others: list[str], folders: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -10,16 +11,19 @@ import time
 from abc import abstractmethod
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
+from ..block import FormatError, gist
 from ..disk import log, system
 from ..disk.files import Disk, empty_folders, is_shown
 from ..disk.links import folder_status, remove_target
-from ..disk.locks import LOCK_TIMEOUT
+from ..disk.locks import LOCK_TIMEOUT, LockTimeoutError, deadline
 from ..mail import Mail, go_on_after, is_id
 from .latest import read_mail
-from .store import Effort, Entry, GoneError, Seen, Store, check_parent
+from .memory import UNSURE, Notes, Status, gist_of, status_of
+from .store import ANY, Effort, Entry, GoneError, Seen, Sought, Store, check_parent
 
 _MOST_CLASHES = 10
 _LONG = 1 << 20
@@ -32,12 +36,15 @@ _EXCESS = 20
 # For age, all folders are listed so often while the time passes that is kept.
 _ROUNDS = 100
 
+_GLANCE = 1 << 12
 
-class _Keys(Seen):
-    """The messages of a folder, by their keys."""
 
-    def __init__(self, keys: Collection[str]) -> None:
-        self.keys = keys
+class _Names(Seen):
+    """The messages of some folders: those that *memory* had when its numbers ended at *end*."""
+
+    def __init__(self, memory: FolderMemory, end: int) -> None:
+        self.memory = memory
+        self.end = end
 
 
 class Place(NamedTuple):
@@ -117,6 +124,27 @@ class FolderStore(Store):
     def clear(self) -> None:
         empty_folders(self.folders, self.suffix)
 
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        names = {str(entry.key) for entry in wanted()}
+        # A mail client may move one, or mark it, between the look and the removal: look again.
+        for _ in range(_MOST_CLASHES):
+            found = [self._remove_from(place, names) for place in self.places()]
+            if not any(found):
+                return
+        raise OSError(errno.EAGAIN, "another program moves messages each time", self.path)
+
+    def _remove_from(self, place: Place, names: set[str]) -> bool:
+        """Remove the messages of these *names*; tell whether there was any."""
+        for folder in place.folders:
+            with suppress(FileNotFoundError):
+                folder_status(folder)
+        paths = self._paths_in(place.folders)
+        found = sorted(names & paths.keys())  # the link follows once, at the last
+        for name in found:
+            with suppress(FileNotFoundError):
+                remove_target(paths[name], place.link, deadline())
+        return bool(found)
+
     def effort(self, mail: Mail) -> Effort:
         if len(mail.content) > _LONG:
             return Effort.LONG
@@ -126,42 +154,236 @@ class FolderStore(Store):
         if self._retention is not None:
             self._retention.remove()
 
+    def rank(self, entry: Entry) -> Any:
+        # Our names and those of the Maildir specification begin with the second.
+        _, _, name = str(entry.key).rpartition("/")
+        return name[:1].isdigit(), name, entry.key
+
     def newest_first(self) -> Iterator[Entry]:
-        paths = self._paths()
-        return self._entries(paths, paths)
+        return self.memory().newest_first()
+
+    def oldest_first(self) -> Iterator[Entry]:
+        return self.memory().oldest_first()
 
     def now(self) -> Seen:
-        return _Keys(self._paths().keys())
+        return self.memory().seen()
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen]:
-        paths = self._paths()
-        new = paths.keys() - seen.keys if isinstance(seen, _Keys) else paths
-        return reversed([*self._entries(paths, new)]), _Keys(paths.keys())
+        if not (isinstance(seen, _Names) and seen.memory.is_of(self)):
+            memory = self.memory()
+            return memory.oldest_first(), memory.seen()
+        memory = seen.memory.renewed(self)
+        return memory.since(seen), memory.seen()
+
+    def memory(self) -> FolderMemory:
+        return FolderMemory(self, {}, {}, []).renewed(self)
+
+    def files_in(self, folder: str) -> list[tuple[str, str, int]]:
+        """Return of each message in *folder* its key, and its file's name and inode."""
+        try:
+            with os.scandir(folder) as entries:
+                inodes = {each.name: each.inode() for each in entries if each.name[0] != "."}
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (
+            [name for name in inodes if is_shown(name, self.suffix)]
+            if self.suffix
+            else [*inodes]
+        )
+        return [(key, name, inodes[name]) for key, name in self.keys(folder, names)]
 
     def _paths(self) -> dict[str, str]:
         """Return the path of each message by its key."""
-        paths = {}
-        for folder in self.folders:
-            names = [name for name in listed(folder) if is_shown(name, self.suffix)]
-            for key, name in self.keys(folder, names):
-                paths[key] = f"{folder}/{name}"
-        return paths
+        return self._paths_in(self.folders)
 
-    def _entries(self, paths: dict[str, str], keys: Iterable[str]) -> Iterator[Entry]:
-        # A key may have the name behind that of a folder.
-        ordered = sorted(((key.rpartition("/")[2], key) for key in keys), reverse=True)
-        # Our names and those of the Maildir specification begin with the second.
-        if ordered and not ordered[0][0][0].isdigit():
-            ordered.sort(key=lambda named: not named[0][0].isdigit())
-        for _, key in ordered:
-            path = paths[key]
-            yield Entry(key, path, functools.partial(self._read, key, path))
+    def _paths_in(self, folders: Iterable[str]) -> dict[str, str]:
+        return {
+            key: f"{folder}/{name}"
+            for folder in folders
+            for key, name, _ in self.files_in(folder)
+        }
+
+    def entry(self, key: str, path: str) -> Entry:
+        """Return the entry of a message by its key and its path."""
+        return Entry(key, path, functools.partial(self._read, key, path))
 
     def _read(self, key: str, path: str) -> Mail:
         try:
             return self.read_file(path)
         except GoneError:  # or a mail client moved it or marked it just now
             return self.read_file(self._paths().get(key, path))
+
+    def glance(self, key: str, path: str) -> str:
+        """Return the gist of a message. Raises OSError."""
+        try:
+            fd = system.open_to_read(path)
+            try:
+                found = gist(os.read(fd, _GLANCE))
+            finally:
+                os.close(fd)
+            if found is not None:
+                return found
+        except OSError:  # to read all of it tells more
+            pass
+        try:
+            return gist_of(self._read(key, path).envelope)
+        except (GoneError, FormatError):
+            return UNSURE
+
+
+class FolderMemory(Notes):
+    """What is remembered of the files in some folders.
+
+    A folder is listed again when its times changed, which costs 1 us for each of its files:
+    no system tells more cheaply what changed in it. A file that another one replaced is told
+    by its inode; one that was edited in place counts as it was, until it is read.
+    """
+
+    def __init__(
+        self,
+        store: FolderStore,
+        numbers: dict[str, int],
+        statuses: dict[str, Status],
+        items: list[str],
+    ) -> None:
+        """*numbers* and *statuses* are those of the folders; *items* are in order."""
+        super().__init__(store, len(items))
+        self._store = store
+        self._numbers_of = numbers
+        self._folders = [*numbers]
+        self._statuses = statuses
+        # Of each message one text, with NULs between: the name that its key ends with, what
+        # the key has before that, the number of its folder, the inode, the name of the file
+        # where it is another; once it was looked at, the gist. Objects would take three times
+        # as much.
+        self._items = items
+
+    def renewed(self, store: Store) -> FolderMemory:
+        assert isinstance(store, FolderStore)
+        with self._lock:
+            return self._renewed(store)
+
+    def _renewed(self, store: FolderStore) -> FolderMemory:
+        statuses = {folder: status_of(folder) for folder in store.folders}
+        before = self._statuses
+        changed = [f for f, status in statuses.items() if not status or status != before.get(f)]
+        changed += before.keys() - statuses.keys()
+        if not changed:
+            return self
+        numbers = self._numbers_of
+        there: list[str] = []
+        for folder in changed:
+            number = numbers.setdefault(folder, len(numbers))
+            there += [
+                f"1{file}\0\0{number}\0{inode}\0"
+                if key == file and file[0].isdigit()
+                else _item(key, file, number, inode)
+                for key, file, inode in store.files_in(folder)
+            ]
+        here = {str(numbers[folder]) for folder in changed}
+        known = {_file(item) for item in self._items if item.split("\0", 3)[2] in here}
+        new = sorted({*there} - known if known else there)
+        gone = known.difference(there)
+        self._folders = [*numbers]
+        if self._items and not gone and (not new or new[0] > self._items[-1]):
+            self.store = self._store = store
+            self._statuses = statuses
+            self._items += new
+            return self
+        kept = [item for item in self._items if _file(item) not in gone]
+        items = sorted(kept + new) if kept else new
+        return FolderMemory(store, numbers, statuses, items)
+
+    @property
+    def end(self) -> int:
+        return len(self._items)
+
+    def numbers(self, sought: Sought = ANY) -> Iterator[int]:
+        # A message to several recipients stands in several folders.
+        last = ""
+        found = range(self.end - 1, -1, -1) if sought == ANY else super().numbers(sought)
+        for number in found:
+            key = _key(self._items[number])
+            if key != last:
+                yield number
+            last = key
+
+    def named(self, name: str) -> Iterator[Entry]:
+        whole = f"{name[:1].isdigit():d}{name}{self._store.suffix}\0\0"
+        number = bisect_left(self._items, whole)
+        if number < self.end and self._items[number].startswith(whole):
+            return iter([self.entry(number)])
+        return self.newest_first()
+
+    def seen(self) -> _Names:
+        return _Names(self, self.end)
+
+    def since(self, seen: _Names) -> Iterator[Entry]:
+        """Yield the entries that were not there when others were *seen*, the first first."""
+        before = seen.memory._items[: seen.end]
+        start = seen.end if seen.memory is self else 0
+        known = {_key(item) for item in (before[-1:] if start else before)}
+        last = ""
+        for number in range(start, self.end):
+            key = _key(self._items[number])
+            if key != last and key not in known:
+                yield self.entry(number)
+            last = key
+
+    def looked_at(self, before: int) -> Iterator[tuple[int, str]]:
+        for number in range(before - 1, -1, -1):
+            yield number, self.gist(number)
+
+    def gist(self, number: int) -> str:
+        item = self._items[number]
+        name, before, folder, _, file, *gist = item.split("\0", 5)
+        if gist:
+            return gist[0]
+        name = name[1:]
+        path = f"{self._folders[int(folder)]}/{file or name}"
+        found = self._store.glance(f"{before}/{name}" if before else name, path)
+        self._items[number] = f"{item}\0{found}"
+        return found
+
+    def entry(self, number: int) -> Entry:
+        name, before, folder, _, file, *_ = self._items[number].split("\0", 5)
+        name = name[1:]
+        path = f"{self._folders[int(folder)]}/{file or name}"
+        return self._store.entry(f"{before}/{name}" if before else name, path)
+
+    def count(self) -> tuple[int, Iterator[Entry]]:
+        # What has a name of ours is a message.
+        with self._lock:
+            for number in range(self._counted or 0, self.end):
+                key = _key(self._items[number])
+                if number and key == _key(self._items[number - 1]):
+                    continue
+                name, _, _ = key.partition("\0")
+                own = name[1:].removesuffix(self._store.suffix)
+                if is_id(own) or self.gist(number) != UNSURE:
+                    self._count += 1
+                else:
+                    self._unsure.append(number)
+            self._counted = self.end
+            return self._count, map(self.entry, self._unsure)
+
+
+def _item(key: str, file: str, folder: int, inode: int) -> str:
+    """Return the text for a file that wasn't looked at yet; texts sort as messages do."""
+    before, _, name = key.rpartition("/")
+    other = "" if file == name else file
+    # Our names and those of the Maildir specification begin with the second.
+    return f"{name[:1].isdigit():d}{name}\0{before}\0{folder}\0{inode}\0{other}"
+
+
+def _file(item: str) -> str:
+    """Return what :func:`_item` returned, of which there may be more by now."""
+    return "\0".join(item.split("\0", 5)[:5])
+
+
+def _key(item: str) -> str:
+    """Return what of *item* tells the message from others."""
+    return item[: item.index("\0", item.index("\0") + 1)]
 
 
 def listed(folder: str) -> list[str]:
@@ -310,6 +532,8 @@ class _Retention:
         try:
             remove_target(path, link)
         except FileNotFoundError:  # removed, or moved by a mail client
+            pass
+        except LockTimeoutError:  # a message is being stored: at the next look
             pass
         except OSError as error:
             self._tell(error)

@@ -3,6 +3,9 @@
 It is appended to under a lock, whole entries or nothing. What a crash may leave is the
 beginning of an append, which the next one takes away, and a stale lock.
 
+Messages are removed by a new file without them that takes its place, under the same lock: who
+reads the old one goes on in it, and who waited for the lock opens the new one.
+
 It is read from its end, without a lock, so it may change while it is read. What counts as an
 entry:
 
@@ -36,20 +39,37 @@ from weakref import finalize
 
 from ..block import FormatError, without_marks
 from ..disk import locks, log, system
-from ..disk.files import Disk, Undo, write_all
+from ..disk.files import Disk, Undo, close_all, sweep, write_all
 from ..disk.links import open_own
 from ..mail import Mail, is_id, sha256
-from .store import HEAD, Entry, GoneError, Seen, Store, check_file, open_regular
+from .memory import UNSURE, Notes, Status, gist_of, sure
+from .store import (
+    ANY,
+    HEAD,
+    Entry,
+    GoneError,
+    Memory,
+    Seen,
+    Sought,
+    Store,
+    check_file,
+    open_regular,
+)
 
 LONGEST_WAIT = 2.0
 """How many seconds one look waits for other programs that change the file, at most."""
 
 _TORN = ".torn"  # no shorter than what else stands beside, a dotlock
 _ANCHOR = 1 << 12
+GLANCE = 1 << 12
+"""How many octets of an entry are read to find its gist."""
 _BLOCK = 1 << 12
 _BEFORE = len(b"\n\r\n")  # an entry: a blank line
 _LF = ord("\n")
 _MOST_REWRITES = 10  # of the file, in one look
+_PIECE = 1 << 18
+# To read so many takes 0.4 s.
+_MOST_COMPARED = 10_000
 
 
 class HeldFile:
@@ -73,7 +93,11 @@ class HeldFile:
 
     def open(self) -> BinaryIO:
         """Return the file, opened once more."""
-        return open(os.dup(self._file.fileno()), "rb", buffering=0)
+        return open(os.dup(self.fileno()), "rb", buffering=0)
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._file.fileno()
 
 
 class Mended(NamedTuple):
@@ -118,29 +142,50 @@ class _End(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Where an entry is, in a file of this status."""
+    """Where an entry is: in which file, and what its status was."""
 
+    file: HeldFile
     status: os.stat_result
     start: int
     end: int
 
 
-class _Last(Seen):
-    """The last entry that was seen: where it begins, its first octets, and its name.
+class _Reading:
+    """Reads an entry, and remembers which octets it had."""
 
-    By its name it is found again where a mail client wrote the file anew, or another file.
+    def __init__(self, store: GrowingStore, span: _Span) -> None:
+        self._store = store
+        self.span = span
+        self.seen: int | None = None
+
+    def __call__(self) -> Mail:
+        data = self._store._octets(self.span)
+        self.seen = hash(data)
+        return self._store._parsed(data, self.span)
+
+
+class _Last(Seen):
+    """The last entry that was seen: where it is, its first octets, and its name.
+
+    By its name it is found again where the file was written anew, or another took its place.
     """
 
-    def __init__(self, status: os.stat_result, start: int, head: bytes, name: str) -> None:
-        self.status = status
-        self.start = start
+    def __init__(self, span: _Span, head: bytes, name: str) -> None:
+        self.span = span
         self.head = head
         self.name = name
+
+    def is_in(self, file: HeldFile) -> bool:
+        """Tell whether the entry is where it was, in *file*."""
+        start = self.span.start
+        head = octets_in(file.fileno(), start, start + len(self.head))
+        return os.path.samestat(os.fstat(file.fileno()), self.span.status) and head == self.head
 
 
 class GrowingStore(Store):
     """A file that grows at its end."""
 
+    grows: ClassVar[bool] = True
     instead_of_keep: ClassVar[str] = "rename this file now and then, as logrotate does"
     what: ClassVar[str]
     """What the file is, for people."""
@@ -200,6 +245,13 @@ class GrowingStore(Store):
         """
         return None
 
+    def gist(self, fd: int, start: int, end: int) -> str | None:
+        """Return the gist of an entry of the file, open as *fd*, where its beginning tells it.
+
+        This is :func:`.mail.gist_in` of one that is *named*.
+        """
+        return None
+
     def is_changing(self, fd: int) -> bool:
         """Tell whether another program has a lock of the file, open as *fd*, and changes it."""
         return False
@@ -215,6 +267,7 @@ class GrowingStore(Store):
         return is_empty or self.append_start(status) == 0 or self.is_one(head)
 
     def prepare(self) -> None:
+        sweep(os.path.dirname(os.path.realpath(self.path)))
         fd, created = self._open_locked(locks.deadline())
         try:
             self._mend_end(fd)
@@ -248,6 +301,45 @@ class GrowingStore(Store):
         finally:
             self._lock.release(fd, self.path)
 
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        for _ in range(_MOST_REWRITES):
+            readings = [entry.read for entry in wanted()]
+            if not readings or self._has_removed(readings):
+                return
+        raise OSError(errno.EAGAIN, "other programs write it anew each time", self.path)
+
+    def _has_removed(self, readings: Iterable[Callable[[], Mail]]) -> bool:
+        """Remove the entries of these *readings*; False where they aren't there any more."""
+        fd, _ = self._open_locked(locks.deadline())
+        new: list[int] = []
+
+        def is_to_replace(made: int) -> bool:
+            new.append(os.dup(made))  # locked until all is done
+            self._lock.extend(made, self.path)
+            return _is_at(fd, self.path)  # else it was rotated meanwhile
+
+        try:
+            self._mend_end(fd)
+            gaps = []
+            for reading in readings:
+                assert isinstance(reading, _Reading)
+                if not self._is_unchanged(fd, reading):
+                    return False
+                gaps.append(reading.span)
+            return self._disk.rewrite(self.path, fd, _without(fd, gaps), is_to_replace)
+        finally:
+            self._lock.release(fd, self.path)
+            with suppress(OSError):
+                close_all(new)
+
+    def _is_unchanged(self, fd: int, reading: _Reading) -> bool:
+        """Tell whether the entry that was read is where it was, in the file open as *fd*."""
+        span = reading.span
+        data, start, end = self._around(fd, span)
+        is_here = os.path.samestat(os.fstat(fd), span.status)
+        is_same = hash(data[start:end]) == reading.seen
+        return is_here and is_same and self._is_one(data, start, end)
+
     def clear(self) -> None:
         if os.path.exists(self.path):
             fd, _ = self._open_locked(locks.deadline())
@@ -271,8 +363,8 @@ class GrowingStore(Store):
         if not self._may_become_one(system.pread(fd, HEAD, 0), status):
             message = f"it holds something else than {self.what}"
             raise OSError(errno.EEXIST, message, self.path)
-        for start, stop in backwards(functools.partial(_read, fd), size, self.entry_start):
-            entry = _read(fd, start, stop)
+        for start, stop in backwards(functools.partial(octets_in, fd), size, self.entry_start):
+            entry = octets_in(fd, start, stop)
             mended = self.mend(entry, None if began is None else began - start)
             if not mended.is_sure:
                 self._set_aside(entry)
@@ -349,38 +441,65 @@ class GrowingStore(Store):
     # Reading.
 
     def newest_first(self) -> Iterator[Entry]:
-        return map(self._entry, self._steady(self._spans))
+        return map(self.entry, self.steady(self._spans))
 
     def oldest_first(self) -> Iterator[Entry]:
-        return map(self._entry, self._steady(lambda: self._in_order(*self._starts())))
+        return map(self.entry, self.steady(lambda: self._in_order(*self._starts())))
 
     def holding(self, octets: bytes) -> Iterator[Entry]:
         # Of 100,000 messages, a search takes 0.3 s, and reading all of them 4 s.
-        with contextlib.suppress(GoneError), self._open() as file:
-            for span in self._spans():
-                if octets in _read(file.fileno(), span.start, span.end):
-                    yield self._entry(span)
+        for span in self._spans():
+            if octets in octets_in(span.file.fileno(), span.start, span.end):
+                yield self.entry(span)
 
-    def now(self) -> Seen | None:
-        for span in self._steady(self._spans):
+    def memory(self) -> Memory:
+        return GrowingMemory(self)
+
+    def glance(self, span: _Span) -> str:
+        """Return the gist of the entry at *span*."""
+        if found := self.gist(span.file.fileno(), span.start, span.end):
+            return found
+        try:
+            return gist_of(_Reading(self, span)().envelope, named=True)
+        except (GoneError, FormatError):
+            return UNSURE
+
+    def now(self) -> _Last | None:
+        for span in self.steady(self._spans):
             if (seen := self._last_if_whole(span)) is not None:
                 return seen
         return None
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
-        known = self._found_again(seen) if isinstance(seen, _Last) else None
+        try:
+            file = self.hold()
+        except GoneError:
+            return iter(()), None
+        known = self._found_again(seen, file) if isinstance(seen, _Last) else None
         self._is_rewritten = False
-        status, starts = self._starts(known)
-        end = status.st_size if status else 0
-        # Only the last entry may be not whole yet.
-        while status and starts and not self._is_rewritten:
-            last = self._last_if_whole(_Span(status, starts[0], end))
-            if last is not None:
-                return map(self._entry, self._in_order(status, starts, end)), last
-            end = starts.pop(0)
+        last, starts = self.whole_behind(file, known)
+        if last is not None:
+            return map(self.entry, self._in_order(last.span, starts)), last
         return iter(()), seen if self._is_rewritten else known
 
-    def _steady(self, spans: Callable[[], Iterator[_Span]]) -> Iterator[_Span]:
+    def whole_behind(
+        self, file: HeldFile, known: _Last | None
+    ) -> tuple[_Last | None, array[int]]:
+        """Return the last whole entry behind the one that is *known*, or None.
+
+        Return also where those up to it begin, the last first.
+        """
+        span, starts = self._starts(file, known)
+        # Only the last entry may be not whole yet.
+        while span and starts and not self._is_rewritten:
+            span = span._replace(start=starts[0])
+            last = self._last_if_whole(span)
+            if last is not None:
+                return last, starts
+            span = span._replace(end=starts.pop(0))
+        return None, starts
+
+    def steady(self, spans: Callable[[], Iterator[_Span]]) -> Iterator[_Span]:
         """Yield all *spans*; where the file is written anew meanwhile, go on in the new one."""
         number = 0
         for _ in range(_MOST_REWRITES):
@@ -393,71 +512,87 @@ class GrowingStore(Store):
             else:
                 return
 
-    def _starts(self, seen: _Last | None = None) -> tuple[os.stat_result | None, array[int]]:
-        """Return where the entries behind the one that was *seen* begin, the last first."""
+    def _starts(
+        self, file: HeldFile | None = None, seen: _Last | None = None
+    ) -> tuple[_Span | None, array[int]]:
+        """Return the last entry, and where those behind *seen* begin, the last first."""
         starts = array("q")  # all that is kept of a large file
-        status = None
-        for status, start, _ in self._spans():  # noqa: B007
-            if seen is not None and start <= seen.start:
+        last = None
+        for span in self._spans(file):
+            if seen is not None and span.start <= seen.span.start:
                 break
-            starts.append(start)
-        return status, starts
+            last = last or span
+            starts.append(span.start)
+        return last, starts
 
-    def _in_order(
-        self, status: os.stat_result | None, starts: array[int], end: int | None = None
-    ) -> Iterator[_Span]:
-        """Yield the spans that begin at *starts*, where the last one comes first."""
-        if status is None:
-            return
-        while starts:
+    def _in_order(self, last: _Span | None, starts: array[int]) -> Iterator[_Span]:
+        """Yield the spans that begin at *starts*, the last of which comes first."""
+        while last and starts:
             start = starts.pop()
-            yield _Span(status, start, starts[-1] if starts else end or status.st_size)
+            yield last._replace(start=start, end=starts[-1] if starts else last.end)
 
     def _last_if_whole(self, span: _Span) -> _Last | None:
         name = ""
         try:
             with contextlib.suppress(FormatError):  # whole, but no message
-                name = _name(self._read(span))
-            head = self._octets(span.start, min(span.end, span.start + _ANCHOR))
+                name = _name(_Reading(self, span)())
+            head = self._octets(span._replace(end=min(span.end, span.start + _ANCHOR)))
         except GoneError:
             return None
-        return _Last(span.status, span.start, head, name)
+        return _Last(span, head, name)
 
-    def _found_again(self, seen: _Last) -> _Last | None:
+    def _found_again(self, seen: _Last, file: HeldFile) -> _Last | None:
         """Return where the entry is that was *seen*, or the one before it; None is nowhere.
 
         The file may be emptied and grow again; a mail client writes all of it anew, to mark
-        a message or to remove some.
+        a message or to remove some, and so do we.
         """
-        with suppress(GoneError), self._open() as file:
-            status = os.fstat(file.fileno())
-            head = system.pread(file.fileno(), len(seen.head), seen.start)
-            if os.path.samestat(status, seen.status) and head == seen.head:
-                return seen
-        for span in self._steady(self._spans):
-            last = self._last_if_whole(span)
-            if last is not None and last.name and _is_before(last.name, seen.name):
+        if seen.is_in(file):
+            return seen
+        if not os.path.samestat(os.fstat(file.fileno()), seen.span.status):
+            before = (
+                last
+                for last in self._lasts(seen.span.file)
+                if last.span.start <= seen.span.start
+            )
+            last, is_sure = _last_common(self._lasts(file), before)
+            if is_sure:
+                return last
+        for last in self._lasts(file):
+            if _is_before(last.name, seen.name):
                 return last
         return None
 
-    def _spans(self) -> Iterator[_Span]:
-        """Yield where the entries are, the last first."""
-        with contextlib.suppress(GoneError), self._open() as file:
-            read = functools.partial(_read, file.fileno())
+    def _lasts(self, file: HeldFile) -> Iterator[_Last]:
+        """Yield each message of the *file*, the last first."""
+        for span in self.steady(lambda: self._spans(file)):
+            last = self._last_if_whole(span)
+            if last is not None and last.name:
+                yield last
+
+    def _spans(self, file: HeldFile | None = None) -> Iterator[_Span]:
+        """Yield where the entries are, the last first: in *file*, or the one at the path."""
+        with contextlib.suppress(GoneError):
+            file = self.hold(file)
+            read = functools.partial(octets_in, file.fileno())
             status = os.fstat(file.fileno())
             for start, end in backwards(read, status.st_size, self.entry_start):
-                yield _Span(status, start, end)
+                yield _Span(file, status, start, end)
 
-    def _entry(self, span: _Span) -> Entry:
+    def entry(self, span: _Span) -> Entry:
+        """Return the entry at *span*."""
         return Entry(
             (span.status.st_dev, span.status.st_ino, span.start),
             self.path,
-            functools.partial(self._read, span),
+            _Reading(self, span),
             span.start,
         )
 
-    def _read(self, span: _Span) -> Mail:
-        data = self._octets(span.start, span.end)
+    def _parsed(self, data: bytes, span: _Span) -> Mail:
+        """Return what *data* holds, which was read at *span*.
+
+        Raises FormatError, and GoneError where it is no entry, or none yet.
+        """
         try:
             mail = self.parse(data, span.status)
         except FormatError:
@@ -469,27 +604,28 @@ class GrowingStore(Store):
 
     def _check_again(self, data: bytes, span: _Span) -> None:
         """Raise GoneError unless *data*, which isn't as received, is an entry all the same."""
-        with self._open() as file:
-            now = os.fstat(file.fileno())
-            # This is asked before the octets are read again: an append that was under way when
-            # they were read first has either not ended by now, or has changed them.
-            began = self.append_start(now)
-            before = min(span.start, _BEFORE)
-            end = span.end + max(self.entry_start.reach, len(self.entry_start.mark))
-            again = _read(file.fileno(), span.start - before, end)
-        end = before + len(data)
+        fd = self.hold(span.file).fileno()
+        # This is asked before the octets are read again: an append that was under way when
+        # they were read first has either not ended by now, or has changed them.
+        began = self.append_start(os.fstat(fd))
+        again, start, end = self._around(fd, span)
         earlier = None if began is None else began - span.start
         is_unfinished = len(again) <= end or (earlier is not None and earlier <= 0)
         if is_unfinished and self.is_torn(data, earlier):
             raise GoneError(self.path)
-        if not (
-            os.path.samestat(now, span.status)
-            and len(data) == span.end - span.start
-            and again.startswith(data, before)
-            and self._is_one(again, before, end)
-        ):
+        if again[start:end] != data or not self._is_one(again, start, end):
             self._is_rewritten = True
             raise GoneError(self.path)
+
+    def _around(self, fd: int, span: _Span) -> tuple[bytes, int, int]:
+        """Return *span* of the file open as *fd*, with what tells where an entry begins.
+
+        Return where in that the span begins and ends, too.
+        """
+        start = min(span.start, _BEFORE)
+        behind = max(self.entry_start.reach, len(self.entry_start.mark))
+        data = octets_in(fd, span.start - start, span.end + behind)
+        return data, start, start + span.end - span.start
 
     def _is_one(self, data: bytes, start: int, end: int) -> bool:
         """Tell whether an entry of *data* begins at *start*, ends at *end*, and is only one.
@@ -503,28 +639,161 @@ class GrowingStore(Store):
         # The next append may have begun: of its mark, only a part may be there.
         is_begun = len(rest) < len(mark) and mark.startswith(rest) and data[end - 1] == _LF
         return (
-            (not start or start in found)
+            len(data) >= end
+            and (not start or start in found)
             and (not rest or end in found or is_begun)
             and found <= {start, end}
         )
 
-    def _open(self) -> BinaryIO:
-        """Open the file, when no other program changes it any more. Raises GoneError."""
+    def hold(self, file: HeldFile | None = None) -> HeldFile:
+        """Return *file*, or the one at the path, when no other program changes it any more.
+
+        Raises GoneError.
+        """
         while True:
             try:
-                file = self._held.open() if self._held else open_regular(self.path)
+                held = file or self._held or HeldFile(self.path)
             except FileNotFoundError:
                 raise GoneError(self.path) from None
-            if self._patience <= 0 or not self.is_changing(file.fileno()):
-                return file
-            file.close()
+            if self._patience <= 0 or not self.is_changing(held.fileno()):
+                return held
             pause = 0.002 * (1 + random.random())
             self._patience -= pause
             time.sleep(pause)
 
-    def _octets(self, start: int, end: int) -> bytes:
-        with self._open() as file:
-            return _read(file.fileno(), start, end)
+    def _octets(self, span: _Span) -> bytes:
+        """Return the octets of *span*. Raises GoneError."""
+        return octets_in(self.hold(span.file).fileno(), span.start, span.end)
+
+
+class GrowingMemory(Notes):
+    """What is remembered of the entries of a file that grows at its end.
+
+    It is looked at from its end, as far as somebody asks, and behind what was its end. As long
+    as its last entry is where it was, the entries before it are.
+    """
+
+    def __init__(self, store: GrowingStore) -> None:
+        super().__init__(store)
+        self._store = store
+        # -1 is the number of the entry that is the last one at the first look.
+        self._older = _Noted()
+        self._newer = _Noted()
+        self._last = store.now()
+        self._status = self._last.span.status if self._last else None
+        self._state: Status = 0
+
+    def renewed(self, store: Store) -> Memory:
+        assert isinstance(store, GrowingStore)
+        try:
+            status = os.stat(store.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return store.memory()
+        state = sure(status)
+        if state and state == self._state:
+            return self
+        before, last = self._status, self._last
+        # What changes and doesn't grow was not appended to: somebody edits it, or marks mail.
+        is_edited = (
+            before is not None
+            and status.st_size == before.st_size
+            and status.st_mtime_ns != before.st_mtime_ns
+        )
+        try:
+            file = store.hold()
+        except GoneError:
+            return store.memory()
+        if last is None or is_edited or not last.is_in(file):
+            return store.memory()
+        last, starts = store.whole_behind(file, last)
+        with self._lock:
+            self.store = self._store = store
+            self._status, self._state = status, state
+            if last is not None:
+                self._last = last
+                for start in reversed(starts):
+                    self._newer.add(start, "")
+        return self
+
+    @property
+    def end(self) -> int:
+        return len(self._newer.starts)
+
+    def newest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        if sought == ANY:
+            return self._store.newest_first()
+        memories = self._memories(lambda memory: memory.numbers(sought))
+        return map(self._store.entry, self._store.steady(memories))
+
+    def oldest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        if sought == ANY:
+            return self._store.oldest_first()
+        memories = self._memories(lambda memory: reversed([*memory.numbers(sought)]))
+        return map(self._store.entry, self._store.steady(memories))
+
+    def _memories(
+        self, ask: Callable[[GrowingMemory], Iterator[int]]
+    ) -> Callable[[], Iterator[_Span]]:
+        """Return what asks this memory first, and then a new one: the file is written anew."""
+        memories = itertools.chain([self], iter(lambda: GrowingMemory(self._store), None))
+
+        def spans() -> Iterator[_Span]:
+            memory = next(memories)
+            return map(memory.span, ask(memory))
+
+        return spans
+
+    def looked_at(self, before: int) -> Iterator[tuple[int, str]]:
+        number = before
+        while number > -len(self._older.starts):
+            number -= 1
+            yield number, self.gist(number)
+        last = self._last
+        if last is None:
+            return
+        read = functools.partial(octets_in, last.span.file.fileno())
+        for start, end in backwards(read, self._start(number), self._store.entry_start):
+            number -= 1
+            gist = self._store.glance(last.span._replace(start=start, end=end))
+            with self._lock:  # another thread may have been here
+                if -number > len(self._older.starts):
+                    self._older.add(start, gist)
+            yield number, gist
+
+    def gist(self, number: int) -> str:
+        noted, place = (self._newer, number) if number >= 0 else (self._older, -number - 1)
+        if not noted.gists[place]:
+            noted.gists[place] = self._store.glance(self.span(number))
+        return noted.gists[place]
+
+    def entry(self, number: int) -> Entry:
+        return self._store.entry(self.span(number))
+
+    def span(self, number: int) -> _Span:
+        """Return where an entry is."""
+        assert self._last is not None  # else there is no entry
+        end = self._start(number + 1) if number + 1 < self.end else self._last.span.end
+        return self._last.span._replace(start=self._start(number), end=end)
+
+    def _start(self, number: int) -> int:
+        """Return where an entry begins, or where the last one ends."""
+        if number < 0:
+            return self._older.starts[-number - 1]
+        if number < self.end:
+            return self._newer.starts[number]
+        return self._last.span.end if self._last else 0
+
+
+class _Noted:
+    """Where some entries begin, and the gist of each; empty where it wasn't looked at yet."""
+
+    def __init__(self) -> None:
+        self.starts = array("q")
+        self.gists: list[str] = []
+
+    def add(self, start: int, gist: str) -> None:
+        self.starts.append(start)
+        self.gists.append(gist)
 
 
 def backwards(
@@ -551,6 +820,43 @@ def backwards(
         yield 0, end
 
 
+def _without(fd: int, gaps: Iterable[_Span]) -> Iterator[bytes]:
+    """Yield what is in the file open as *fd* but for the *gaps*, in pieces."""
+    end = os.fstat(fd).st_size
+    start = 0
+    for gap in sorted(gaps, key=lambda gap: gap.start):
+        yield from _pieces(fd, start, gap.start)
+        start = gap.end
+    yield from _pieces(fd, start, end)
+
+
+def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, _PIECE):
+        yield octets_in(fd, at, min(at + _PIECE, end))
+
+
+def _last_common(these: Iterator[_Last], those: Iterator[_Last]) -> tuple[_Last | None, bool]:
+    """Return the last of *these* that is among *those*, and whether that is for sure.
+
+    Both come last first, and what is in both is in the same order. So the first pair that is
+    found is that of the last, and it is as near as what was added and removed is few.
+    """
+    here: dict[str, _Last] = {}
+    there: set[str] = set()
+    for number, (this, that) in enumerate(itertools.zip_longest(these, those)):
+        if number == _MOST_COMPARED:
+            return None, False
+        if this is not None:
+            here.setdefault(this.name, this)
+        if that is not None:
+            there.add(that.name)
+            if that.name in here:
+                return here[that.name], True
+        if this is not None and this.name in there:
+            return this, True
+    return None, True
+
+
 def _name(mail: Mail) -> str:
     """Return what tells *mail* from others, whatever a mail client notes in its headers."""
     if mail.envelope.protocol:
@@ -568,7 +874,8 @@ def _end(fd: int) -> _End:
     return _End(status.st_dev, status.st_ino, status.st_size)
 
 
-def _read(fd: int, start: int, end: int) -> bytes:
+def octets_in(fd: int, start: int, end: int) -> bytes:
+    """Return the octets of a file from *start* up to *end*."""
     return system.pread(fd, end - start, start)
 
 

@@ -15,8 +15,8 @@ from ..block import FormatError, mail_of
 from ..disk import log
 from ..disk.files import write_all
 from ..disk.locks import LOCK_TIMEOUT
-from ..mail import Envelope, Mail
-from .growing import EntryStart, GrowingStore, Mended
+from ..mail import Envelope, Mail, gist_in
+from .growing import GLANCE, EntryStart, GrowingStore, Mended, octets_in
 from .store import HEAD, Effort, GoneError, NothingYet
 
 _SMALL = 1 << 13
@@ -57,6 +57,12 @@ class JsonLinesStore(GrowingStore):
 
     def mend(self, data: bytes, before: int | None) -> Mended:
         return mend(data)
+
+    def gist(self, fd: int, start: int, end: int) -> str | None:
+        if octets_in(fd, end - 2, end) != b"}\n":  # it may be no whole line
+            return None
+        head = octets_in(fd, start, min(end, start + GLANCE))
+        return gist_in(head, 0, len(head), named=True)
 
     def effort(self, mail: Mail) -> Effort:
         # To interpret an octet takes up to 2 us.

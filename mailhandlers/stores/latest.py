@@ -7,7 +7,7 @@ import errno
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from .. import block
@@ -63,6 +63,15 @@ class LatestStore(Store):
     def clear(self) -> None:
         files.remove([self.path])
 
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        for entry in wanted():
+
+            def is_it(path: str, key: object = entry.key) -> bool:
+                file = LatestStore(path).now()
+                return file is not None and file.key == key
+
+            files.remove_if(self.path, is_it)
+
     def newest_first(self) -> Iterator[Entry]:
         file = self.now()
         if file is not None:
@@ -100,11 +109,23 @@ def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> 
         if error.errno not in _UNREADABLE:
             raise
         raise FormatError(os.strerror(error.errno)) from None
+    return mail_in(data, os.path.basename(path), written, is_mail)
+
+
+def mail_in(
+    data: bytes,
+    name: str,
+    written: float,
+    is_mail: Callable[[bytes], bool] = foreign.is_mail,
+) -> Mail:
+    """Return the message that *data* is; its *name* and its time serve where it is another's.
+
+    Raises FormatError.
+    """
     with contextlib.suppress(FormatError):
         return block.decode(data)
     if not is_mail(data[:HEAD]):
         raise FormatError("no message begins like this")
-    name = os.path.basename(path)
     second = _ARRIVAL.match(name)
     when = float(second[1]) if second else written
     return Mail(foreign.envelope(data, name, when), data)

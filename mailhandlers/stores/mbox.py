@@ -19,6 +19,7 @@ from urllib.parse import quote_from_bytes
 from ..block import (
     BLOCK_NAMES,
     FormatError,
+    gist,
     has_block,
     header_block,
     is_short,
@@ -30,7 +31,7 @@ from ..disk import locks
 from ..mail import Mail
 from ..message.headers import PARSER_FAULTS
 from . import foreign
-from .growing import EntryStart, GrowingStore, Mended
+from .growing import GLANCE, EntryStart, GrowingStore, Mended, octets_in
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
@@ -99,6 +100,12 @@ class MboxStore(GrowingStore):
 
     def mend(self, data: bytes, before: int | None) -> Mended:
         return mend(data, before)
+
+    def gist(self, fd: int, start: int, end: int) -> str | None:
+        head = octets_in(fd, start, min(end, start + GLANCE))
+        return (
+            gist(head, head.find(b"\n") + 1, named=True) if head.startswith(b"From ") else None
+        )
 
     def make_lock(self) -> locks.FileLock:
         return locks.MboxLock()

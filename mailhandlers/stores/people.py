@@ -12,8 +12,9 @@ from ..disk import files
 from ..disk.files import Disk
 from ..disk.links import Pointer
 from ..mail import Identity, Mail, is_id, sha256
+from ..message.addresses import spellings
 from .folder import FolderStore, Keep, Place, is_folder
-from .store import Effort
+from .store import Effort, Store
 
 _LONGEST_NAME = 200
 # https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file: also with an ending.
@@ -34,10 +35,15 @@ class PeopleStore(FolderStore):
         keep: Keep | None = None,
         *,
         folders: list[str] | None = None,
+        is_ours: bool = False,
     ) -> None:
-        """*folders* are those to read where they are known, or where not all are read."""
+        """*folders* are those to read where they are known, or where not all are read.
+
+        Where it *is_ours* for sure, each folder holds the mail of a recipient.
+        """
         super().__init__(path, disk, keep)
         self._folders = folders
+        self._is_ours = is_ours
 
     @property
     def folders(self) -> list[str]:
@@ -48,6 +54,13 @@ class PeopleStore(FolderStore):
                 return [entry.path for entry in entries if is_folder(entry)]
         except FileNotFoundError:
             return []
+
+    def part(self, recipient: str) -> Store:
+        if not self._is_ours:
+            return self
+        names = [name for spelling in spellings(recipient) for name in folder_names(spelling)]
+        folders = [f"{self.path}/{name}" for name in dict.fromkeys(names)]
+        return PeopleStore(self.path, self._disk, folders=folders)
 
     def places(self) -> Iterable[Place]:
         return map(_place, self.folders)

@@ -6,11 +6,12 @@ Reading changes nothing and takes no lock. What is only half there is left out.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeAlias
 
 from ..block import FormatError
 from ..disk import system
@@ -18,11 +19,32 @@ from ..disk.files import Disk
 from ..disk.links import open_own
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Mail
+from ..message.addresses import comparable
 
 HEAD = 1 << 16
 """How many octets of a file are looked at, to tell what it is."""
 
 _SMALL = 1 << 16
+_ADDRESS = re.compile(r"(s3|gs|az):/+(?=[^/])")
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a store; the address of a bucket is what it is."""
+    path = os.fspath(path)
+    if not is_address(path):
+        return os.path.abspath(path)
+    # pathlib makes one slash of two.
+    return _ADDRESS.sub(r"\1://", path, count=1).rstrip("/")
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a store is in a bucket, and *path* its address."""
+    return _ADDRESS.match(os.fspath(path)) is not None
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Tell whether anything is at *path*; of a bucket nobody has asked."""
+    return is_address(path) or os.path.exists(path)
 
 
 class StoreError(ValueError):
@@ -65,6 +87,10 @@ class Entry(NamedTuple):
         return self.file if self.start is None else f"{self.file}, octet {self.start}"
 
 
+Getter: TypeAlias = Callable[[], Entry]
+"""Returns an entry: for many messages it takes less than the entries themselves."""
+
+
 class Seen:
     """What was in a store at some moment, for :meth:`Store.since`: each store has its own."""
 
@@ -72,8 +98,12 @@ class Seen:
 class Store(ABC):
     """The messages at a path."""
 
+    grows: ClassVar[bool] = False
+    """Whether it is a file that is appended to, and may be renamed the moment after that."""
     instead_of_keep: ClassVar[str] = ""
     """What to do where ``keep=`` isn't taken; empty where it is."""
+    pause: ClassVar[float] = 0
+    """Seconds between two looks of who waits, where no file's time tells what is new."""
 
     def __init__(self, path: str, disk: Disk | None = None) -> None:
         """*disk* says how it is written; who only reads needs none."""
@@ -105,6 +135,15 @@ class Store(ABC):
     def clear(self) -> None:
         """Remove all messages, also under a running server. Raises OSError."""
 
+    @abstractmethod
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        """Remove the entries that *wanted* yields, also under a running server.
+
+        It reads each of them before it yields it, and is called again where another program
+        has changed the store meanwhile. Raises OSError; then one file with all messages is as
+        it was, and of files with one message each the first ones may be gone.
+        """
+
     def effort(self, mail: Mail) -> Effort:
         """Tell how much it takes to write *mail*."""
         return Effort.SMALL if len(mail.content) <= _SMALL else Effort.LARGE
@@ -124,6 +163,14 @@ class Store(ABC):
         """The folders below the path in which messages arrive."""
         return []
 
+    def part(self, recipient: str) -> Store:
+        """Return the part of this store that holds all mail to *recipient*; often all of it."""
+        return self
+
+    def rank(self, entry: Entry) -> Any:
+        """Return what sorts entries as they arrived."""
+        return entry.key
+
     @abstractmethod
     def newest_first(self) -> Iterator[Entry]:
         """Yield the entries, the latest by arrival first."""
@@ -131,6 +178,10 @@ class Store(ABC):
     def oldest_first(self) -> Iterator[Entry]:
         """Yield the entries in order of arrival."""
         yield from reversed(list(self.newest_first()))
+
+    def memory(self) -> Memory:
+        """Return a memory of this store, in which it is as it is now."""
+        return Memory(self)
 
     def holding(self, octets: bytes) -> Iterator[Entry]:
         """Yield the entries that may hold *octets*, the latest first."""
@@ -152,6 +203,8 @@ class Store(ABC):
 class NothingYet(Store):
     """A store that no message has made yet, or that somebody removed: nobody knows which."""
 
+    grows: ClassVar[bool] = True
+
     def check(self) -> None:
         pass
 
@@ -164,6 +217,10 @@ class NothingYet(Store):
     def clear(self) -> None:
         pass
 
+    def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
+        for _ in wanted():  # which may say that it isn't there
+            pass
+
     def newest_first(self) -> Iterator[Entry]:
         return iter(())
 
@@ -172,6 +229,79 @@ class NothingYet(Store):
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
         return iter(()), None
+
+
+class Sought(NamedTuple):
+    """Whom the messages are to or from that somebody looks for; None is anybody."""
+
+    to: str | None = None
+    mail_from: str | None = None
+
+
+ANY = Sought()
+
+
+class Memory:
+    """What is known of the messages in a store. This one knows nothing, and reads *store*."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def is_of(self, store: Store) -> bool:
+        """Tell whether *store* is of the same kind and at the same path."""
+        return type(store) is type(self.store) and store.path == self.store.path
+
+    def renewed(self, store: Store) -> Memory:
+        """Return what is known now of *store*, which :meth:`is_of` takes for the same."""
+        return store.memory()
+
+    def seen(self) -> Seen | None:
+        """Return what is there now, for :meth:`Store.since`."""
+        return self.store.now()
+
+    def newest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        """Yield the entries that may be *sought*, the latest first."""
+        return self.store.newest_first()
+
+    def oldest_first(self, sought: Sought = ANY) -> Iterator[Entry]:
+        """Yield the entries that may be *sought*, in order of arrival."""
+        return self.store.oldest_first()
+
+    def named(self, name: str) -> Iterator[Entry]:
+        """Yield the entries among which is the message with this id, if there is one."""
+        return self.store.holding(name.encode())
+
+    def holds_mail(self) -> bool:
+        """Tell whether a message was seen, sought or not."""
+        return False
+
+    def count(self) -> tuple[int, Iterator[Entry]]:
+        """Return how many messages there are for sure, and what has to be read to be sure."""
+        return 0, self.store.newest_first()
+
+    def by_recipient(self, read: Callable[[Entry], Iterable[Mail]]) -> dict[str, list[Getter]]:
+        """Return what gets the messages to each recipient, in order of arrival.
+
+        *read* returns what can be read of an entry.
+        """
+        found = Recipients()
+        for entry in self.store.oldest_first():
+            for mail in read(entry):
+                found.add(mail.envelope.rcpt_tos, lambda entry=entry: entry)  # type: ignore[misc]
+        return found.getters
+
+
+class Recipients:
+    """Messages by recipient: each recipient once, as it was written first."""
+
+    def __init__(self) -> None:
+        self.getters: dict[str, list[Getter]] = {}
+        self._spelled: dict[str, str] = {}
+
+    def add(self, recipients: Iterable[str], getter: Getter) -> None:
+        """Add a message to *recipients*."""
+        for key, address in {comparable(address): address for address in recipients}.items():
+            self.getters.setdefault(self._spelled.setdefault(key, address), []).append(getter)
 
 
 def open_regular(path: str) -> BinaryIO:

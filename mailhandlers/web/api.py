@@ -50,7 +50,7 @@ def _schemas(path: str, method: str = "get", place: str = "query") -> dict[str, 
 
 
 class Messages(HTTPEndpoint):
-    """All messages: to read those that meet criteria, and to remove them."""
+    """All messages: to read, or to remove, those that meet criteria."""
 
     async def get(self, request: Request) -> Response:
         """Return the messages that meet the criteria, the newest first."""
@@ -59,7 +59,8 @@ class Messages(HTTPEndpoint):
         criteria, limit = criteria_of(given), given["limit"]
 
         def find() -> Iterator[StoredMessage]:
-            entries, rest = mailbox.entries(given["after"], given["before"]), criteria
+            entries = mailbox.entries(given["after"], given["before"], criteria)
+            rest = criteria
             if criteria.matching is not None:
                 # An answer that has begun can't become an error any more: first search all.
                 hits = (entry for entry in entries for _ in mailbox.among([entry], criteria))
@@ -70,47 +71,59 @@ class Messages(HTTPEndpoint):
 
         return StreamingResponse(_array(await search(criteria, find)), media_type=_JSON)
 
-    def delete(self, request: Request) -> Response:
-        """Remove all messages."""
-        parameters(request, _schemas("/api/messages", "delete"))
-        request.app.state.mailbox.clear()
+    async def delete(self, request: Request) -> Response:
+        """Remove the messages that meet the criteria."""
+        criteria = criteria_of(parameters(request, _schemas("/api/messages", "delete")))
+        await search(criteria, request.app.state.mailbox.clear, criteria)
         return Response(status_code=204)
 
 
-async def latest(request: Request) -> Response:
-    """Return the newest message that meets the criteria, or wait for one."""
-    mailbox: Mailbox = request.app.state.mailbox
-    arrivals: Arrivals = request.app.state.arrivals
-    given = parameters(request, _schemas("/api/messages/latest"))
-    criteria, after, timeout = criteria_of(given), given["after"], given["timeout"]
+class Latest(HTTPEndpoint):
+    """The newest message."""
 
-    def look() -> StoredMessage | None:
-        return next(mailbox.messages(criteria, after), None)
+    async def get(self, request: Request) -> Response:
+        """Return the newest message that meets the criteria, or wait for one."""
+        mailbox: Mailbox = request.app.state.mailbox
+        arrivals: Arrivals = request.app.state.arrivals
+        given = parameters(request, _schemas("/api/messages/latest"))
+        criteria, after, timeout = criteria_of(given), given["after"], given["timeout"]
 
-    def look_at(entry: Entry) -> StoredMessage | None:
-        message = next(mailbox.among([entry], criteria), None)
-        # The one that arrived may be the one that was not to count.
-        return look() if message is not None and after else message
+        def look() -> StoredMessage | None:
+            return next(mailbox.messages(criteria, after), None)
 
-    if timeout == 0:
-        message = await search(criteria, look)
-    else:
-        # Before the look: what comes meanwhile is not missed.
-        async with arrivals.subscribed(criteria) as subscription:
+        def look_at(entry: Entry) -> StoredMessage | None:
+            message = next(mailbox.among([entry], criteria), None)
+            # The one that arrived may be the one that was not to count.
+            return look() if message is not None and after else message
+
+        if timeout == 0:
             message = await search(criteria, look)
-            with move_on_after(timeout):
-                while message is None:
-                    message = await search(criteria, look_at, await subscription.next())
-    if message is None:
-        text = await search(criteria, mailbox.miss, criteria, timeout, after)
-        raise HTTPException(404, text)
-    return await run_in_threadpool(_answer, message)
+        else:
+            # Before the look: what comes meanwhile is not missed.
+            async with arrivals.subscribed(criteria) as subscription:
+                message = await search(criteria, look)
+                with move_on_after(timeout):
+                    while message is None:
+                        message = await search(criteria, look_at, await subscription.next())
+        if message is None:
+            text = await search(criteria, mailbox.miss, criteria, timeout, after)
+            raise HTTPException(404, text)
+        return await run_in_threadpool(_answer, message)
 
 
-def message(request: Request) -> Response:
-    """Return one message."""
-    parameters(request, _schemas("/api/messages/{id}"))
-    return _answer(_named(request))
+class Message(HTTPEndpoint):
+    """One message: to read it, and to remove it."""
+
+    def get(self, request: Request) -> Response:
+        """Return the message."""
+        parameters(request, _schemas("/api/messages/{id}"))
+        return _answer(_named(request))
+
+    def delete(self, request: Request) -> Response:
+        """Remove the message."""
+        parameters(request, _schemas("/api/messages/{id}", "delete"))
+        request.app.state.mailbox.remove(request.path_params["id"])
+        return Response(status_code=204)
 
 
 def html(request: Request) -> Response:
@@ -221,8 +234,8 @@ def _array(messages: Iterator[StoredMessage]) -> Iterator[bytes]:
 
 ROUTES = [
     Route("/api/messages", Messages),
-    Route("/api/messages/latest", latest),
-    Route("/api/messages/{id}", message),
+    Route("/api/messages/latest", Latest),
+    Route("/api/messages/{id}", Message),
     Route("/api/messages/{id}/html", html),
     Route("/api/messages/{id}/text", text),
     Route("/api/messages/{id}/source", source),

@@ -93,6 +93,10 @@ async def _not_allowed(request: Request, error: PermissionError) -> Response:
     return problem(403, f"{error.filename}: {error.strerror}")
 
 
+async def _disk_failed(request: Request, error: OSError) -> Response:
+    return problem(503, f"{error.filename}: {error.strerror}")
+
+
 async def _failed(request: Request, error: Exception) -> Response:
     _log.error("%s: an error of this program", request.url.path, exc_info=error)
     return problem(500, "an error of this program: what it printed tells more")
@@ -106,5 +110,6 @@ _ERRORS: dict[Any, Any] = {
     NotSentError: _not_sent,
     StoreError: _no_store,
     PermissionError: _not_allowed,
+    OSError: _disk_failed,
     Exception: _failed,
 }

@@ -109,7 +109,9 @@ class Arrivals:
 
     async def _follow(self, started: asyncio.Event) -> None:
         try:
-            cursor = await asyncio.to_thread(EntryCursor, self._mailbox.path)
+            cursor = await asyncio.to_thread(
+                EntryCursor, self._mailbox.path, remembered=self._mailbox.remembered
+            )
             started.set()
             while True:
                 looks = until_found(partial(_look, cursor), cursor.watch, None)

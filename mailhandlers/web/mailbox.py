@@ -16,15 +16,17 @@ from collections.abc import Iterable, Iterator
 from ..block import FormatError
 from ..inbox.criteria import Criteria
 from ..inbox.misses import no_message
-from ..inbox.readable import LeftOut, Mails
+from ..inbox.readable import Mails
+from ..inbox.remembering import Remembered
 from ..mail import Mail, moment_of
 from ..message.message import StoredMessage
 from ..stores.find import find
-from ..stores.store import Entry, GoneError, Store
+from ..stores.store import Entry, GoneError, Memory, absolute
 
 # What may stand in an address as it is. "latest" is the newest.
 _SAFE = re.compile(r"(?!latest\Z)[0-9A-Za-z][\w.,=+@~-]{0,254}", re.ASCII)
 _REMEMBERED = 20_000
+_ANY = Criteria()
 
 
 class UnknownIdError(LookupError):
@@ -41,8 +43,10 @@ class Mailbox:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(path)
-        self.left_out = LeftOut()
+        self.path = absolute(path)
+        self.remembered = Remembered(self.path)
+        """What is remembered of the store."""
+        self.left_out = self.remembered.left_out
         """What can't be read, each said once."""
         # Where ids are that stand inside a file: a look for an older message of a large
         # file would read all the later ones.
@@ -52,20 +56,28 @@ class Mailbox:
         self, criteria: Criteria, after: str = "", before: str = ""
     ) -> Iterator[StoredMessage]:
         """Yield the messages that meet the *criteria*; which, and order, as :meth:`entries`."""
-        return self.among(self.entries(after, before), criteria)
+        return self.among(self.entries(after, before, criteria), criteria)
 
-    def entries(self, after: str = "", before: str = "") -> Iterator[Entry]:
-        """Return what is stored, the newest first.
+    def entries(
+        self, after: str = "", before: str = "", criteria: Criteria = _ANY
+    ) -> Iterator[Entry]:
+        """Return what is stored and may meet the *criteria*, the newest first.
 
         Only what arrived *after* one message, and *before* one, where these ids are given.
         Raises UnknownIdError and StoreError.
         """
-        store = find(self.path)
-        entries = self._before(store, before)
+        entries = self.remembered.entries(criteria)
+        if not (after or before):
+            return entries
+        memory = self.remembered.whole()
+        rank = memory.store.rank
+        if before:
+            first = rank(self._entry(memory, before))
+            entries = (entry for entry in entries if rank(entry) < first)
         if not after:
             return entries
         try:
-            last = self._entry(store, after)
+            last = rank(self._entry(memory, after))
         except UnknownIdError:
             # Cleared since, or replaced: its id tells when it came.
             moment = moment_of(after)
@@ -74,35 +86,16 @@ class Mailbox:
             return (
                 entry
                 for entry in entries
-                if any(mail.envelope.received > moment for mail in self._mails([entry]))
+                if any(mail.envelope.received > moment for mail in self.mails([entry]))
             )
-        return itertools.takewhile(lambda entry: entry.key != last.key, entries)
+        return itertools.takewhile(lambda entry: rank(entry) > last, entries)
 
     def among(self, entries: Iterable[Entry], criteria: Criteria) -> Iterator[StoredMessage]:
         """Yield the messages among *entries* that meet the *criteria*."""
-        return criteria.among(self._mails(entries))
+        return criteria.among(self.mails(entries))
 
-    def mails(self, before: str = "") -> Iterator[Mail]:
-        """Yield the messages, the newest first, none parsed. Raises as :meth:`messages`."""
-        return self._mails(self._before(find(self.path), before))
-
-    def get(self, name: str) -> StoredMessage:
-        """Return the message with this id; raises UnknownIdError."""
-        for message in self.among([self._entry(find(self.path), name)], Criteria()):
-            return message
-        raise UnknownIdError(name)
-
-    def miss(self, criteria: Criteria, timeout: float, after: str) -> str:
-        """Return the text that says why there is no such message, and what came instead."""
-        explanation = f"only messages after {after} count" if after else ""
-        entries = find(self.path).newest_first()
-        return str(no_message(self.path, criteria, timeout, entries, explanation))
-
-    def clear(self) -> None:
-        """Remove all messages."""
-        find(self.path).clear()
-
-    def _mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
+    def mails(self, entries: Iterable[Entry]) -> Iterator[Mail]:
+        """Yield the messages of the *entries* that can be read, none parsed."""
         for entry, mail in Mails(entries, self.left_out).with_entries():
             name = self._name(entry, mail)
             if name != mail.envelope.id:
@@ -110,21 +103,35 @@ class Mailbox:
             yield mail
             del mail  # a generator that waits holds one message, not two
 
-    def _before(self, store: Store, before: str) -> Iterator[Entry]:
-        if not before:
-            return store.newest_first()
-        first = self._entry(store, before)
-        entries = itertools.dropwhile(lambda e: e.key != first.key, store.newest_first())
-        return itertools.islice(entries, 1, None)
+    def get(self, name: str) -> StoredMessage:
+        """Return the message with this id; raises UnknownIdError."""
+        for message in self.among([self._entry(self.remembered.whole(), name)], Criteria()):
+            return message
+        raise UnknownIdError(name)
 
-    def _entry(self, store: Store, name: str) -> Entry:
+    def miss(self, criteria: Criteria, timeout: float, after: str) -> str:
+        """Return the text that says why there is no such message, and what came instead."""
+        explanation = f"only messages after {after} count" if after else ""
+        entries = self.remembered.whole().newest_first()
+        return str(no_message(self.path, criteria, timeout, entries, explanation))
+
+    def clear(self, criteria: Criteria) -> None:
+        """Remove the messages that meet the *criteria*. Raises OSError."""
+        criteria.remove_from(find(self.path))
+
+    def remove(self, name: str) -> None:
+        """Remove the message with this id. Raises UnknownIdError and OSError."""
+        store = find(self.path)
+        store.remove(lambda: [self._entry(store.memory(), name)])
+
+    def _entry(self, memory: Memory, name: str) -> Entry:
         place = self._places.get(name)
         if place is not None:
-            for entry in store.newest_first():
+            for entry in memory.newest_first():
                 if entry.key == place and self._is(entry, name):
                     return entry
         # A hash of ours stands nowhere.
-        entries = store.holding(name.encode()) if moment_of(name) else store.newest_first()
+        entries = memory.named(name) if moment_of(name) else memory.newest_first()
         for entry in entries:
             if self._is(entry, name):
                 return entry

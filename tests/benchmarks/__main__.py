@@ -23,7 +23,7 @@ from pathlib import Path
 
 import servers
 from fixture import fixture
-from large_stores import keep, latest
+from large_stores import keep, latest, questions
 from one_message import flushes, huge, large
 from others import others
 from page import page
@@ -40,6 +40,7 @@ _PARTS = (
     huge,
     start,
     latest,
+    questions,
     keep,
     page,
     fixture,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import mailbox
+import math
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +38,8 @@ _ENVELOPE = Envelope(
     size=len(_CONTENT),
 )
 _MAIL = Mail(_ENVELOPE, _CONTENT)
+_PEOPLE = 20_000
+_COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def _name(number: int) -> str:
@@ -65,6 +71,38 @@ def make(name: str, path: Path, count: int) -> None:
         with path.open("wb") as file:
             for number in range(count):
                 file.write(entry.replace(b"NUMBER", _name(number).encode()))
+
+
+def recipient(number: int) -> str:
+    """Return to whom :func:`spread` sends a message: 20,000 people, in turn."""
+    return f"user{number % _PEOPLE}@example.com"
+
+
+def spread(name: str, path: Path, count: int) -> None:
+    """Fill the store of the handler *name* with *count* messages, to 20,000 people."""
+    summary = StoredMessage.parse(_CONTENT).summary()
+    is_folder = name in ("MaildirSink", "PerRecipientDir")
+    if name == "MaildirSink":
+        for folder in ("tmp", "cur", "new"):
+            (path / folder).mkdir(parents=True)
+    with open(os.devnull if is_folder else path, "wb") as whole:
+        for number in range(count):
+            to = recipient(number)
+            envelope = dataclasses.replace(_ENVELOPE, id=_name(number), rcpt_tos=[to])
+            mail = Mail(envelope, _CONTENT).sealed()
+            if name == "MboxSink":
+                whole.writelines(mbox.encode(mail))
+            elif name == "JsonLines":
+                whole.writelines(json_lines.encode(mail, summary))
+            elif name == "MaildirSink":
+                (path / "new" / _name(number)).write_bytes(b"".join(block.encode(mail)))
+            else:
+                own = path / to
+                if number < _PEOPLE:
+                    own.mkdir(parents=True)
+                (own / f"{_name(number)}.eml").write_bytes(b"".join(block.encode(mail)))
+                (own / "latest.eml").unlink(missing_ok=True)
+                (own / "latest.eml").symlink_to(f"{_name(number)}.eml")
 
 
 def _of_mailbox_mbox(path: Path) -> None:
@@ -115,6 +153,40 @@ def latest(options: argparse.Namespace) -> None:
                     cell += f" [{1000 * _seconds(other, path, repeat=1):.2f}]"
             row += f"{cell:>22}"
         print(row, flush=True)
+
+
+def questions(options: argparse.Namespace) -> None:
+    """Print what questions cost in stores of growing size, and how that grows."""
+    counts = [count for count in _COUNTS if count <= options.most]
+    for target in servers.handlers(None):
+        if target.name == "MailFile":
+            continue
+        print(
+            f"\n{target.name}, 20,000 recipients, in milliseconds; how it grows with ten times"
+        )
+        print("as many messages: 1.0 not at all, 10 as they do")
+        table: dict[str, list[float]] = {}
+        for count in counts:
+            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+                path = Path(folder) / "store"
+                spread(target.name, path, count)
+                for python in [sys.executable, options.beside]:
+                    if python is None:
+                        continue
+                    script = Path(__file__).with_name("asking.py")
+                    told = subprocess.run(
+                        [python, script, path], check=True, stdout=subprocess.PIPE, text=True
+                    ).stdout
+                    beside = " (beside)" if python == options.beside else ""
+                    for line in told.splitlines():
+                        name, _, value = line.partition("\t")
+                        table.setdefault(f"{name}{beside}", []).append(float(value))
+        print(f"  {'':34}" + "".join(f"{count:>12,}" for count in counts) + "   growth")
+        for name, values in table.items():
+            tens = math.log10(counts[-1] / counts[0]) or 1
+            growth = (values[-1] / max(values[0], 1e-9)) ** (1 / tens)
+            cells = "".join(f"{value:12.3f}" for value in values)
+            print(f"  {name:34}{cells}{growth:9.1f}", flush=True)
 
 
 def keep(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mailbox
 import os
 import signal
@@ -317,6 +318,42 @@ def test_a_long_copy_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
     assert b"\r1,000 messages copied ...\r2,000 messages copied ..." in told
     assert told.endswith(b"\r4,000 messages copied; 0 were there already\r\n")
+
+
+@pytest.mark.parametrize(
+    ("criteria", "left"),
+    [
+        (["--to", "BOB@example.com"], ["carol"]),
+        (["--mail-from", "eva@example.com", "--subject", "carol"], ["bob", "both"]),
+        (["--subject-matching", "^b"], ["carol"]),
+        (["--matching", "^To: c"], ["bob", "both"]),
+        (["--to", "nobody@example.com"], ["bob", "carol", "both"]),
+    ],
+)
+def test_clear_removes_what_meets_the_criteria(
+    kind: Kind, store: Path, criteria: list[str], left: list[str]
+) -> None:
+    bob, carol = "bob@example.com", "carol@example.com"
+    put(kind.handler, store, mail("bob"), mail("carol", to=[carol]))
+    put(kind.handler, store, mail("both", to=[bob, carol]))
+    assert main(["clear", str(store), *criteria]) == 0
+    subjects = [message["Subject"] for message in Inbox(store)]
+    assert subjects == (left if kind.keeps_all else [s for s in left if s == "both"])
+
+
+def test_clear_says_what_is_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "mail.mbox"
+    put("MboxSink", store, mail(), mail("other"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(store))
+
+    monkeypatch.setattr(os, "writev", full)
+    assert main(["clear", str(store), "--subject", "hello"]) == 2
+    assert capsys.readouterr().err == f"mailhandlers: {store}: No space left on device\n"
+    assert len(Inbox(store)) == 2
 
 
 def test_clear_empties(kind: Kind, store: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from shell import mail, put, shell
-from support import KINDS, PATIENCE
+from support import ALL_KINDS, PATIENCE
 
 from mailhandlers import __version__, handlers
 from mailhandlers.cli.main import COMMANDS, main
@@ -29,7 +29,7 @@ def test_alone_it_prints_commands_handlers_and_options() -> None:
 
 
 def test_the_handlers_are_all_there() -> None:
-    assert list(HANDLERS) == [kind.handler for kind in KINDS]
+    assert list(HANDLERS) == [kind.handler for kind in ALL_KINDS]
     assert set(HANDLERS) == {kind.__name__ for kind in handlers.Handler.__subclasses__()}
 
 

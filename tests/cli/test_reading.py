@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from shell import COMMAND, mail, put, raw_mail, shell
-from support import IS_ROOT, PATIENCE, Kind, Process, json_line
+from support import IS_ROOT, ON_DISK, PATIENCE, Kind, Process, json_line
 
 from mailhandlers import Inbox
 from mailhandlers.cli.main import main
@@ -60,6 +60,19 @@ def test_no_such_mail_may_be_there(
     assert said.err == (
         "mailhandlers: a message is there where none may be: to bob@example.com: 'one'\n"
     )
+
+
+def test_messages_are_counted(
+    kind: Kind, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(kind.handler, store, mail("one"), mail("two", to=["carol@x.test"]))
+    all_count, to_bob = ("2", "1") if kind.keeps_all else ("1", "0")
+    for asked, count in (([], all_count), (["--to", "bob@example.com"], to_bob)):
+        assert main(["list", str(store), "--count", *asked]) == 0
+        assert capsys.readouterr() == (f"{count}\n", "")
+    with pytest.raises(SystemExit):
+        main(["list", str(store), "--count", "--json"])
+    assert "--count prints a number" in capsys.readouterr().err
 
 
 def test_json_is_short_for_print_json(
@@ -237,6 +250,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     )
 
 
+@ON_DISK
 def test_a_store_that_is_not_there_is_told(kind: Kind, store: Path) -> None:
     listed = shell("list", store)
     assert (listed.returncode, listed.stdout) == (0, "")
@@ -388,6 +402,7 @@ def test_follow_shows_what_arrives(kind: Kind, store: Path) -> None:
     assert min(delays) < 1  # as long as tail -F sleeps
 
 
+@ON_DISK
 def test_follow_survives_rotation_and_removal(kind: Kind, store: Path) -> None:
     put(kind.handler, store, mail("first"))
     with following(store) as process:

@@ -17,6 +17,7 @@ from load import Senders
 from support import (
     HELLO,
     KIND,
+    ON_DISK,
     PATIENCE,
     Client,
     Kind,
@@ -242,6 +243,7 @@ def test_an_error_in_reset_is_raised_and_the_next_message_stored(
         assert client.send() == "250 OK"
 
 
+@ON_DISK
 def test_where_no_thread_can_start_the_loop_writes(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""Reading back: the same tests for all five stores."""
+"""Reading back: the same tests for all stores."""
 
 from __future__ import annotations
 
@@ -104,6 +104,22 @@ def test_clear_under_a_running_server(
         if kind.handler == "PerRecipientDir":
             assert (store / "bob@example.com" / "latest.eml").exists()
             assert not os.path.lexists(store / "new" / "latest.eml")
+
+
+def test_clear_takes_what_meets_the_criteria(kind: Kind, inbox: Inbox, post: Post) -> None:
+    followed = inbox.follow(timeout=0)
+    for number in range(2):
+        post(f"bob {number}", to="bob@example.com")
+        post(f"carol {number}", to="carol@example.com")
+    inbox.clear(to="bob@example.com", subject="bob 1")
+    inbox.clear(where=lambda message: message["Subject"] == "bob 0")
+    inbox.clear(mail_from="nobody@example.com")
+    left = ["carol 0", "carol 1"] if kind.keeps_all else ["carol 1"]
+    assert subjects(inbox) == left
+    assert subjects(followed) == left
+    with pytest.raises(TypeError, match="there is no criterion 'recipient'"):
+        inbox.clear(recipient="bob@example.com")  # type: ignore[call-arg]
+    assert subjects(inbox) == left
 
 
 def test_clear_between_appends_of_many(kind: Kind, inbox: Inbox, post: Post) -> None:
@@ -417,3 +433,9 @@ def test_the_newest_by_index_reads_no_other(
     assert len(read) == 1
     assert subjects(inbox[-3:-1]) == ["17", "18"]
     assert len(read) == 4
+
+
+def test_to_clear_with_a_criterion_that_is_none_removes_nothing(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    with pytest.raises(ValueError, match=r"clear\(to=None\) would remove any message"):
+        inbox.clear(to=None)

@@ -23,6 +23,7 @@ from support import (
     JSON_LINES,
     KIND,
     MBOX,
+    ON_DISK,
     WINDOWS,
     Client,
     Kind,
@@ -286,6 +287,7 @@ def test_what_fails_again_and_again_is_told_and_leaves_nothing_when_it_is_over(
                 break
 
 
+@ON_DISK
 def test_what_a_killed_writer_left_is_not_in_the_way(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,18 +7,15 @@ import os
 import random
 import re
 import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from faulty import CALLS
+from faulty import in_a_process
 from load import Senders, names_of_whole, numbered
-from support import KEEP_ALL, Kind, Server, contents, made
+from support import KEEP_ALL, ON_DISK, Kind, Server, contents, made
 from test_envelope import EXAMPLE
 
 from mailhandlers import read_latest
@@ -85,35 +82,8 @@ def mail(name: str) -> Mail:
     return Mail(replace(EXAMPLE, size=len(content), rcpt_tos=rcpt_tos), content).renamed()
 
 
-def in_a_process(work: Callable[[], object], killed_at: int = 0) -> bool:
-    """Do *work* in another process; kill that before its call *killed_at* of the system.
-
-    Return whether it was killed.
-    """
-    if (pid := os.fork()) == 0:
-        left = itertools.count(killed_at - 1, -1)
-
-        def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
-            def function(*args: Any, **named: Any) -> Any:
-                if next(left) == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*args, **named)
-
-            return function
-
-        for name in CALLS if killed_at else ():
-            setattr(os, name, deadly(getattr(os, name)))
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
-    return status != 0
-
-
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@ON_DISK
 def test_a_kill_at_any_call_is_mended_at_the_next_start(kind: Kind, store: Path) -> None:
     first, second, third = map(mail, ["first", "second", "third"])
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ from mailhandlers.disk import system
 from mailhandlers.disk.files import Disk
 from mailhandlers.mail import Mail
 from mailhandlers.stores.find import find
+from mailhandlers.stores.growing import GrowingStore
 from mailhandlers.stores.json_lines import JsonLinesOutput, JsonLinesStore
 from mailhandlers.stores.latest import LatestStore
 from mailhandlers.stores.maildir import MaildirStore
 from mailhandlers.stores.mbox import MboxStore
 from mailhandlers.stores.people import PeopleStore
-from mailhandlers.stores.store import Effort, Entry, NothingYet, Store
+from mailhandlers.stores.store import Effort, Entry, GoneError, NothingYet, Store
 
 FOLDERS: list[type[Store]] = [MaildirStore, PeopleStore]
 GROWING: list[type[Store]] = [MboxStore, JsonLinesStore]
@@ -118,6 +120,78 @@ def test_a_store_that_is_emptied_begins_anew(store: Store) -> None:
     assert (
         read(store.newest_first()) == read(find(store.path).since(seen)[0]) == kept(store, some)
     )
+
+
+def removed(store: Store, some: Iterable[Mail]) -> None:
+    """Remove *some* from *store*."""
+    if isinstance(store, GrowingStore) and not system.CAN_REPLACE_OPEN:
+        pytest.skip("Windows replaces no file that is open")
+    names = {mail.envelope.id for mail in some}
+    store.remove(lambda: (e for e in store.oldest_first() if e.read().envelope.id in names))
+
+
+@pytest.mark.parametrize("gone", [[0], [4], [1, 2], [0, 2, 4], [0, 1, 2, 3, 4]])
+def test_what_is_removed_is_gone_and_all_else_is_as_it_was(
+    store: Store, gone: list[int]
+) -> None:
+    some = mails(*range(5))
+    store.add(some)
+    there = kept(store, some)
+    went = [some[number] for number in gone]
+    removed(store, went)
+    left = [mail for mail in there if mail not in [each.sealed() for each in went]]
+    for reader in (store, find(store.path)):
+        assert read(reader.oldest_first()) == left
+        assert read(reader.newest_first()) == left[::-1]
+    store.add(more := mails(5, 6))
+    assert read(find(store.path).oldest_first()) == kept(store, [*left, *more])
+    assert not [name for name in tree(Path(store.path).parent) if ".tmp" in name]
+
+
+@pytest.mark.parametrize("gone", [[0], [3], [2, 3], [0, 1, 2, 3]])
+def test_who_has_seen_what_was_there_sees_what_comes_after_a_removal(
+    store: Store, gone: list[int]
+) -> None:
+    some = mails(*range(7))
+    store.add(some[:4])
+    entries, seen = find(store.path).since(None)
+    assert read(entries) == kept(store, some[:4])
+    removed(store, [some[number] for number in gone])
+    entries, seen = find(store.path).since(seen)
+    assert read(entries) == []
+    store.add(some[4:6])
+    removed(store, some[4:5])
+    entries, seen = find(store.path).since(seen)
+    assert read(entries) == kept(store, some[5:6])
+    store.add(some[6:])
+    assert read(find(store.path).since(seen)[0]) == kept(store, some[6:])
+
+
+def test_to_remove_what_is_not_there_changes_nothing(store: Store) -> None:
+    removed(store, mails(1))
+    assert not os.path.lexists(store.path)
+    store.add(mails(2))
+    before, status = tree(Path(store.path).parent), os.stat(store.path)
+    removed(store, mails(1))
+    assert tree(Path(store.path).parent) == before
+    assert os.path.samestat(os.stat(store.path), status)
+
+
+@pytest.mark.parametrize("order", ["oldest_first", "newest_first"])
+def test_who_reads_while_some_are_removed_misses_no_other(store: Store, order: str) -> None:
+    some = mails(*range(9))
+    store.add(some)
+    there = read(find(store.path).oldest_first())
+    entries: Iterator[Entry] = getattr(find(store.path), order)()
+    found = [next(entries).read()]
+    removed(store, [there[0], *there[-3:-1]])
+    for entry in entries:
+        with suppress(GoneError):
+            found.append(entry.read())
+    names = [mail.envelope.id for mail in found]
+    assert len(set(names)) == len(names)
+    assert {mail.envelope.id for mail in read(find(store.path).oldest_first())} <= {*names}
+    assert all(mail in there for mail in found)
 
 
 def test_what_holds_a_text_is_found(store: Store) -> None:

@@ -23,7 +23,7 @@ from mailhandlers import Inbox, read_latest, read_messages
 from mailhandlers.disk import locks
 from mailhandlers.inbox.criteria import Criteria
 from mailhandlers.inbox.cursor import Cursor
-from mailhandlers.inbox.readable import LeftOut
+from mailhandlers.inbox.remembering import Remembered
 from mailhandlers.mail import Mail
 from mailhandlers.stores import growing, mbox
 
@@ -158,7 +158,7 @@ def test_a_cursor_never_moves_past_a_message_that_is_appended(
     pieces = pieces_of(coming, 4)
     for done, until, call in schedules(meanwhile, len(pieces) + 2):
         write_anew(store, old)
-        cursor = Cursor(store, Criteria(), LeftOut())
+        cursor = Cursor(store, Criteria(), Remembered(store))
         found = []
         with meanwhile.doing(appending(kind, store, pieces), done, until, call):
             found.append(cursor.next())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Web, catching, deliver, get, store_directly
+from chromium import EVIL, HOOK, Web, catching, deliver, get, store_directly
 from shell import put, raw_mail
 from support import JSON_LINES, KINDS, MBOX, PATIENCE, Kind, wait_until
 
@@ -141,6 +143,68 @@ def test_a_page_of_the_list_ends_where_the_next_begins(tmp_path: Path) -> None:
         assert subjects == ["4", "3", "2", "1", "0"]
 
 
+@pytest.mark.parametrize("criteria", [each for each in CRITERIA if each])
+def test_the_same_messages_are_removed_as_found(
+    filled: Path, api: TestClient, criteria: dict[str, str]
+) -> None:
+    there = [record["id"] for record in api.get("/api/messages").json()]
+    found = [r["id"] for r in api.get("/api/messages", params=criteria).json()]
+    assert api.delete("/api/messages", params=criteria).status_code == 204
+    left = [record["id"] for record in api.get("/api/messages").json()]
+    assert left == [name for name in there if name not in found]
+    assert len(Inbox(filled)) == len(left)
+
+
+def test_one_message_is_removed_by_its_id(filled: Path, api: TestClient) -> None:
+    names = [record["id"] for record in api.get("/api/messages").json()]
+    while names:
+        gone = names.pop(len(names) // 2)
+        assert api.delete(f"/api/messages/{gone}").status_code == 204
+        assert [record["id"] for record in api.get("/api/messages").json()] == names
+        assert api.get(f"/api/messages/{gone}").status_code == 404
+        assert api.delete(f"/api/messages/{gone}").status_code == 404
+
+
+def test_messages_of_other_programs_are_removed_by_their_ids(tmp_path: Path) -> None:
+    path = tmp_path / "mail.mbox"
+    path.write_bytes(b"From e@x Sat Nov 21 08:48:00 2026\nSubject: a\n\nx\n\n" * 2)
+    with path.open("ab") as file:
+        file.write(b"From e@x Sat Nov 21 08:48:00 2026\nSubject: b\n\nx\n\n")
+    with client_of(path) as api:
+        newest = api.get("/api/messages/latest").json()["id"]
+        assert api.delete(f"/api/messages/{newest}").status_code == 204
+        first = api.get("/api/messages/latest").json()["id"]
+        assert api.delete(f"/api/messages/{first}").status_code == 204
+        assert [record["subject"] for record in api.get("/api/messages").json()] == ["a"]
+
+
+def test_a_pattern_that_takes_too_long_removes_nothing(tmp_path: Path) -> None:
+    store = tmp_path / "inbox"
+    for content in (LETTERS[0][0], HOOK):
+        store_directly(store, content)
+    with client_of(store) as api:
+        assert api.delete("/api/messages", params={"matching": EVIL}).status_code == 422
+    assert len(Inbox(store)) == 2
+
+
+def test_what_can_not_be_removed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "mail.jsonl"
+    with catching(store, "JsonLines") as catcher:
+        deliver(catcher, LETTERS[0][0])
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
+
+    with client_of(store) as api, monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        answer = api.delete("/api/messages", params={"subject": "one"})
+    assert answer.status_code == 503
+    assert answer.json()["detail"].endswith(": No space left on device")
+    assert len(Inbox(store)) == 1
+
+
 def test_only_what_came_after_counts(kind: Kind, store: Path) -> None:
     with catching(store, kind.handler) as catcher, client_of(store) as api:
         deliver(catcher, "Subject: old\r\n\r\n", ["bob@example.com"])
@@ -250,12 +314,15 @@ def test_a_parameter_that_is_none(
         ("GET", "/api/messages/{id}/source?x="),
         ("GET", "/api/messages/{id}/attachments/0?x=1"),
         ("GET", "/api/events?after=x"),
-        ("DELETE", "/api/messages?to=x"),
+        ("DELETE", "/api/messages?recipient=x"),
+        ("DELETE", "/api/messages?after=x"),
+        ("DELETE", "/api/messages/{id}?to=x"),
         ("GET", "/?to=bob"),
         ("GET", "/rows?to=bob"),
         ("GET", "/messages/{id}?page=2"),
         ("GET", "/arrivals?subject=x"),
         ("POST", "/clear?q=x"),
+        ("POST", "/messages/{id}/delete?to=x"),
     ],
 )
 def test_a_name_that_is_none_is_refused(tmp_path: Path, method: str, path: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -93,6 +97,249 @@ def test_keyboard(page: Any, web: Web, store: Path) -> None:
     page.keyboard.press("Enter")
     expect(rows).to_have_count(1)
     expect(rows).to_contain_text("Letter 0")
+
+
+def test_a_message_is_deleted_by_its_button_and_by_a_key(
+    page: Any, web: Web, store: Path
+) -> None:
+    ids = fill(store, 3)
+    page.goto(f"{web.url}/messages/{ids[1]}")
+    page.get_by_role("button", name="Delete").click()
+    arrive(page, f"{web.url}/")
+    expect(page.locator(".row .subject")).to_have_text(["Letter 2", "Letter 0"])
+    page.goto(f"{web.url}/messages/{ids[2]}")
+    arrive(page, f"{web.url}/messages/{ids[2]}")
+    page.keyboard.press("#")
+    arrive(page, f"{web.url}/")
+    expect(page.locator(".row .subject")).to_have_text(["Letter 0"])
+
+
+def test_a_row_is_deleted_and_the_next_one_has_the_focus(
+    page: Any, web: Web, store: Path
+) -> None:
+    ids = fill(store, 4)
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    item = page.locator("li", has=page.locator(f"[data-id='{ids[2]}']"))
+    item.hover()
+    item.get_by_role("button", name="Delete Letter 2").click()
+    expect(page.locator(".row .subject")).to_have_text(["Letter 3", "Letter 1", "Letter 0"])
+    expect(page.locator(f"[data-id='{ids[1]}']")).to_be_focused()
+    arrive(page, f"{web.url}/")
+    page.keyboard.press("#")
+    expect(page.locator(".row .subject")).to_have_text(["Letter 3", "Letter 0"])
+    expect(page.locator(f"[data-id='{ids[0]}']")).to_be_focused()
+
+
+def test_arrow_keys(page: Any, web: Web, store: Path) -> None:
+    ids = fill(store, 3)
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    rows = page.locator(".row")
+    for key, focused in [("Down", 0), ("Down", 1), ("Down", 2), ("Down", 2), ("Up", 1)]:
+        page.keyboard.press(f"Arrow{key}")
+        expect(rows.nth(focused)).to_be_focused()
+    page.keyboard.press("Enter")
+    arrive(page, f"{web.url}/messages/{ids[1]}")
+    page.keyboard.press("ArrowRight")
+    arrive(page, f"{web.url}/messages/{ids[0]}")
+    page.keyboard.press("ArrowLeft")
+    arrive(page, f"{web.url}/messages/{ids[1]}")
+    rows.nth(0).focus()
+    page.keyboard.press("ArrowDown")
+    expect(rows.nth(1)).to_be_focused()
+    page.get_by_role("searchbox").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+def test_the_place_is_kept_after_u(page: Any, web: Web, store: Path) -> None:
+    ids = fill(store, 130)
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    row = page.locator(f"[data-id='{ids[40]}']")  # among those that come as one scrolls
+    while not row.count():
+        page.keyboard.press("End")
+        page.locator(".row").nth(page.locator(".row").count() - 1).wait_for()
+    row.scroll_into_view_if_needed()
+    before, top = row.bounding_box()["y"], page.evaluate("scrollY")
+    row.click()
+    expect(page.get_by_role("heading", name="Letter 40")).to_be_visible()
+    expect(page.locator("html.live, .beside .rows:not([data-live])").first).to_be_attached()
+    page.keyboard.press("u")
+    expect(page).to_have_url(f"{web.url}/")
+    expect(row).to_be_focused()
+    assert row.bounding_box()["y"] == pytest.approx(before, abs=2)
+    assert page.evaluate("scrollY") == pytest.approx(top, abs=2)
+    # It is the one that was read last which has the focus.
+    page.keyboard.press("Enter")
+    page.locator("[data-view=source]").wait_for()
+    page.get_by_role("link", name="Older", exact=True).click()
+    expect(page.get_by_role("heading", name="Letter 39")).to_be_visible()
+    page.locator(".back").click()
+    expect(page.locator(f"[data-id='{ids[39]}']")).to_be_focused()
+    # Who comes in another way begins at the top.
+    page.goto(f"{web.url}/messages/{ids[39]}")
+    page.locator(".home").click()
+    expect(page).to_have_url(f"{web.url}/")
+    arrive(page, f"{web.url}/")
+    assert page.evaluate("scrollY") == 0
+
+
+def test_what_came_since_one_last_looked(browser: Any, web: Web, store: Path) -> None:
+    ids = fill(store, 3)
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    since, new = page.locator(".since"), page.locator(".row.new")
+    expect(since).to_be_hidden()  # nobody has looked before
+    page.goto("about:blank")
+    page.close()
+    late = [*fill(store, 2)]
+    page = context.new_page()
+    page.goto(web.url)
+    since, new = page.locator(".since"), page.locator(".row.new")
+    expect(since).to_have_text("2 since you last looked")
+    expect(new).to_have_count(2)
+    expect(page.locator(".total")).to_have_text("5 messages")
+    # To read one is no new look.
+    page.locator(f"[data-id='{late[0]}']").click()
+    page.locator("[data-view=source]").wait_for()
+    page.locator(".back").click()
+    expect(new).to_have_count(2)
+    # What comes while one looks is counted, too.
+    arrive(page, f"{web.url}/")
+    store_directly(store, b"Subject: live\r\n\r\n")
+    expect(page.locator(".total")).to_have_text("6 messages")
+    page.close()
+    page = context.new_page()
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    expect(page.locator(".since")).to_be_hidden()
+    expect(page.locator(".row.new")).to_have_count(0)
+    assert len(ids) == 3
+    context.close()
+
+
+def test_times_are_those_of_the_browser(browser: Any, web: Web, store: Path) -> None:
+    received = datetime(2020, 11, 30, 23, 30, tzinfo=timezone.utc)
+    name = store_directly(store, b"Subject: x\r\n\r\n", received=received)
+    context = browser.new_context(timezone_id="Asia/Kolkata")
+    page = context.new_page()
+    page.goto(web.url)
+    expect(page.locator(".row time")).to_have_text("1 Dec 2020")
+    expect(page.locator(".row time")).to_have_attribute(
+        "title", re.compile("Tue, 1 Dec 2020, 05:00:00 GMT[+]5:30")
+    )
+    page.goto(f"{web.url}/messages/{name}")
+    expect(page.locator("time.long")).to_have_text("Tue, 1 Dec 2020, 05:00:00 GMT+5:30")
+    page.goto(f"{web.url}/?q=after:2020-12-01")
+    expect(page.locator(".row")).to_have_count(1)
+    page.goto(f"{web.url}/?q=after:2020-12-02")
+    expect(page.locator(".row")).to_have_count(0)
+    context.close()
+
+
+def test_the_recipients_come_first_until_there_is_another_sender(
+    page: Any, web: Web, store: Path
+) -> None:
+    for number in range(2):
+        store_directly(store, b"From: Shop <s@x>\r\n\r\n", [f"u{number}@example.com"])
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+
+    def left_to_right() -> list[str]:
+        row = page.locator(".row").last
+        places = {name: row.locator(f".{name}").bounding_box()["x"] for name in ("from", "to")}
+        return sorted(places, key=lambda name: places[name])
+
+    assert left_to_right() == ["to", "from"]
+    store_directly(store, b"From: Eva <eva@x>\r\n\r\n")
+    expect(page.locator(".row")).to_have_count(3)
+    expect(page.locator(".rows.whom")).to_have_count(0)
+    assert left_to_right() == ["from", "to"]
+
+
+@pytest.mark.parametrize("width", [390, 820, 1280])
+def test_at_any_width_one_sees_to_whom(page: Any, web: Web, store: Path, width: int) -> None:
+    for sender in ("Shop", "Eva"):
+        store_directly(store, f"From: {sender} <s@x>\r\n\r\n".encode(), [f"{sender}@to.test"])
+    page.set_viewport_size({"width": width, "height": 780})
+    page.goto(web.url)
+    for name in ("Shop@to.test", "Eva@to.test"):
+        expect(page.get_by_text(name, exact=True)).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_all_tabs_are_within_reach_on_a_phone(
+    page: Any, web: Web, store: Path, width: int
+) -> None:
+    name = store_directly(store, newsletter())
+    page.set_viewport_size({"width": width, "height": 780})
+    page.goto(f"{web.url}/messages/{name}")
+    for tab in page.locator(".tabs a").all():
+        expect(tab).to_be_in_viewport(ratio=1)
+    page.get_by_role("link", name="Source", exact=True).click()
+    expect(page.locator("pre.text")).to_contain_text("Subject: News")
+
+
+def test_images_are_shown_small_and_large(page: Any, web: Web, store: Path) -> None:
+    mail = EmailMessage()
+    mail["Subject"] = "Pictures"
+    mail.set_content("See the pictures")
+    mail.add_attachment(image(200, 100), maintype="image", subtype="png", filename="a.png")
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='9'><script>alert(1)</script></svg>"
+    mail.add_attachment(svg, maintype="image", subtype="png", filename="lie.png")
+    name = store_directly(store, mail.as_bytes())
+    page.goto(f"{web.url}/messages/{name}")
+    small = page.locator(".attachments img")
+    width = "img => img.decode().then(() => img.naturalWidth, () => 0)"
+    assert small.first.evaluate(width) == 200
+    assert small.last.evaluate(width) == 0  # no browser takes the one for the other
+    box = small.first.bounding_box()
+    assert box["width"] < 60
+    small.first.click()
+    large = page.locator("figure img")
+    assert large.evaluate(width) == 200
+    assert large.bounding_box()["width"] >= 200
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="a.png image/png").click()
+    assert Path(saved.value.path()).read_bytes() == image(200, 100)
+
+
+def image(width: int, height: int) -> bytes:
+    """Return a picture, as PNG has it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = kind + data
+        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress((b"\0" + b"\x80" * width) * height)
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_without_storage_the_page_works(browser: Any, web: Web, store: Path) -> None:
+    ids = fill(store, 3)
+    context = browser.new_context()
+    context.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, "
+        "name, { get() { throw new DOMException('denied', 'SecurityError'); } });"
+    )
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    arrive(page, f"{web.url}/messages/{ids[2]}")
+    page.keyboard.press("u")
+    arrive(page, f"{web.url}/")
+    context.close()
+    assert errors == []
 
 
 def test_mail_appears_by_itself(page: Any, web: Web, store: Path) -> None:

@@ -150,7 +150,7 @@ _PLACES = ("./", "../", "static/", "messages/", "api/")
 _OURS = (
     "html head base meta title link script body header a svg rect path span form input div nav "
     "ol ul li bdi time main article h1 h2 dl dt dd p pre section table tbody tr th td code "
-    "iframe fieldset legend label dialog kbd button"
+    "iframe fieldset legend label dialog kbd button img figure figcaption"
 )
 
 
@@ -175,6 +175,9 @@ def test_our_pages_hold_nothing_of_theirs(
                 assert tag in _OURS.split(), (name, tag)
                 assert not any(key.startswith("on") for key in attributes), (name, attributes)
                 assert "style" not in attributes, (name, attributes)
+                if tag == "img":
+                    source = attributes["src"] or ""
+                    assert source.startswith(f"api/messages/{message}/attachments/"), name
                 for key in ("src", "href", "action", "formaction"):
                     address = attributes.get(key) or "./"
                     theirs = ("http://", "https://", "mailto:") if tag == "a" else ()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 import time
+import zoneinfo
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -193,6 +197,114 @@ def test_remote_images_wait_for_a_click(client: TestClient, store: Path) -> None
     assert "img-src data: https: http:;" in frame.headers["content-security-policy"]
 
 
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5E"
+    "rkJggg=="
+)
+
+
+def with_files(*types: str, content: bytes = PNG) -> bytes:
+    """Return a message with a file of each of these types."""
+    mail = EmailMessage()
+    mail["Subject"] = "files"
+    mail.set_content("See the files")
+    for number, each in enumerate(types):
+        main, _, sub = each.partition("/")
+        mail.add_attachment(content, maintype=main, subtype=sub, filename=f"{number}")
+    return mail.as_bytes()
+
+
+def test_images_are_shown_of_the_four_types_alone(client: TestClient, store: Path) -> None:
+    shown = ["image/png", "image/jpeg", "image/gif", "image/webp"]
+    others = ["image/svg+xml", "image/bmp", "text/html", "application/pdf"]
+    name = store_directly(store, with_files(*others, *shown))
+    page = client.get(f"/messages/{name}").text
+    sources = re.findall(r'<img src="([^"]*)"', page)
+    assert sources == [f"api/messages/{name}/attachments/{number}" for number in range(4, 8)]
+    for number in range(9):
+        answer = client.get(f"/messages/{name}?view=image&n={number}")
+        assert answer.status_code == (200 if 4 <= number < 8 else 404)
+        assert ('<figure class="picture">' in answer.text) is (4 <= number < 8)
+    assert client.get(f"/messages/{name}?view=image&n=-1").status_code == 422
+    policy = client.get(f"/messages/{name}?view=image&n=4").headers["content-security-policy"]
+    assert "img-src 'self'; " in policy
+
+
+def test_an_image_that_would_keep_a_browser_busy_is_a_download(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "_LARGE_IMAGE", len(PNG) - 1)
+    name = store_directly(store, with_files("image/png"))
+    page = client.get(f"/messages/{name}").text
+    assert "<img" not in page
+    assert f'href="api/messages/{name}/attachments/0"' in page
+
+
+@pytest.mark.parametrize(
+    ("senders", "is_recipients_first"),
+    [(["a"], False), (["a", "a"], True), (["a", "b"], False), ([], False)],
+)
+def test_the_recipients_come_first_where_there_is_one_sender(
+    client: TestClient, store: Path, senders: list[str], is_recipients_first: bool
+) -> None:
+    for sender in senders:
+        name = store_directly(store, f"From: {sender}@x.test\r\n\r\n".encode())
+    for path in ["/", *([f"/messages/{name}"] if senders else [])]:
+        assert ('class="rows whom"' in client.get(path).text) is is_recipients_first
+
+
+def test_the_list_says_how_many_there_are(
+    client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(path: str) -> str | None:
+        match = re.search(r'<span class="total"[^>]*>([^<]*)<', client.get(path).text)
+        return match and match[1]
+
+    assert count("/") is None
+    ids = [store_directly(store, b"Subject: 0\r\n\r\n")]
+    assert count("/") == "1 message"
+    ids += [store_directly(store, f"Subject: {n}\r\n\r\n".encode()) for n in range(1, 60)]
+    assert count("/") == "60 messages"
+    assert count("/?q=subject:7") == "6 found"
+    assert count("/?q=subject:") == "More than 50 found"
+    assert count(f"/?before={ids[55]}") is None
+    monkeypatch.setattr("mailhandlers.web.screen._LONGEST_COUNT", -1)
+    monkeypatch.setattr("mailhandlers.web.screen._COUNTED", 5)
+    assert count("/") == "More than 56 messages"
+
+
+@pytest.mark.parametrize(
+    ("zone", "found"),
+    [
+        ("Pacific/Kiritimati", True),
+        ("Pacific%2FKiritimati", True),
+        ("Pacific/Pago_Pago", False),
+        ("UTC", False),
+    ],
+)
+def test_a_day_in_a_search_is_one_of_the_browsers_zone(
+    client: TestClient, store: Path, zone: str, found: bool
+) -> None:
+    if "Pacific/Kiritimati" not in zoneinfo.available_timezones():
+        pytest.skip("this computer knows no time zones")
+    received = datetime(2026, 11, 30, 23, 30, tzinfo=timezone.utc)
+    name = store_directly(store, b"Subject: x\r\n\r\n", received=received)
+    client.cookies.set("zone", zone)
+    assert (name in client.get("/?q=after:2026-12-01").text) is found
+    assert (name in client.get("/rows?q=after:2026-12-01").text) is found
+
+
+@pytest.mark.parametrize(
+    "zone", ["", "Nowhere/Land", "../../etc/passwd", "Europe", "%00", "x" * 999]
+)
+def test_a_zone_that_is_none_is_this_computers(
+    client: TestClient, store: Path, zone: str
+) -> None:
+    store_directly(store, b"Subject: x\r\n\r\n")
+    client.cookies.set("zone", zone)
+    assert subjects(client.get("/?q=after:2000-01-01").text) == ["x"]
+
+
 def test_a_message_that_is_gone(client: TestClient, store: Path) -> None:
     answer = client.get("/messages/1763714880.M1P1Q1.laptop")
     assert answer.status_code == 404
@@ -207,6 +319,22 @@ def test_deleting_all_works_without_javascript(client: TestClient, store: Path) 
     answer = client.post("/clear", headers={"Origin": "http://localhost"})
     assert answer.status_code == 200
     assert "No mail yet" in answer.text
+
+
+def test_deleting_one_works_without_javascript(client: TestClient, store: Path) -> None:
+    ids = [store_directly(store, f"Subject: {n}\r\n\r\n".encode()) for n in range(3)]
+    page = client.get(f"/messages/{ids[1]}?q=subject:").text
+    action = f"/messages/{ids[1]}/delete?q=subject%3A"
+    assert f'<form class="delete" method="post" action="{action[1:]}">' in page
+    for _ in range(2):  # somebody else may have done so
+        answer = client.post(action, headers={"Origin": "http://localhost"})
+        assert answer.url == "http://localhost/?q=subject%3A"
+        assert subjects(answer.text) == ["2", "0"]
+    assert client.post("/messages/x/delete").url == "http://localhost/"
+    elsewhere = {"Origin": "http://evil.example"}
+    assert client.post(f"/messages/{ids[0]}/delete", headers=elsewhere).status_code == 403
+    assert client.get(f"/messages/{ids[0]}/delete").status_code == 405
+    assert len(Inbox(store)) == 2
 
 
 def test_a_huge_message_costs_the_list_no_more_than_its_head(

@@ -101,7 +101,7 @@ def test_a_wait_shares_the_time_with_what_arrives(
         looked = threading.Event()
         entries = mailbox.entries
 
-        def seen(*ids: str) -> Any:
+        def seen(*ids: Any) -> Any:
             found = list(entries(*ids))
             looked.set()
             return iter(found)

@@ -50,7 +50,7 @@ def test_the_description_names_all_that_design_promises() -> None:
     assert {path: sorted(methods) for path, methods in paths.items()} == {
         "/api/messages": ["delete", "get"],
         "/api/messages/latest": ["get"],
-        "/api/messages/{id}": ["get"],
+        "/api/messages/{id}": ["delete", "get"],
         "/api/messages/{id}/html": ["get"],
         "/api/messages/{id}/text": ["get"],
         "/api/messages/{id}/source": ["get"],

@@ -6,18 +6,67 @@ const news = document.querySelector(".news");
 const help = document.getElementById("help");
 const scroller = document.querySelector(".beside") || document.scrollingElement;
 const title = document.title;
+const isReading = document.body.classList.contains("reading");
 let arrived = 0;
+
+// What this browser remembers: of a tab, and of all. Who forbids that reads without it.
+
+const store = document.body.dataset.store;
+const memory = (place) => ({
+  get(name) {
+    try {
+      return JSON.parse(place()[`${name} ${store}`] || "null");
+    } catch {
+      return null;
+    }
+  },
+  set(name, value) {
+    try {
+      place()[`${name} ${store}`] = JSON.stringify(value);
+    } catch {}
+  },
+});
+const ofTab = memory(() => sessionStorage);
+const ofAll = memory(() => localStorage);
+
+// Times, as the clock here has them
+
+const form = (options) => new Intl.DateTimeFormat("en-GB", options);
+const day = { day: "numeric", month: "short" };
+const time = { hour: "2-digit", minute: "2-digit" };
+const forms = {
+  short: form({ ...day, ...time }),
+  ofYear: form({ ...day, year: "numeric" }),
+  long: form({ weekday: "short", ...day, year: "numeric", ...time, second: "2-digit", timeZoneName: "short" }),
+};
+const thisYear = new Date().getFullYear();
+
+function localize(root) {
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(each.dateTime);
+    if (isNaN(moment)) continue;
+    const long = forms.long.format(moment);
+    const short = moment.getFullYear() === thisYear ? forms.short : forms.ofYear;
+    each.textContent = each.matches(".long") ? long : short.format(moment);
+    each.title = long;
+  }
+}
+
+localize(document);
+const zone = encodeURIComponent(forms.long.resolvedOptions().timeZone);
+const { pathname } = new URL(".", document.baseURI);
+document.cookie = `zone=${zone}; path=${pathname}; max-age=31536000; samesite=strict`; // days in a search
 
 // The keyboard
 
 const rows = () => [...document.querySelectorAll(".row")];
 
-function step(by) {
+function turn(by) {
   const link = document.querySelector(by > 0 ? ".steps [rel=next]" : ".steps [rel=prev]");
-  if (document.body.classList.contains("reading")) {
-    if (link) location.assign(link.href);
-    return;
-  }
+  if (link) location.assign(link.href);
+}
+
+function step(by) {
   const all = rows();
   const at = all.indexOf(document.activeElement);
   const next = all[at < 0 ? 0 : Math.min(Math.max(at + by, 0), all.length - 1)];
@@ -32,17 +81,33 @@ function follow(selector) {
   if (link) link.click();
 }
 
+function remove() {
+  const row = document.activeElement.closest(".row");
+  const button = (row ? row.parentElement : document.querySelector(".steps")).querySelector(".delete button");
+  if (button) button.click();
+}
+
 const keys = {
-  j: () => step(1),
-  k: () => step(-1),
+  j: () => (isReading ? turn(1) : step(1)),
+  k: () => (isReading ? turn(-1) : step(-1)),
   o: () => document.activeElement.classList.contains("row") && document.activeElement.click(),
   u: () => follow(".back"),
   h: () => follow("[data-view=html]"),
   t: () => follow("[data-view=text]"),
   s: () => follow("[data-view=source]"),
+  "#": remove,
   "/": () => document.querySelector("[type=search]").select(),
   "?": () => help.showModal(),
 };
+
+// In a list they move the focus; a message is scrolled up and down.
+function arrows({ key, shiftKey }) {
+  const inList = !isReading || document.activeElement.classList.contains("row");
+  if (shiftKey) return null;
+  if (key === "ArrowDown" || key === "ArrowUp") return inList && rows().length ? () => step(key === "ArrowDown" ? 1 : -1) : null;
+  if (key === "ArrowRight" || key === "ArrowLeft") return isReading ? () => turn(key === "ArrowRight" ? 1 : -1) : null;
+  return null;
+}
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
@@ -50,7 +115,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const act = keys[event.key];
+  const act = keys[event.key] || arrows(event);
   if (act) {
     event.preventDefault();
     act();
@@ -74,11 +139,26 @@ function seen() {
   document.title = title;
 }
 
+// Where all are of one sender, the recipients tell them apart, until there is another one.
+function checkSenders() {
+  const [first, ...others] = rows().map((row) => row.querySelector(".from").textContent);
+  if (others.some((each) => each !== first)) list.classList.remove("whom");
+}
+
+function count(more) {
+  const counted = document.querySelector(".total");
+  if (!counted) return;
+  const now = Number(counted.dataset.count) + more;
+  counted.dataset.count = now;
+  counted.textContent = counted.textContent.replace(/[\d,]+/, now.toLocaleString("en")).replace(/message$/, now === 1 ? "message" : "messages");
+}
+
 async function parsed(address) {
   const answer = await fetch(address);
   if (!answer.ok) return null;
   const template = document.createElement("template");
   template.innerHTML = await answer.text();
+  localize(template.content);
   return template.content;
 }
 
@@ -106,6 +186,8 @@ async function refresh() {
     scroller.scrollTop += first.getBoundingClientRect().top - before;
   }
   if (fresh.length) tell(fresh.length);
+  count(fresh.length);
+  checkSenders();
   if (!document.hidden && scroller.scrollTop === 0) setTimeout(seen, 4000);
 }
 
@@ -138,14 +220,88 @@ if (list && "live" in list.dataset) {
 
 // Older messages, as one scrolls
 
-const onward = new IntersectionObserver(async ([seenNow]) => {
-  if (!seenNow.isIntersecting) return;
-  const item = seenNow.target;
+async function older(item) {
   onward.unobserve(item);
   const found = await parsed(item.querySelector("a").href.replace("/?", "/rows?"));
   if (!found) return;
   const next = found.querySelector(".older");
   item.replaceWith(found);
+  checkSenders();
+  markNew();
   if (next) onward.observe(next);
+}
+
+const onward = new IntersectionObserver(([seenNow]) => {
+  if (seenNow.isIntersecting) older(seenNow.target);
 }, { rootMargin: "600px" });
 document.querySelectorAll(".older").forEach((item) => onward.observe(item));
+
+// What came since one last looked: before this tab was opened, or while nobody saw it
+
+const newest = () => Math.max(ofAll.get("looked") || 0, ...rows().map((row) => Number(row.dataset.at)));
+let since = ofTab.get("since") ?? ofAll.get("looked");
+ofTab.set("since", since);
+
+function markNew() {
+  if (since === null) return;
+  const fresh = rows().filter((row) => Number(row.dataset.at) > since);
+  fresh.forEach((row) => row.classList.add("new"));
+  const told = document.querySelector(".since");
+  if (told && fresh.length && !arrived) {
+    told.textContent = `${fresh.length} since you last looked`;
+    told.hidden = false;
+  }
+}
+
+markNew();
+document.addEventListener("visibilitychange", () => {
+  // To go from page to page hides one as well; only one that is shown again was left.
+  if (!document.hidden) ofTab.set("since", (since = ofAll.get("looked")));
+  else if (rows().length) ofAll.set("looked", newest());
+});
+addEventListener("pagehide", () => rows().length && ofAll.set("looked", newest()));
+
+// Back to the list: to the place, and to the message that one has read
+
+if (isReading) {
+  const name = location.pathname.split("/").pop();
+  const back = document.querySelector(".back");
+  const left = ofTab.get("left");
+  const query = (address) => new URL(address, location).searchParams.get("q");
+  if (back && left && query(left.href) === query(location.href)) back.href = left.href;
+  if (back) back.addEventListener("click", () => ofTab.set("return", decodeURIComponent(name)));
+} else if (list) {
+  const comeBack = async (name, left) => {
+    let item;
+    while (rows().length < left.count && (item = document.querySelector(".older"))) {
+      await older(item);
+      if (item.isConnected) break;
+    }
+    scroller.scrollTop = left.top;
+    const row = rows().find((each) => each.dataset.id === name);
+    if (row) {
+      row.focus({ preventScroll: true });
+      row.scrollIntoView({ block: "nearest" });
+    }
+  };
+  const left = ofTab.get("left");
+  const name = ofTab.get("return");
+  ofTab.set("return", null);
+  const [visit] = performance.getEntriesByType("navigation");
+  const isBack = visit && visit.type === "back_forward";
+  if (left && left.href === location.href && (name || isBack)) comeBack(name || left.name, left);
+  const leave = (name) => {
+    ofTab.set("left", { href: location.href, count: rows().length, top: scroller.scrollTop, name });
+  };
+  list.addEventListener("click", ({ target }) => {
+    const row = target.closest(".row");
+    if (row) leave(row.dataset.id);
+  });
+  list.addEventListener("submit", ({ target }) => {
+    const item = target.closest("li");
+    const next = item.nextElementSibling || item.previousElementSibling;
+    const row = next && next.querySelector(".row");
+    leave(row && row.dataset.id);
+    ofTab.set("return", row ? row.dataset.id : null);
+  });
+}
