@@ -24,6 +24,7 @@ from support import (
     HOST,
     KINDS,
     PATIENCE,
+    WINDOWS,
     Client,
     Kind,
     Process,
@@ -74,7 +75,8 @@ def test_no_store_is_no_mail(tmp_path: Path) -> None:
 @growing
 def test_a_part_of_a_message_is_not_there(kind: Kind, store: Path) -> None:
     whole, coming = written(kind), written(kind, "coming")
-    for length in range(len(coming) - 1):  # the last octet is no part of the message
+    step = 40 if WINDOWS else 1  # Wine takes 50 ms for a file
+    for length in range(0, len(coming) - 1, step):  # the last octet is no part of the message
         store.write_bytes(whole + coming[:length])
         hold(store, len(whole))
         assert len(Inbox(store)) == 1, length

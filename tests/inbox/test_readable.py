@@ -129,13 +129,14 @@ def a_socket(path: Path) -> None:
     ("make", "reason"),
     [
         (os.mkdir, "it is no regular file"),
-        (os.mkfifo, "it is no regular file"),
+        (lambda path: os.mkfifo(path), "it is no regular file"),
         (a_socket, "No such device or address"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     ],
     ids=["folder", "FIFO", "socket", "link to itself"],
 )
 @pytest.mark.parametrize("is_maildir", [True, False])
+@pytest.mark.posix
 def test_what_is_no_file_is_said(
     tmp_path: Path,
     make: Callable[[Path], None],
@@ -155,6 +156,7 @@ def test_what_is_no_file_is_said(
             read_latest(tmp_path)
 
 
+@pytest.mark.posix
 def test_a_file_of_another_user_is_said(
     open_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_file_of_another_user_is_said(
     assert said(caplog) == [line, line]
 
 
+@pytest.mark.posix
 def test_an_error_of_this_process_hides_no_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
