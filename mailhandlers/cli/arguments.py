@@ -51,13 +51,11 @@ def add_criteria(parser: ArgumentParser) -> None:
 
 def criteria(options: Namespace) -> Wanted:
     """Return the criteria that were given, as keywords for an :class:`.Inbox`."""
-    return {
-        "to": options.to,
-        "mail_from": options.mail_from,
-        "subject": options.subject,
-        "matching": options.matching,
-        "since": options.since,
-    }
+    given: Wanted = {}
+    for name in ("to", "mail_from", "subject", "matching", "since"):
+        if (value := getattr(options, name)) is not None:
+            given[name] = value
+    return given
 
 
 def add_relay(parser: ArgumentParser, *, required: bool) -> None:
