@@ -135,7 +135,7 @@ def test_all_is_there_behind_a_proxy(name: str, kind: str, tmp_path: Path) -> No
             answer = client.get(url)
             assert answer.status_code == 200, url
             if answer.headers["content-type"].startswith("text/html") and "/api/" not in url:
-                todo |= {a for a in addresses(answer.text, url) if a.startswith("http")} - seen
+                todo |= {a for a in addresses(answer.text, url) if a.startswith("http:")} - seen
         assert {f"{root}messages/{one}", f"{root}messages/{two}?view=source"} <= seen
         assert f"{root}static/page.js" in seen
         assert all(url.startswith(root) for url in seen)
