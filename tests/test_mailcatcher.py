@@ -159,6 +159,7 @@ def test_after():
 """
 
 
+@pytest.mark.posix
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     told = run(tmp_path, LEAVES_NOTHING)
     assert " 21 passed" in told, told

@@ -37,7 +37,7 @@ def status_of(path: str) -> Status:
     """Return what changes whenever *path* does; 0 where the next change may not be seen."""
     try:
         status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # there is none, or, on Windows, the name is a device's
         return 0
     return sure(status)
 

@@ -403,6 +403,7 @@ def test_follow_shows_what_arrives(kind: Kind, store: Path) -> None:
 
 
 @ON_DISK
+@pytest.mark.posix
 def test_follow_survives_rotation_and_removal(kind: Kind, store: Path) -> None:
     put(kind.handler, store, mail("first"))
     with following(store) as process:

@@ -67,6 +67,7 @@ def test_a_file_is_said_once_for_each_inbox(
     assert said(caplog) == [f"{folder}/worse.eml: no message begins like this; it is left out"]
 
 
+@pytest.mark.posix
 def test_what_comes_while_one_waits_is_said_once(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,6 +108,7 @@ def test_lines_of_one_file_are_said_once(
     assert one.endswith("; it is left out")
 
 
+@pytest.mark.posix
 def test_a_name_acts_in_no_terminal(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "bad.eml").rename(folder / "\x1b[2J\n.eml")
     list(Inbox(folder))

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pwd = pytest.importorskip("pwd")  # nobody has these programs on Windows
 from hypothesis import example, given
 from programs.test_programs import MBOX, imap_command, mutt, program, run, shared_folder
 from strategies import envelopes
@@ -173,8 +175,6 @@ def test_a_program_rewrites_the_store_while_mail_comes_in(
         with Sender(server) as sender:
             wait_until(lambda: sender.acknowledged > 200)
             if IS_ROOT:  # Dovecot never works as root
-                import pwd
-
                 nobody = pwd.getpwnam("nobody")
                 for path in (shared_folder, store):
                     os.chown(path, nobody.pw_uid, nobody.pw_gid)
