@@ -6,6 +6,7 @@ import email.policy
 import imaplib
 import mailbox
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -16,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pwd = pytest.importorskip("pwd")  # nobody has these programs on Windows
 from hypothesis import example, given
 from programs.test_programs import MBOX, imap_command, mutt, program, run, shared_folder
 from strategies import envelopes
