@@ -195,7 +195,7 @@ def test_an_error_of_storing_is_told_with_its_message(tmp_path: Path) -> None:
         lines = server.errors().splitlines()
         [line] = [line for line in lines if "refused: 451" in line]
         # The other is the error's own.
-        assert len([line for line in lines if "451" in line]) == 2
+        assert len([line for line in lines if " 451 " in line]) == 2
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \d{10}\.\S+ 127\.0\.0\.1:\d+ eva@example.com -> "
         r"bob@example.com: hello \(32 octets\), refused: 451 4\.3\.0 .*",

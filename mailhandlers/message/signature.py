@@ -38,7 +38,7 @@ def faults(content: bytes, key: str | os.PathLike[str]) -> list[str]:
     It is empty where one is. Raises OSError and ValueError.
     """
     try:
-        import dkim
+        import dkim  # type: ignore[import-untyped] # it has no types
     except ModuleNotFoundError:
         raise ValueError(
             "DKIM is verified by dkimpy: pip install 'mailhandlers[check]'"

@@ -65,7 +65,6 @@ GLANCE = 1 << 12
 """How many octets of an entry are read to find its gist."""
 _BLOCK = 1 << 12
 _BEFORE = len(b"\n\r\n")  # an entry: a blank line
-_LF = ord("\n")
 _MOST_REWRITES = 10  # of the file, in one look
 _PIECE = 1 << 18
 # To read so many takes 0.4 s.
@@ -637,7 +636,9 @@ class GrowingStore(Store):
         found = {*itertools.takewhile(lambda place: place >= start, places)}
         rest = data[end:]
         # The next append may have begun: of its mark, only a part may be there.
-        is_begun = len(rest) < len(mark) and mark.startswith(rest) and data[end - 1] == _LF
+        is_begun = (
+            len(rest) < len(mark) and mark.startswith(rest) and data[end - 1 : end] == b"\n"
+        )
         return (
             len(data) >= end
             and (not start or start in found)

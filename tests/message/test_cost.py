@@ -33,6 +33,7 @@ from mailhandlers import StoredMessage, block
 from mailhandlers.block import FormatError
 from mailhandlers.mail import Envelope, Mail
 from mailhandlers.stores import foreign, json_lines, mbox
+from mailhandlers.stores.store import Entry
 
 try:
     from starlette.applications import Starlette
@@ -541,6 +542,9 @@ class _Mailbox:
         return self._message
 
     def mails(self, before: str) -> Iterator[Mail]:
+        return iter(())
+
+    def entries(self, before: str) -> Iterator[Entry]:
         return iter(())
 
 

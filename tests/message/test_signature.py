@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("dkim", reason="dkimpy is not installed")
 pytest.importorskip("cryptography")
-import dkim
+import dkim  # type: ignore[import-untyped] # it has no types
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,

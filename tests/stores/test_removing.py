@@ -516,7 +516,9 @@ def test_others_remove_while_servers_store(kind: Kind, store: Path) -> None:
     assert senders.refusals == []
     stays = [name for name in senders.acknowledged if int(name.rpartition("-")[2]) % 3 == 0]
     assert sorted(names_of_whole(store)) == sorted(stays)
-    assert len(followed) == len(set(followed))
+    # A message may be removed from one recipient's folder before it is in the next.
+    told = [name for name in followed if name in stays or kind.handler != "PerRecipientDir"]
+    assert len(told) == len(set(told))
     assert set(stays) <= set(followed)
     assert rounds > 2
 
@@ -690,6 +692,7 @@ def test_an_error_at_any_step_removes_all_or_nothing(
     assert "unlink" in refused or not kind.is_folder
 
 
+@ON_DISK
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_kill_at_any_call_removes_all_or_nothing(kind: Kind, store: Path) -> None:
