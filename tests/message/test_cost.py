@@ -39,9 +39,9 @@ try:
     from starlette.applications import Starlette
     from starlette.requests import Request
 
-    from mailhandlers.web import api, pages, responses, screen
+    from mailhandlers.web import api, pages, responses, screen, sending, settings
 except ImportError:  # the extra "web" is not installed
-    api = pages = responses = screen = None  # type: ignore[assignment]
+    api = pages = responses = screen = sending = settings = None  # type: ignore[assignment]
 
 pytestmark = pytest.mark.slow
 
@@ -556,6 +556,7 @@ def _save(message: StoredMessage, folder: str) -> None:
 def _web(message: StoredMessage, view: str) -> None:
     app = Starlette()
     app.state.mailbox = _Mailbox(message)
+    app.state.sender = sending.Sender(settings.WebSettings())
     query = f"view={view}".encode()
     scope = {"type": "http", "app": app, "path_params": {"id": "a"}, "query_string": query}
     pages.message(Request(scope))
