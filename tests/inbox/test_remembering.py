@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import tempfile
@@ -77,6 +78,7 @@ class Change:
         self.store = store
         self.path = Path(store.path)
         self.chance = chance
+        self.numbers = itertools.count(1)
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.path.rglob("*[0-9]*") if path.is_file())
@@ -153,7 +155,7 @@ class Change:
         octets = self.chance.choice([b"From: x@y\nTo: bob@example.com\n\nHi\n", b"\0no mail"])
         if self.path.is_dir():
             for folder in find(self.path).folders[:1]:
-                Path(folder, f"1.{self.chance.random()}.eml").write_bytes(octets)
+                Path(folder, f"1.{next(self.numbers)}.eml").write_bytes(octets)
         elif self.path.exists() and self.store.__class__ is not LatestStore:
             first = b"From x Mon Nov 30 08:48:00 2026\n" * isinstance(self.store, MboxStore)
             with self.path.open("ab") as file:

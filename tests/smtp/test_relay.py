@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import aiosmtpd
 import pytest
 from shell import raw_mail
 
@@ -22,6 +23,11 @@ def relay(catcher: MailCatcher, users: str | None = None, tls: str = "starttls")
     return Relay((catcher.host, catcher.port), users, tls)
 
 
+# Such a server takes a bare LF for the end of a line.
+BEFORE_1_4_5 = pytest.mark.skipif(
+    aiosmtpd.__version__ in ("1.4.3", "1.4.4", "1.4.4.post1", "1.4.4.post2"),
+    reason="aiosmtpd is older than 1.4.5",
+)
 EXACT = [
     b"",
     b"\r\n",
@@ -29,7 +35,7 @@ EXACT = [
     b"Subject: x\r\n\r\n.\r\n..\r\n.a\r\n\r\n",
     b".\r\n",
     b"a\rb\nc\0\xff\r\n",
-    b"\n.a\r\n\r.b\r\n",
+    pytest.param(b"\n.a\r\n\r.b\r\n", marks=BEFORE_1_4_5),
     b"x" * 5000 + b"\r\n",
 ]
 
