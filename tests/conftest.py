@@ -39,7 +39,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs something slow: a browser, a disk to fill, a traced server.
+    """Mark as slow what needs something slow: a browser, a disk to fill, an object store.
 
     What is of POSIX alone is skipped on Windows.
     """
@@ -49,6 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not {"browser", "small_disk", "strace"}.isdisjoint(
             getattr(item, "fixturenames", ())
         ):
+            item.add_marker("slow")
+        kind = getattr(getattr(item, "callspec", None), "params", {}).get("kind")
+        if getattr(kind, "handler", "") == "BucketSink":
             item.add_marker("slow")
 
 
