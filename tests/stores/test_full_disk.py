@@ -81,8 +81,8 @@ def test_a_small_message_beside_one_that_does_not_fit_is_stored(
             disk.wait_for_messages(2)
             large.submit(LARGE)
             disk.wait_for_messages(3)
+            # In a folder a large one has a thread of its own, and may be refused by now.
             assert small.is_silent(0)
-            assert large.is_silent(0)
         assert [client.reply()[:3] for client in (first, small, large)] == ["250", "250", "452"]
     assert contents(store) == expected(kind, b"1\r\n", b"2\r\n")
 
