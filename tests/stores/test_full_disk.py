@@ -67,6 +67,10 @@ def test_a_full_disk_at_the_first_message_leaves_nothing(
 def test_a_small_message_beside_one_that_does_not_fit_is_stored(
     kind: Kind, small_disk: Path, disk: Disk
 ) -> None:
+    if kind.is_folder:
+        pytest.skip(
+            "a thread of its own writes a large one there, and fills the disk meanwhile"
+        )
     store = small_disk / kind.store
     with (
         disk.serving(kind, store) as server,
@@ -81,8 +85,8 @@ def test_a_small_message_beside_one_that_does_not_fit_is_stored(
             disk.wait_for_messages(2)
             large.submit(LARGE)
             disk.wait_for_messages(3)
-            # In a folder a large one has a thread of its own, and may be refused by now.
             assert small.is_silent(0)
+            assert large.is_silent(0)
         assert [client.reply()[:3] for client in (first, small, large)] == ["250", "250", "452"]
     assert contents(store) == expected(kind, b"1\r\n", b"2\r\n")
 
