@@ -104,12 +104,14 @@ def test_any_text_is_a_search(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ['"', "-", "has:", "before:", "before:2026-", "to:", " -"])
 def test_to_read_a_search_takes_time_in_proportion(piece: str) -> None:
-    seconds = []
-    for count in (20_000, 80_000):
+    def seconds(count: int) -> float:
         begun = time.process_time()
         criteria_for(piece * (count // len(piece)))
-        seconds.append(time.process_time() - begun)
-    assert seconds[1] < 8 * seconds[0] + 1
+        return time.process_time() - begun
+
+    # The least of some: what else the process does, such as to collect garbage, comes on top.
+    few, many = (min(seconds(count) for _ in range(3)) for count in (20_000, 80_000))
+    assert many < 8 * few + 0.2
 
 
 def test_a_count_that_takes_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
