@@ -133,7 +133,7 @@ class Commits:
         return None
 
     def _write_long(self, mails: list[Mail], written: Written) -> None:
-        self._long.do(partial(_replies_of, self._store, mails), written)
+        self._long.do(lambda: self._replies(mails, _errors_of(self._store, mails)), written)
 
     def write_here(self, mails: Sequence[Mail]) -> bool:
         """Store all *mails* in the loop's own thread where that is quick; tell whether it was.
@@ -182,12 +182,29 @@ class Commits:
     def _commit(self, mails: Sequence[Mail]) -> list[str]:
         started = time.perf_counter()
         with self._writing:
-            replies = _replies_of(self._store, mails)
+            errors = _errors_of(self._store, mails)
+        # A large message, which the other thread writes, may have filled the disk for a while:
+        # when that has ended there is room again.
+        if any(map(_is_full, errors)) and self._long.wait():
+            with self._writing:
+                errors = [
+                    _attempt(self._store, [mail], locks.LOCK_TIMEOUT)
+                    if _is_full(error)
+                    else error
+                    for mail, error in zip(mails, errors, strict=True)
+                ]
         # Later ones tell nothing: a thread waits for a busy loop longer than for the disk.
         if self._not_before == inf:
             self._not_before = 0.0
             self._note(time.perf_counter() - started, len(mails))
-        return replies
+        return self._replies(mails, errors)
+
+    def _replies(self, mails: Sequence[Mail], errors: Sequence[Exception | None]) -> list[str]:
+        """Return the SMTP reply to each of *mails*, and log what was refused."""
+        return [
+            STORED if error is None else _refusal(self._store, mail, error)
+            for mail, error in zip(mails, errors, strict=True)
+        ]
 
     def _commit_clear(self) -> list[str]:
         try:
@@ -382,10 +399,13 @@ class WriterThread:
         self._submit(partial(_run, work, done))
         done.result()
 
-    def wait(self) -> None:
-        """Wait for all that was asked."""
-        if self._thread is not None:
+    def wait(self) -> bool:
+        """Wait for all that was asked; return False where nothing was, for a while."""
+        if self._thread is None:
+            return False
+        with suppress(RuntimeError):  # it has ended just now, and no other can be had
             self.run(lambda: None)
+        return True
 
     def close(self) -> None:
         """Wait for all that was asked, and for the thread to end."""
@@ -450,26 +470,28 @@ def _attempt(store: Store, mails: Sequence[Mail], patience: float) -> Exception 
     return None
 
 
-def _replies_of(store: Store, mails: Sequence[Mail]) -> list[str]:
-    """Store *mails*; return the SMTP reply to each.
+def _errors_of(store: Store, mails: Sequence[Mail]) -> list[Exception | None]:
+    """Store *mails*; return the error that prevented that, for each.
 
     One message that can't be written must not refuse those that came with it: a batch that
     fails is written message by message.
     """
     error = _attempt(store, mails, locks.LOCK_TIMEOUT)
-    if error is None:
-        return [STORED] * len(mails)
     # After a lock that wasn't had, the next attempt would wait as long again; and after an
     # object store that gave no answer.
-    if len(mails) > 1 and not isinstance(error, (locks.LockTimeoutError, TimeoutError)):
-        return [reply for mail in mails for reply in _replies_of(store, [mail])]
-    return [_refusal(store, mail, error) for mail in mails]
+    is_final = error is None or isinstance(error, (locks.LockTimeoutError, TimeoutError))
+    if is_final or len(mails) == 1:
+        return [error] * len(mails)
+    return [each for mail in mails for each in _errors_of(store, [mail])]
+
+
+def _is_full(error: Exception | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _refusal(store: Store, mail: Mail, error: Exception) -> str:
     """Return the SMTP reply to a *mail* that *error* kept out, and log why."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reply = DISK_FULL if full else FAILED
+    reply = DISK_FULL if _is_full(error) else FAILED
     envelope = mail.envelope
     who = f"from {envelope.mail_from!a}, sent by {envelope.peer}"
     _tell(store, error, f"refused mail {envelope.id} {who}", reply)

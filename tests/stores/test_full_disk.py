@@ -67,10 +67,6 @@ def test_a_full_disk_at_the_first_message_leaves_nothing(
 def test_a_small_message_beside_one_that_does_not_fit_is_stored(
     kind: Kind, small_disk: Path, disk: Disk
 ) -> None:
-    if kind.is_folder:
-        pytest.skip(
-            "a thread of its own writes a large one there, and fills the disk meanwhile"
-        )
     store = small_disk / kind.store
     with (
         disk.serving(kind, store) as server,
@@ -86,7 +82,8 @@ def test_a_small_message_beside_one_that_does_not_fit_is_stored(
             large.submit(LARGE)
             disk.wait_for_messages(3)
             assert small.is_silent(0)
-            assert large.is_silent(0)
+            if not kind.is_folder:  # there a thread of its own may have refused it by now
+                assert large.is_silent(0)
         assert [client.reply()[:3] for client in (first, small, large)] == ["250", "250", "452"]
     assert contents(store) == expected(kind, b"1\r\n", b"2\r\n")
 
