@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -356,6 +358,31 @@ async def test_a_message_that_takes_long_keeps_no_other_waiting(
     assert await slow == "250 OK"
     handler.close()
     wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+async def test_a_message_is_not_refused_for_the_room_that_a_long_one_takes_meanwhile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = Held(tmp_path / "people", sync=False)
+    add, attempted = handler._add, threading.Event()
+
+    def full_meanwhile(mails: Sequence[Mail], patience: float) -> None:
+        is_long = mails[0] is HUGE
+        if is_long or not handler.let_go.is_set():
+            attempted.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(mails, patience)
+
+    handler._add = full_meanwhile
+    long = asyncio.ensure_future(handler.store(HUGE))
+    small = asyncio.ensure_future(handler.store(MAIL))
+    await asyncio.wait_for(asyncio.to_thread(attempted.wait), PATIENCE)
+    handler.let_go.set()
+    replies = await asyncio.wait_for(asyncio.gather(long, small), PATIENCE)
+    assert [reply[:3] for reply in replies] == ["452", "250"]
+    assert len(Inbox(handler.path)) == 1
+    assert len(caplog.records) == 1  # of the one that was refused
+    handler.close()
 
 
 async def test_while_a_long_message_is_interpreted_others_are_written(
