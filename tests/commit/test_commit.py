@@ -366,7 +366,7 @@ async def test_a_message_is_not_refused_for_the_room_that_a_long_one_takes_meanw
     handler = Held(tmp_path / "people", sync=False)
     add, attempted = handler._add, threading.Event()
 
-    def full_meanwhile(mails: Sequence[Mail], patience: float) -> None:
+    def full_meanwhile(mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         is_long = mails[0] is HUGE
         if is_long or not handler.let_go.is_set():
             attempted.set()
