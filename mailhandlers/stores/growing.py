@@ -622,8 +622,7 @@ class GrowingStore(Store):
         Return where in that the span begins and ends, too.
         """
         start = min(span.start, _BEFORE)
-        behind = max(self.entry_start.reach, len(self.entry_start.mark))
-        data = octets_in(fd, span.start - start, span.end + behind)
+        data = octets_in(fd, span.start - start, span.end + self._behind)
         return data, start, start + span.end - span.start
 
     def _is_one(self, data: bytes, start: int, end: int) -> bool:
@@ -631,20 +630,33 @@ class GrowingStore(Store):
 
         At the beginning of the file, anything may stand above the first entry.
         """
-        mark = self.entry_start.mark
         places = self.entry_start.places(data, end)
         found = {*itertools.takewhile(lambda place: place >= start, places)}
-        rest = data[end:]
-        # The next append may have begun: of its mark, only a part may be there.
-        is_begun = (
-            len(rest) < len(mark) and mark.startswith(rest) and data[end - 1 : end] == b"\n"
-        )
         return (
             len(data) >= end
             and (not start or start in found)
-            and (not rest or end in found or is_begun)
+            and self._is_over(data, end)
             and found <= {start, end}
         )
+
+    def _is_over(self, data: bytes, end: int) -> bool:
+        """Tell whether an entry of *data* is over at *end*: by the next one, or by the end."""
+        rest, mark = data[end:], self.entry_start.mark
+        # The next append may have begun: of its mark, only a part may be there.
+        is_behind_a_line = data[end - 1 : end] == b"\n"
+        is_begun = len(rest) < len(mark) and mark.startswith(rest) and is_behind_a_line
+        return not rest or is_begun or next(self.entry_start.places(data, end), None) == end
+
+    def is_over(self, file: HeldFile, end: int) -> bool:
+        """Tell whether the entry that ended *file* at *end* is over there, or went on."""
+        before = min(end, _BEFORE)
+        data = octets_in(file.fileno(), end - before, end + self._behind)
+        return self._is_over(data, before)
+
+    @property
+    def _behind(self) -> int:
+        """How many octets behind an entry tell whether it is over."""
+        return max(self.entry_start.reach, len(self.entry_start.mark))
 
     def hold(self, file: HeldFile | None = None) -> HeldFile:
         """Return *file*, or the one at the path, when no other program changes it any more.
@@ -704,7 +716,13 @@ class GrowingMemory(Notes):
             file = store.hold()
         except GoneError:
             return store.memory()
-        if last is None or is_edited or not last.is_in(file):
+        # Another program may append to the last entry, which then is another one.
+        if (
+            last is None
+            or is_edited
+            or not last.is_in(file)
+            or not store.is_over(file, last.span.end)
+        ):
             return store.memory()
         last, starts = store.whole_behind(file, last)
         with self._lock:

@@ -259,7 +259,7 @@ def ticking(folder: Path, is_sure: bool) -> Iterator[Callable[[], None]]:
     ids=[kind.__name__ for kind in STORES],
 )
 @settings(
-    max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate]
+    max_examples=25, deadline=None, phases=[Phase.generate]
 )  # each change waits for a tick
 @given(some=changes, chance=st.randoms(use_true_random=False))
 def test_each_answer_is_that_of_a_fresh_look(
@@ -387,3 +387,20 @@ def test_folders_that_are_emptied_may_be_somebody_elses(tmp_path: Path) -> None:
         file.write_bytes(b"From: x@y\nTo: user1@example.com\nSubject: moved\n\nHi\n")
         tick()
         assert [each["Subject"] for each in inbox.messages(to="user1@example.com")] == ["moved"]
+
+
+@pytest.mark.parametrize("kind", [MboxStore, JsonLinesStore])
+def test_what_is_appended_to_the_last_entry_is_a_part_of_it(
+    kind: type[Store], tmp_path: Path
+) -> None:
+    path = tmp_path / "store"
+    kind(str(path), Disk(sync=False)).add([mail(["bob@example.com"], "", "one")] * 2)
+    os.truncate(path, path.stat().st_size - 1)  # a line end
+    inbox = Inbox(path)
+    assert len(inbox.messages(to="bob@example.com")) == len(inbox) == 2
+    with path.open("ab") as file:
+        file.write(b"of somebody's\n")
+    found = [message.is_altered for message in inbox.messages(to="bob@example.com")]
+    assert found == [message.is_altered for message in fresh(path, to="bob@example.com")]
+    assert found == ([False, True] if kind is MboxStore else [False])
+    assert len(inbox) == len(found)
