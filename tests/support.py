@@ -26,7 +26,8 @@ import mailhandlers
 from mailhandlers import StoredMessage, read_messages
 from mailhandlers.mail import Mail
 from mailhandlers.stores import json_lines
-from mailhandlers.stores.growing import GrowingStore, backwards
+from mailhandlers.stores.entries import backwards
+from mailhandlers.stores.growing import GrowingStore
 
 _T = TypeVar("_T")
 WINDOWS = os.name == "nt"

@@ -10,8 +10,9 @@ from itertools import chain
 from ..block import FormatError
 from ..disk import system
 from ..message.message import StoredMessage
+from ..stores.entries import HeldFile
 from ..stores.find import find, find_held
-from ..stores.growing import GrowingStore, HeldFile
+from ..stores.growing import GrowingStore
 from ..stores.store import Entry, Seen, Store, StoreError, absolute
 from .criteria import Criteria
 from .readable import Mails

@@ -11,8 +11,9 @@ from ..disk import system
 from ..disk.files import is_shown
 from . import foreign
 from .bucket import find_bucket
+from .entries import HeldFile
 from .folder import is_folder, listed
-from .growing import GrowingStore, HeldFile
+from .growing import GrowingStore
 from .json_lines import JsonLinesStore
 from .latest import LatestStore
 from .maildir import MaildirStore

@@ -16,7 +16,8 @@ from ..disk import log
 from ..disk.files import write_all
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Envelope, Mail, gist_in
-from .growing import GLANCE, EntryStart, GrowingStore, Mended, octets_in
+from .entries import GLANCE, EntryStart, octets_in
+from .growing import GrowingStore, Mended
 from .store import HEAD, Effort, GoneError, NothingYet
 
 _SMALL = 1 << 13

@@ -31,7 +31,8 @@ from ..disk import locks
 from ..mail import Mail
 from ..message.headers import PARSER_FAULTS
 from . import foreign
-from .growing import GLANCE, EntryStart, GrowingStore, Mended, octets_in
+from .entries import GLANCE, EntryStart, octets_in
+from .growing import GrowingStore, Mended
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)

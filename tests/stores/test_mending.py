@@ -20,7 +20,8 @@ from test_envelope import EXAMPLE
 from mailhandlers.disk.files import Disk
 from mailhandlers.mail import Mail
 from mailhandlers.stores import json_lines, mbox
-from mailhandlers.stores.growing import GrowingStore, backwards
+from mailhandlers.stores.entries import backwards
+from mailhandlers.stores.growing import GrowingStore
 from mailhandlers.stores.json_lines import JsonLinesStore
 from mailhandlers.stores.mbox import MboxStore
 

@@ -625,7 +625,7 @@ def test_a_late_message_with_an_earlier_id_is_not_missed(kind: Kind, store: Path
 def test_to_compare_ends_somewhere(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailhandlers.stores.growing._MOST_COMPARED", 3)
+    monkeypatch.setattr("mailhandlers.stores.entries._MOST_COMPARED", 3)
     writer = made(kind, store)._store
     writer.add([mail(number) for number in range(9)])
     cursor = EntryCursor(store)

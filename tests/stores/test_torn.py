@@ -25,7 +25,7 @@ from mailhandlers.inbox.criteria import Criteria
 from mailhandlers.inbox.cursor import Cursor
 from mailhandlers.inbox.remembering import Remembered
 from mailhandlers.mail import Mail
-from mailhandlers.stores import growing, mbox
+from mailhandlers.stores import entries, mbox
 
 pytestmark = pytest.mark.slow  # real faults, real load: half a minute
 
@@ -247,7 +247,7 @@ def test_a_lock_that_stays_hides_no_message_for_long(
     Path(f"{altered}.lock").touch()
     altered.touch()
     assert read_latest(altered).is_altered
-    assert growing.LONGEST_WAIT <= sum(pauses) < growing.LONGEST_WAIT + 0.1
+    assert entries.LONGEST_WAIT <= sum(pauses) < entries.LONGEST_WAIT + 0.1
 
 
 @ALTERED
