@@ -20,7 +20,7 @@ from io import BufferedReader, TextIOWrapper
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from .smtp.replies import Reply
-from .stores.folder import Keep
+from .stores.keep import Keep
 from .web.settings import WebSettings
 
 HANDLERS = {

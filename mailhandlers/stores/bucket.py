@@ -30,7 +30,7 @@ from ..disk.files import Disk
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Mail
 from ..message.addresses import spellings
-from .folder import Keep
+from .keep import EXCESS, ROUNDS, Keep
 from .latest import mail_in
 from .people import folder_name
 from .store import Effort, Entry, GoneError, Seen, Store, StoreError
@@ -60,7 +60,6 @@ _MOST_CLASHES = 10
 _LONG = 1 << 20
 _MANY_RECIPIENTS = 100
 _PATIENT = 200
-_EXCESS, _ROUNDS = 20, 100  # as in folder.py, for keep=
 
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>", re.ASCII)
 _STATUS = re.compile(r"status code: (\d{3})", re.ASCII)
@@ -192,8 +191,8 @@ class BucketStore(Store):
         now = time.monotonic()
         if self._room >= 0 if keep.seconds is None else now < self._next_round:
             return False
-        self._room = (keep.most or 0) // _EXCESS
-        self._next_round = now + (keep.seconds or 0) / _ROUNDS
+        self._room = (keep.most or 0) // EXCESS
+        self._next_round = now + (keep.seconds or 0) / ROUNDS
         return True
 
     def _remove_old(self, keep: Keep) -> None:

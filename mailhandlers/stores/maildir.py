@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from .. import block
 from ..disk import files, system
 from ..mail import Identity, Mail
-from .folder import FolderStore, Place
+from .folder import FolderStore
+from .keep import Place
 from .latest import read_mail
 
 

@@ -13,7 +13,8 @@ from ..disk.files import Disk
 from ..disk.links import Pointer
 from ..mail import Identity, Mail, is_id, sha256
 from ..message.addresses import spellings
-from .folder import FolderStore, Keep, Place, is_folder
+from .folder import FolderStore, is_folder
+from .keep import Keep, Place
 from .store import Effort, Store
 
 _LONGEST_NAME = 200

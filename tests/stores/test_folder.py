@@ -34,7 +34,8 @@ from mailhandlers.disk import system
 from mailhandlers.disk.files import Disk
 from mailhandlers.handler import Handler
 from mailhandlers.mail import Identity, Mail
-from mailhandlers.stores.folder import FolderStore, Keep
+from mailhandlers.stores.folder import FolderStore
+from mailhandlers.stores.keep import Keep
 from mailhandlers.stores.maildir import MaildirStore
 from mailhandlers.stores.people import PeopleStore
 
