@@ -21,7 +21,8 @@ from .inbox.inbox import Inbox
 from .message.visible import visible_line
 from .smtp.dialogue import Dialogue, Recorder
 from .smtp.replies import Reply, Replying
-from .smtp.servers import Address, Server, listening_socket, make_certificate
+from .smtp.servers import Address, Server, listening_socket
+from .smtp.tls import make_certificate
 
 _TLS_WORDS = ("starttls", "required", "smtps")
 

@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def _mailcatcher_loop() -> Iterator[None]:
     """Keep the thread of all servers from one test to the next."""
-    from .smtp.servers import LOOP
+    from .smtp.loops import LOOP
 
     LOOP.hold()
     yield

@@ -22,7 +22,8 @@ from .dialogue import note_hang_up, tell_refusals
 from .grammar import begins_with_path
 from .logins import Auth, Users
 from .replies import AFTER, AMID, BEFORE, VERBS, Replies, Reply, Replying
-from .servers import limit_starttls, send_at_once
+from .servers import send_at_once
+from .tls import limit_starttls
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope as SMTPEnvelope

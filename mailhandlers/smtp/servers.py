@@ -1,174 +1,25 @@
-"""Servers in a thread: one event loop for all of this process, as long as one runs.
-
-With what a server needs beside its handler: a socket, a certificate, and an end at which
-nobody loses a reply.
-"""
+"""Servers in a thread: a socket, its connections, and an end at which nobody loses a reply."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, closing, suppress
-from importlib.util import find_spec
-from selectors import DefaultSelector, SelectSelector
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any
 from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP
 
-from . import endpoints, private
+from . import private
+from .loops import LOOP
+from .tls import tls_first
 
-if TYPE_CHECKING:
-    import trustme
-
-_T = TypeVar("_T")
-_log = logging.getLogger("mailhandlers")
 _PAUSE = 0.1
+"""The seconds in which no client is taken, where the system has no more to give."""
 LONGEST_ANSWER = 15.0
 """The seconds that a stop waits: a message whose store is locked is answered after 10."""
-LONGEST_HANDSHAKE = 5
-"""The seconds that a handshake may take."""
-MOST_TO_SELECT = 500
-"""How many connections there are at once, where there is a limit: the others wait."""
-
-
-class LoopThread:
-    """An event loop in a thread of its own, until :meth:`end`.
-
-    It may end before: a hook that raises SystemExit ends its loop, and so does what the system
-    refuses to the loop. Then the clients and all who wait for an outcome would wait for ever:
-    so it lets the clients go, and :meth:`run` raises the reason.
-    """
-
-    def __init__(self) -> None:
-        """Start it. Raises OSError or RuntimeError where the system has no more to give."""
-        self.failure: str | None = None
-        """Why it has ended, in a sentence, or None."""
-        self._lock = threading.Lock()
-        self._awaited: set[Future[Any]] = set()
-        self._selector = DefaultSelector()
-        # Not what asyncio, or the user's policy, has for all: under Windows that has no
-        # add_reader, and takes a socket only once.
-        self._loop = asyncio.SelectorEventLoop(self._selector)
-        # A daemon: a program that forgets to stop its server can end.
-        self._thread = threading.Thread(
-            target=self._live, name="mailhandlers-server", daemon=True
-        )
-        try:
-            self._thread.start()
-        except RuntimeError:
-            self._loop.close()
-            raise
-
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run *coroutine* in the loop, and return or raise what it does.
-
-        Raises RuntimeError where the thread has ended, or ends meanwhile.
-        """
-        with self._lock:
-            if self.failure is not None:
-                coroutine.close()
-                raise RuntimeError(self.failure)
-            outcome = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            self._awaited.add(outcome)
-        try:
-            return outcome.result()
-        except CancelledError:
-            raise RuntimeError(self.failure) from None
-        finally:
-            self._awaited.discard(outcome)
-
-    def is_full(self) -> bool:
-        """Tell whether one more connection would be one too many for the system.
-
-        Where there is nothing newer than select(2), as under Windows, its 513th ends the loop.
-        """
-        is_old = isinstance(self._selector, SelectSelector)
-        return is_old and len(self._selector.get_map()) >= MOST_TO_SELECT
-
-    def end(self) -> None:
-        """End it, and wait for that."""
-        if self.failure is None:
-            self.run(self._loop.shutdown_default_executor())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def check_caller(self) -> None:
-        """Raise RuntimeError in this thread itself, in which :meth:`run` never returns."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError(
-                "the server's own thread can't wait for it: start and stop it in another"
-            )
-
-    def _live(self) -> None:
-        reason = "its loop was stopped"
-        try:
-            self._loop.run_forever()
-        except BaseException as error:
-            reason = repr(error)
-            raise
-        finally:
-            with self._lock:
-                self.failure = f"the server's thread has ended: {reason}"
-            try:
-                with closing(_cancel_all()) as last:
-                    self._loop.run_until_complete(last)
-            finally:
-                self._loop.close()
-                for outcome in [*self._awaited]:
-                    if not outcome.done():
-                        outcome.set_exception(RuntimeError(self.failure))
-
-
-async def _cancel_all() -> None:
-    """Cancel all other tasks of this loop: asyncio.Runner does so, of Python 3.11."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_PAUSE)
-    await asyncio.sleep(0)  # the loop closes the sockets in its next round
-
-
-class SharedLoop:
-    """One :class:`LoopThread` for all, from the first :meth:`hold` to the last release.
-
-    To start a thread and a loop takes 0.3 ms: tests that hold it for a session save that.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._thread: LoopThread | None = None
-
-    def hold(self) -> LoopThread:
-        """Return a loop that runs until it is released as often as it was held.
-
-        In place of one whose thread has ended there is a new one from then on.
-        """
-        with self._lock:
-            if self._thread is None or self._thread.failure is not None:
-                self._thread = LoopThread()
-            self._holders += 1
-            return self._thread
-
-    def release(self) -> None:
-        """Let the loop end, and wait for that, if nobody else holds it."""
-        with self._lock:
-            self._holders -= 1
-            if self._holders == 0 and self._thread is not None:
-                thread, self._thread = self._thread, None
-                thread.end()
-
-
-LOOP = SharedLoop()
-"""The loop of all servers of this process."""
 
 
 class Connections:
@@ -194,9 +45,9 @@ class Connections:
         self._all.add(connection)
         if self._tls is None:
             return connection
-        tls_first = private.TLSFirst(connection, self._tls, LONGEST_HANDSHAKE, _tell_failure)
-        self._tls_first.add(tls_first)
-        return tls_first
+        client = tls_first(connection, self._tls)
+        self._tls_first.add(client)
+        return client
 
     async def end(self) -> None:
         """Let what is being stored be answered, and close all connections.
@@ -403,36 +254,6 @@ def _refusing_smtp() -> SMTP:
     return SMTP(_Refusing(), hostname="mailcatcher", enable_SMTPUTF8=True)
 
 
-class Certificate(NamedTuple):
-    """What a server shows, and what its clients need to trust it."""
-
-    context: ssl.SSLContext
-    """For the server."""
-    ca_pem: bytes
-    """The authority's certificate, for clients: ``SSL_CERT_FILE`` and the like."""
-
-
-def make_certificate(host: str) -> Certificate:
-    """Return a certificate for *host*, localhost and the addresses of loopback.
-
-    Raises ValueError in one sentence where trustme is missing.
-    """
-    if not find_spec("trustme"):
-        raise ValueError("a certificate is made by trustme: pip install 'mailhandlers[tls]'")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    names = dict.fromkeys([host, "localhost", "127.0.0.1", "::1"])
-    _authority().issue_cert(*names).configure_cert(context)
-    return Certificate(context, _authority().cert_pem.bytes())
-
-
-@functools.cache
-def _authority() -> trustme.CA:
-    """Return this process's authority: to make one takes 3 ms."""
-    import trustme
-
-    return trustme.CA()
-
-
 def send_at_once(server: SMTP) -> None:
     """Turn off Nagle's algorithm for the client of *server*: it costs 40 ms a session.
 
@@ -444,19 +265,3 @@ def send_at_once(server: SMTP) -> None:
     if client.proto != socket.IPPROTO_TCP:
         with suppress(OSError):  # a Unix socket, or a client that has gone by now
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def limit_starttls(server: SMTP) -> None:
-    """Give the handshake of STARTTLS its time on this connection, and tell when it fails."""
-    private.limit_starttls(server, LONGEST_HANDSHAKE, _tell_failure)
-
-
-def _tell_failure(peer: object, error: BaseException) -> None:
-    """Log that the handshake with *peer*, a socket's peer name, failed with *error*."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        reason = error.reason.lower().replace("_", " ")
-    elif isinstance(error, (asyncio.TimeoutError, ConnectionAbortedError)):  # asyncio's own
-        reason = f"the handshake took longer than {LONGEST_HANDSHAKE} s"
-    else:
-        reason = "the client hung up"
-    _log.warning("no TLS with %s: %s", endpoints.shown(peer), reason)

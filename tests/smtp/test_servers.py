@@ -40,7 +40,7 @@ from support import (
 
 from mailhandlers import Inbox, JsonLines, MailCatcher, MaildirSink, NoMessageError
 from mailhandlers.mail import Mail
-from mailhandlers.smtp import servers
+from mailhandlers.smtp import loops, servers, tls
 
 ENDS = pytest.mark.parametrize(  # Ctrl-Break, on Windows
     "number", [signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM)]
@@ -358,8 +358,8 @@ def test_a_catcher_tells_in_one_line(
 def test_a_handshake_has_its_time(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:
-    assert servers.LONGEST_HANDSHAKE == 5
-    monkeypatch.setattr(servers, "LONGEST_HANDSHAKE", 0.1)
+    assert tls.LONGEST_HANDSHAKE == 5
+    monkeypatch.setattr(tls, "LONGEST_HANDSHAKE", 0.1)
     with MailCatcher(tls=layer[:8].rstrip(",")) as mail:
         name = fail(mail.port, layer, be_silent)
         wait_until(lambda: caplog.records)
@@ -438,7 +438,7 @@ def threads() -> list[str]:
 @pytest.fixture
 def own_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have no other test hold the loop; tell whether nothing stays of a server that failed."""
-    loop, before = servers.SharedLoop(), threads()
+    loop, before = loops.SharedLoop(), threads()
     with monkeypatch.context() as patch:
         patch.setattr(servers, "LOOP", loop)
         yield
@@ -582,8 +582,8 @@ def test_a_server_that_is_stopped_in_its_own_thread_says_so(tmp_path: Path) -> N
 def test_more_clients_than_a_system_can_watch_wait_for_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servers, "DefaultSelector", selectors.SelectSelector)
-    monkeypatch.setattr(servers, "MOST_TO_SELECT", 4)  # with the port, and the loop's own
+    monkeypatch.setattr(loops, "DefaultSelector", selectors.SelectSelector)
+    monkeypatch.setattr(loops, "MOST_TO_SELECT", 4)  # with the port, and the loop's own
     with MailCatcher() as mail, Client(mail.port) as first, Client(mail.port) as second:
         with socket.create_connection((mail.host, mail.port)) as third:
             third.settimeout(0.2)
