@@ -59,7 +59,7 @@ __all__ = [
     "read_messages",
 ]
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 # Each name is imported when it is first used: a reader needs no server, and no asyncio.
 _MODULES = {
