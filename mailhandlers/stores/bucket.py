@@ -10,24 +10,22 @@ on. Ids sort by arrival, so that the newest message is found by listing from a m
 
 from __future__ import annotations
 
-import errno
 import functools
 import heapq
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
-from importlib.util import find_spec
+from contextlib import suppress
+from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
 from .. import block
 from ..disk import log
 from ..disk.files import Disk
 from ..disk.locks import LOCK_TIMEOUT
+from ..disk.objects import PAGE, Bucket, Mode, UnsupportedError, bucket_at
 from ..mail import Mail
 from ..message.addresses import spellings
 from .keep import EXCESS, ROUNDS, Keep
@@ -36,16 +34,11 @@ from .people import folder_name
 from .store import Effort, Entry, GoneError, Seen, Store, StoreError
 
 if TYPE_CHECKING:
-    from asyncio import Semaphore
-
-_Mode: TypeAlias = Literal["create", "overwrite"]
+    pass
 
 _ADDRESS = re.compile(r"(s3|gs|az)://([A-Za-z0-9][A-Za-z0-9._-]{1,221})(?:/(.+))?", re.DOTALL)
 _SECOND = re.compile(r"\d{10}(?=\.)", re.ASCII)
 _LONGEST_PREFIX = 500  # of the 1,024 octets of a key; a recipient's name has 200 of them
-
-PAGE = 1000
-"""How many names one request lists."""
 
 # How many seconds a look goes back before the newest message that was seen. The clocks of
 # servers differ, and to put a message takes up to ten seconds: a minute is for each look. A
@@ -54,21 +47,10 @@ PAGE = 1000
 _NEAR, _FAR, _FAR_EVERY = 60, 3600, 30.0
 _FIRST_LOOK, _FURTHER = 60, 10  # how far back to look for the newest, and how much further then
 
-_TIMEOUT = timedelta(seconds=LOCK_TIMEOUT)
-_AT_ONCE = 64
 _MOST_CLASHES = 10
 _LONG = 1 << 20
 _MANY_RECIPIENTS = 100
 _PATIENT = 200
-
-_CODE = re.compile(r"<Code>(\w{1,80})</Code>", re.ASCII)
-_STATUS = re.compile(r"status code: (\d{3})", re.ASCII)
-_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-# Whom obstore asks where the environment names nobody.
-_METADATA = ("169.254.169.254", "metadata.google")
-_NO_CREDENTIALS = "no credentials: export those of the object store, such as AWS_ACCESS_KEY_ID"
-_FORKED = "this process was forked from one that used the bucket: begin it by exec, or spawn"
-_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"}
 
 
 class _Names(Seen):
@@ -108,7 +90,7 @@ class BucketStore(Store):
         self._room = -1  # how many messages may be stored before the next look for old ones
         self._next_round = 0.0
         self._leftovers: set[str] = set()  # what an attempt that failed may have put
-        self._mode: _Mode = "create"  # so that no message replaces another of its name
+        self._mode: Mode = "create"  # so that no message replaces another of its name
         self._is_prepared = False
 
     # Writing
@@ -123,7 +105,7 @@ class BucketStore(Store):
             self._bucket.put_once(key, b"", self._mode)
         except FileExistsError:
             pass
-        except _UnsupportedError:  # Swift's answer; that two have one name is most unlikely
+        except UnsupportedError:  # Swift's answer; that two have one name is most unlikely
             self._mode = "overwrite"
             self._bucket.put_once(key, b"", self._mode)
         self._is_prepared = True
@@ -394,179 +376,7 @@ def _behind(second: int) -> str:
     return f"{second:010d}." if second > 0 else ""
 
 
-# What of obstore is used, with errors as those of a disk
-
-
-class _Bucket:
-    """A bucket, for all stores in it: its connections are kept."""
-
-    def __init__(self, scheme: str, name: str) -> None:
-        from obstore import store
-
-        kinds: Any = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}
-        options = {
-            "timeout": _TIMEOUT,
-            "connect_timeout": _TIMEOUT / 2,
-            "allow_http": _allows_http(),
-        }
-        retries = {"max_retries": 10, "retry_timeout": _TIMEOUT * 0.8}
-        self.address = f"{scheme}://{name}"
-        self._store = kinds[scheme](name, client_options=options, retry_config=retries)
-        self._unretried = kinds[scheme](
-            name, client_options=options, retry_config={"max_retries": 0}
-        )
-        self._pid = 0
-
-    def keys(self, folder: str, after: str = "") -> Iterator[str]:
-        """Yield the keys in *folder* in their order, from some place before *after* on."""
-        import obstore
-
-        offset = f"{folder}/{after}" if after else None
-        pages = obstore.list(self._store, folder, offset=offset, chunk_size=PAGE)
-        while True:
-            with self._errors():
-                page = next(pages, None)
-            if page is None:
-                return
-            yield from (each["path"] for each in page)
-
-    def directly_in(self, folder: str) -> tuple[list[str], dict[str, datetime]]:
-        """Return the folders in *folder*, and of each object there its key and its time."""
-        import obstore
-
-        with self._errors():
-            found = obstore.list_with_delimiter(self._store, folder or None)
-        objects = {each["path"]: each["last_modified"] for each in found["objects"]}
-        return [*found["common_prefixes"]], objects
-
-    def get(self, key: str) -> tuple[bytes, datetime]:
-        """Return an object and its time. Raises FileNotFoundError."""
-        import obstore
-
-        with self._errors():
-            got = obstore.get(self._store, key)
-            return bytes(got.bytes()), got.meta["last_modified"]
-
-    def put_once(self, key: str, data: bytes, mode: _Mode) -> None:
-        """Put an object, without another attempt where that fails."""
-        import obstore
-
-        with self._errors():
-            obstore.put(self._unretried, key, data, mode=mode, use_multipart=False)
-
-    def put_all(
-        self, phases: Iterable[tuple[dict[str, bytes], _Mode]], seconds: float
-    ) -> dict[str, BaseException]:
-        """Put the objects of each phase at the same time, and then those of the next.
-
-        Returns why objects of a phase were not put in *seconds*; then there is no next one.
-        """
-        import asyncio  # who reads needs none
-
-        if asyncio._get_running_loop() is not None:
-            raise OSError(errno.EAGAIN, "no thread can be had that waits for it", self.address)
-
-        async def put() -> dict[str, BaseException]:
-            until = time.monotonic() + seconds
-            limit = asyncio.Semaphore(_AT_ONCE)
-            for objects, mode in phases:
-                tasks = {
-                    key: asyncio.create_task(self._put(limit, key, data, mode))
-                    for key, data in objects.items()
-                }
-                _, late = await asyncio.wait(
-                    tasks.values(), timeout=max(0, until - time.monotonic())
-                )
-                failures = {
-                    key: error
-                    for key, task in tasks.items()
-                    if (error := self._late() if task in late else task.exception())
-                }
-                if failures:
-                    return failures
-            return {}
-
-        return asyncio.run(put())
-
-    async def _put(self, limit: Semaphore, key: str, data: bytes, mode: _Mode) -> None:
-        import obstore
-
-        async with limit:
-            with self._errors():
-                try:
-                    await obstore.put_async(
-                        self._store, key, data, mode=mode, use_multipart=False
-                    )
-                except obstore.exceptions.AlreadyExistsError:
-                    # Perhaps by an attempt of ours whose answer got lost.
-                    got = await obstore.get_async(self._store, key)
-                    if bytes(await got.bytes_async()) != data:
-                        raise
-
-    def delete(self, keys: Sequence[str]) -> None:
-        """Delete the objects that there are, in the order of *keys*."""
-        import obstore
-
-        for start in range(0, len(keys), PAGE):
-            some = keys[start : start + PAGE]
-            try:
-                with self._errors():
-                    obstore.delete(self._store, some)
-            except FileNotFoundError:  # Google and Azure tell if one is not there
-                for key in some:
-                    with suppress(FileNotFoundError), self._errors():
-                        obstore.delete(self._store, key)
-
-    def _late(self) -> OSError:
-        return OSError(errno.ETIMEDOUT, "the object store takes too long", self.address)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Raise OSError for what obstore raises."""
-        from obstore.exceptions import BaseError
-
-        if self._pid and self._pid != os.getpid():
-            # It would wait without end.
-            raise OSError(errno.EDEADLK, _FORKED, self.address)
-        self._pid = os.getpid()
-        try:
-            yield
-        except (BaseError, FileNotFoundError) as error:
-            raise self._as_os_error(error) from None
-
-    def _as_os_error(self, error: Exception) -> OSError:
-        from obstore import exceptions
-
-        text = str(error)
-        status = found[1] if (found := _STATUS.search(text)) else ""
-        code = found[1] if (found := _CODE.search(text)) else ""
-        answer = f"the object store says {' '.join(filter(None, (status, code)))}"
-        if code in _NO_BUCKET:
-            return OSError(errno.ENOTDIR, "there is no such bucket", self.address)
-        if isinstance(error, FileNotFoundError):
-            return OSError(errno.ENOENT, "there is no such object", self.address)
-        if isinstance(error, exceptions.AlreadyExistsError):
-            return OSError(errno.EEXIST, "there is such an object already", self.address)
-        if any(host in text for host in _METADATA):
-            return OSError(errno.EACCES, _NO_CREDENTIALS, self.address)
-        if code in _FULL or status in ("413", "507"):
-            return OSError(errno.ENOSPC, answer, self.address)
-        if status == "501" or isinstance(error, exceptions.NotSupportedError):
-            return _UnsupportedError(errno.ENOTSUP, answer, self.address)
-        if status in ("401", "403"):
-            return OSError(errno.EACCES, answer, self.address)
-        if status[:1] == "4" and status not in ("408", "429"):
-            return OSError(errno.EIO, answer, self.address)
-        # It was tried for long.
-        reason = answer if status else "the object store can't be reached"
-        return OSError(errno.ETIMEDOUT, reason, self.address)
-
-
-class _UnsupportedError(OSError):
-    """The object store has no such thing."""
-
-
-def _bucket_of(path: str) -> tuple[_Bucket, str]:
+def _bucket_of(path: str) -> tuple[Bucket, str]:
     """Return the bucket of an address, and what its keys begin with. Raises StoreError."""
     address = _ADDRESS.fullmatch(path)
     prefix = address[3] or "" if address else ""
@@ -578,31 +388,8 @@ def _bucket_of(path: str) -> tuple[_Bucket, str]:
         or len(prefix.encode("utf-8", "surrogateescape")) > _LONGEST_PREFIX
     ):
         raise StoreError(f"{path!a} is no address of a bucket, such as s3://mail/staging")
-    if not find_spec("obstore"):
-        raise StoreError(f"{path} needs obstore: pip install 'mailhandlers[bucket]'")
-    settings = tuple(
-        item for item in os.environ.items() if item[0].startswith(("AWS_", "AZURE_", "GOOGLE_"))
-    )
-    from obstore.exceptions import BaseError
-
     try:
-        bucket = _shared_bucket(address[1], address[2], settings)
-    except BaseError as error:
-        reason = str(error).partition("\n")[0].partition("error: ")[2]
-        raise StoreError(f"{path}: the environment does not lead there: {reason}") from None
+        bucket = bucket_at(address[1], address[2])
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}") from None
     return bucket, f"{prefix}/" if prefix else ""
-
-
-@functools.lru_cache(maxsize=16)
-def _shared_bucket(scheme: str, name: str, settings: object) -> _Bucket:
-    """Return one bucket for all that use it with the same *settings* of the environment."""
-    return _Bucket(scheme, name)
-
-
-def _allows_http() -> bool:
-    """Tell whether an endpoint may do without TLS: one is named that does."""
-    return any(
-        ("ENDPOINT" in name and value.startswith("http://"))
-        or (name.endswith(("ALLOW_HTTP", "USE_EMULATOR")) and value.lower() in ("1", "true"))
-        for name, value in os.environ.items()
-    )

@@ -24,6 +24,7 @@ import mailhandlers
 from mailhandlers import BucketSink, Inbox, NoMessageError, StoreError, read_latest
 from mailhandlers.block import encode
 from mailhandlers.cli.main import main
+from mailhandlers.disk import objects as disk_objects
 from mailhandlers.mail import Identity, Mail
 from mailhandlers.stores import bucket
 from mailhandlers.stores.bucket import BucketStore
@@ -156,14 +157,14 @@ def test_the_newest_of_thousands_is_found_without_listing_them(
     newest_first = [entry.read().content.split()[1].decode() for entry in entries]
     assert newest_first == ordered[::-1]
     listed = []
-    keys = bucket._Bucket.keys
+    keys = disk_objects.Bucket.keys
 
     def counted(*args: Any) -> Iterator[str]:
         for key in keys(*args):
             listed.append(key)
             yield key
 
-    monkeypatch.setattr(bucket._Bucket, "keys", counted)
+    monkeypatch.setattr(disk_objects.Bucket, "keys", counted)
     assert read_latest(store)["Subject"] == ordered[-1]
     assert len(listed) < 40
 
