@@ -15,6 +15,7 @@ import heapq
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -26,15 +27,15 @@ from ..disk import log
 from ..disk.files import Disk
 from ..disk.locks import LOCK_TIMEOUT
 from ..disk.objects import PAGE, Bucket, Mode, UnsupportedError, bucket_at
-from ..mail import Mail
+from ..mail import Mail, is_id
 from ..message.addresses import spellings
 from .keep import EXCESS, ROUNDS, Keep
 from .latest import mail_in
 from .people import folder_name
-from .store import Effort, Entry, GoneError, Seen, Store, StoreError
+from .store import Effort, Entry, GoneError, Memory, Seen, Store, StoreError
 
 if TYPE_CHECKING:
-    pass
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _ADDRESS = re.compile(r"(s3|gs|az)://([A-Za-z0-9][A-Za-z0-9._-]{1,221})(?:/(.+))?", re.DOTALL)
 _SECOND = re.compile(r"\d{10}(?=\.)", re.ASCII)
@@ -50,6 +51,7 @@ _FIRST_LOOK, _FURTHER = 60, 10  # how far back to look for the newest, and how m
 _MOST_CLASHES = 10
 _LONG = 1 << 20
 _MANY_RECIPIENTS = 100
+_MOST_AHEAD, _AHEAD = 16, 16 << 20
 _PATIENT = 200
 
 
@@ -203,6 +205,9 @@ class BucketStore(Store):
         part._listed = [f"{self._to}/{name}" for name in dict.fromkeys(names)]
         return part
 
+    def memory(self) -> Memory:
+        return _ByName(self)
+
     def newest_first(self) -> Iterator[Entry]:
         return self._entries(self._newest_names())
 
@@ -234,9 +239,8 @@ class BucketStore(Store):
         return self._entries([name for name in names if name not in seen.names], now), now
 
     def _entries(self, names: Iterable[str], seen: _Names | None = None) -> Iterator[Entry]:
-        for name in names:
-            place = f"{self._bucket.address}/{self._key(name)}"
-            yield Entry(name, place, functools.partial(self._read, name, seen))
+        for name, read in _ahead(names, lambda name: self._read(name, seen)):
+            yield Entry(name, f"{self._bucket.address}/{self._key(name)}", read)
 
     def _read(self, name: str, seen: _Names | None = None) -> Mail:
         try:
@@ -302,6 +306,64 @@ class BucketStore(Store):
         yield from reversed([name for name in first if name <= until])
 
 
+def _ahead(
+    names: Iterable[str], get: Callable[[str], Mail]
+) -> Iterator[tuple[str, Callable[[], Mail]]]:
+    """Yield each of *names* and what reads its message: *get*, at once or in a thread before.
+
+    A request takes 2 to 50 ms, and many take no longer. Whoever reads each message in its turn
+    is likely to read the next ones, too: twice as many each time, up to 16, or to 16 MiB.
+    """
+    coming = iter(names)
+    waiting: deque[tuple[str, Future[Mail] | None]] = deque()
+    most = octets = 0
+    is_read = False
+
+    def read(name: str, future: Future[Mail] | None) -> Mail:
+        nonlocal octets, is_read
+        is_read = True
+        mail = future.result() if future else get(name)
+        octets = len(mail.content)
+        return mail
+
+    try:
+        while True:
+            for name in islice(coming, max(0, most + 1 - len(waiting))):
+                waiting.append((name, _threads().submit(get, name) if most else None))
+            if not waiting:
+                return
+            is_read = False
+            name, future = waiting.popleft()
+            yield name, functools.partial(read, name, future)
+            most = min(_MOST_AHEAD, 2 * most or 1, _AHEAD // max(octets, 1)) if is_read else 0
+    finally:
+        for _, future in waiting:
+            if future:
+                future.cancel()
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_MOST_AHEAD, "mailhandlers-reader")
+
+
+class _ByName(Memory):
+    """Counts names, a thousand with a request: an id is the name of a message."""
+
+    store: BucketStore
+
+    def count(self) -> tuple[int, Iterator[Entry]]:
+        ids, others = 0, []
+        for name in self.store._names(self.store._listed):
+            if is_id(name):
+                ids += 1
+            else:
+                others.append(name)
+        return ids, self.store._entries(others)
+
+
 class OthersBucket(BucketStore):
     """Objects that are mails under any name, as Amazon SES puts them: by the time of each."""
 
@@ -314,6 +376,9 @@ class OthersBucket(BucketStore):
 
     def part(self, recipient: str) -> BucketStore:
         return self  # no mark tells whose a mail is
+
+    def memory(self) -> Memory:
+        return Memory(self)
 
     def newest_first(self) -> Iterator[Entry]:
         return self._entries(sorted(self._times, key=self._order, reverse=True))

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import servers
+from bucket import bucket
 from fixture import fixture
 from large_stores import keep, latest, questions
 from one_message import flushes, huge, large
@@ -42,6 +43,7 @@ _PARTS = (
     latest,
     questions,
     keep,
+    bucket,
     page,
     fixture,
     others,

@@ -78,6 +78,12 @@ def recipient(number: int) -> str:
     return f"user{number % _PEOPLE}@example.com"
 
 
+def mail(number: int) -> Mail:
+    """Return the message with this *number*, to one of 20,000 people."""
+    envelope = dataclasses.replace(_ENVELOPE, id=_name(number), rcpt_tos=[recipient(number)])
+    return Mail(envelope, _CONTENT).sealed()
+
+
 def spread(name: str, path: Path, count: int) -> None:
     """Fill the store of the handler *name* with *count* messages, to 20,000 people."""
     summary = StoredMessage.parse(_CONTENT).summary()
@@ -87,20 +93,18 @@ def spread(name: str, path: Path, count: int) -> None:
             (path / folder).mkdir(parents=True)
     with open(os.devnull if is_folder else path, "wb") as whole:
         for number in range(count):
-            to = recipient(number)
-            envelope = dataclasses.replace(_ENVELOPE, id=_name(number), rcpt_tos=[to])
-            mail = Mail(envelope, _CONTENT).sealed()
+            one = mail(number)
             if name == "MboxSink":
-                whole.writelines(mbox.encode(mail))
+                whole.writelines(mbox.encode(one))
             elif name == "JsonLines":
-                whole.writelines(json_lines.encode(mail, summary))
+                whole.writelines(json_lines.encode(one, summary))
             elif name == "MaildirSink":
-                (path / "new" / _name(number)).write_bytes(b"".join(block.encode(mail)))
+                (path / "new" / _name(number)).write_bytes(b"".join(block.encode(one)))
             else:
-                own = path / to
+                own = path / recipient(number)
                 if number < _PEOPLE:
                     own.mkdir(parents=True)
-                (own / f"{_name(number)}.eml").write_bytes(b"".join(block.encode(mail)))
+                (own / f"{_name(number)}.eml").write_bytes(b"".join(block.encode(one)))
                 (own / "latest.eml").unlink(missing_ok=True)
                 (own / "latest.eml").symlink_to(f"{_name(number)}.eml")
 

@@ -200,6 +200,57 @@ def test_what_shows_late_behind_newer_names_comes_once(
     assert new() == []
 
 
+def test_who_reads_all_waits_for_many_at_once_and_who_wants_one_gets_one(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BucketSink(store).store_all([mail(100 - number, number) for number in range(60)])
+    get, lock, asked, running = disk_objects.Bucket.get, threading.Lock(), 0, [0]
+    together = threading.Barrier(4)
+
+    def noted(*args: Any) -> Any:
+        nonlocal asked
+        with lock:
+            asked += 1
+            running.append(running[-1] + 1)
+        if 4 < asked <= 8:  # so many are on their way, or this never goes on
+            together.wait(PATIENCE)
+        got = get(*args)
+        with lock:
+            running.append(running[-1] - 1)
+        return got
+
+    monkeypatch.setattr(disk_objects.Bucket, "get", noted)
+    assert len(Inbox(store)) == 60
+    assert asked == 0
+    assert read_latest(store)["Subject"] == "59"
+    assert asked == 1
+    assert subjects(store) == [str(number) for number in range(60)]
+    assert asked == 61
+    assert max(running) <= 16
+
+    found = iter(Inbox(store))
+    assert [str(next(found)["Subject"]) for _ in range(3)] == ["0", "1", "2"]
+    found.close()  # type: ignore[attr-defined]
+    assert asked <= 61 + 3 + 4
+
+
+def test_of_what_is_large_little_is_read_before_it_is_asked_for(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_AHEAD", 10)
+    BucketSink(store).store_all([mail(100 - number, number) for number in range(20)])
+    threads = set()
+    get = disk_objects.Bucket.get
+
+    def noted(*args: Any) -> Any:
+        threads.add(threading.current_thread())
+        return get(*args)
+
+    monkeypatch.setattr(disk_objects.Bucket, "get", noted)
+    assert subjects(store) == [str(number) for number in range(20)]
+    assert threads == {threading.current_thread()}
+
+
 def test_who_follows_from_the_start_and_who_waits_get_each_once(store: str) -> None:
     with controlled(BucketSink(store)) as controller:
         follow = Inbox(store).follow(from_start=True, timeout=PATIENCE)
