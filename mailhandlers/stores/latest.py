@@ -90,8 +90,18 @@ class LatestStore(Store):
 
     def since(self, seen: Seen | None) -> tuple[Iterator[Entry], Seen | None]:
         file = self.now()
-        is_same = file and isinstance(seen, _File) and file.key == seen.key
-        return iter(()) if is_same else self.newest_first(), file
+        if file is None or (isinstance(seen, _File) and file.key == seen.key):
+            return iter(()), file
+        read = functools.partial(self._read_unreplaced, file)
+        return iter([Entry(file.key, self.path, read)]), file
+
+    def _read_unreplaced(self, file: _File) -> Mail:
+        """Return what *file* holds; what has replaced it is new to the next look, not to this."""
+        mail = read_mail(self.path)
+        now = self.now()
+        if now is None or now.key != file.key:
+            raise GoneError(self.path)
+        return mail
 
 
 def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> Mail:

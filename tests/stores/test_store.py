@@ -17,6 +17,7 @@ from support import HELLO, WINDOWS, tree
 
 from mailhandlers.disk import system
 from mailhandlers.disk.files import Disk
+from mailhandlers.inbox.readable import Mails
 from mailhandlers.mail import Mail
 from mailhandlers.stores.find import find
 from mailhandlers.stores.growing import GrowingStore
@@ -97,6 +98,16 @@ def test_what_arrived_since_is_what_was_added(store: Store) -> None:
     store.add(some[5:])
     assert read(find(store.path).since(seen)[0]) == kept(store, some[5:])
     assert read(find(store.path).since(None)[0]) == kept(store, some)
+
+
+def test_what_comes_between_a_look_and_its_reading_is_new_once(store: Store) -> None:
+    first, second = mails(1, 2)
+    store.add([first])
+    entries, seen = find(store.path).since(None)
+    store.add([second])
+    looks = [Mails(entries, None), Mails(find(store.path).since(seen)[0], None)]
+    arrived = [mail for look in looks for mail in look]
+    assert arrived == kept(store, [first, second])
 
 
 def test_what_another_kind_of_store_saw_is_nothing(store: Store, tmp_path: Path) -> None:
