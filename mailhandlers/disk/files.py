@@ -298,10 +298,13 @@ class Disk:
         undo.add(system.unlink, name)
 
     def sync_name(self, path: str, status: os.stat_result, *, is_new: bool = False) -> None:
-        """Wait until the disk has the name *path*, once for each file by its *status*."""
+        """Wait until the disk has the name *path*, once for each file by its *status*.
+
+        Where *path* is a link, that is the name of the file to which it leads.
+        """
         identity = _identity(status)
         if is_new or identity not in self._known:
-            self.sync_folders([os.path.dirname(path)])
+            self.sync_folders([os.path.dirname(os.path.realpath(path))])
             self._known.add(identity)
 
     def sync_folders(self, paths: Sequence[str]) -> None:
@@ -339,11 +342,14 @@ def _portions(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def close_all(fds: list[int]) -> None:
     """Close all *fds*, also where one fails, as a full disk of another machine makes it."""
-    if fds:
+    failures = []
+    while fds:
         try:
             os.close(fds.pop())
-        finally:
-            close_all(fds)
+        except OSError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def remove(paths: Iterable[str]) -> None:

@@ -63,8 +63,8 @@ class GrowingStore(EntriesStore):
         super().__init__(path, disk, held=held)
         self._lock = self.make_lock()
         self._whole: _End | None = None  # where it is known to be whole
-        # Where what was refused begins, as long as it can't be taken back.
-        self._refused: _End | None = None
+        # What was refused and can't be taken back: the end that it left, and where it begins.
+        self._refused: tuple[_End, int] | None = None
 
     # What there is to know of a format, beside how it is read.
 
@@ -116,7 +116,7 @@ class GrowingStore(EntriesStore):
             with Undo() as undo:
                 undo.add(self._cut, fd, start)
                 if created and not start:  # else somebody made it in the same moment
-                    undo.add(system.unlink, self.path)
+                    undo.add(_unmake, self.path)
                 write_all(fd, pieces)
                 if self._disk.sync:
                     system.fsync(fd)
@@ -172,6 +172,7 @@ class GrowingStore(EntriesStore):
         if os.path.exists(self.path):
             fd, _ = self._open_locked(locks.deadline())
             try:
+                self._check_holds_mail(fd)
                 os.ftruncate(fd, 0)
             finally:
                 self._lock.release(fd, self.path)
@@ -181,16 +182,14 @@ class GrowingStore(EntriesStore):
         end = _end(fd)
         if end == self._whole:
             return end.size
-        if (refused := self._refused) and refused[:2] == end[:2]:
-            if refused.size < end.size:
-                self._cut(fd, refused.size)
+        if self._refused is not None:
+            left, start = self._refused
+            if end == left:  # else another server has appended to it, or taken it away
+                self._cut(fd, start)
             self._refused = None
-        status = os.fstat(fd)
+        status = self._check_holds_mail(fd)
         size = status.st_size
         began = self.append_start(status)
-        if not self._may_become_one(system.pread(fd, HEAD, 0), status):
-            message = f"it holds something else than {self.what}"
-            raise OSError(errno.EEXIST, message, self.path)
         for start, stop in backwards(functools.partial(octets_in, fd), size, self.entry_start):
             entry = octets_in(fd, start, stop)
             mended = self.mend(entry, None if began is None else began - start)
@@ -202,6 +201,14 @@ class GrowingStore(EntriesStore):
                 write_all(fd, [mended.closing])
                 return start + mended.keep + len(mended.closing)
         return 0
+
+    def _check_holds_mail(self, fd: int) -> os.stat_result:
+        """Return the status of *fd*; raise OSError where it came to hold something else."""
+        status = os.fstat(fd)
+        if not self._may_become_one(system.pread(fd, HEAD, 0), status):
+            message = f"it holds something else than {self.what}"
+            raise OSError(errno.EEXIST, message, self.path)
+        return status
 
     def _set_aside(self, entry: bytes) -> None:
         """Keep *entry* in a file beside, since nobody knows for sure what it is."""
@@ -223,13 +230,14 @@ class GrowingStore(EntriesStore):
     def _cut(self, fd: int, size: int) -> None:
         """Take back what stands behind *size*; where that fails, the next append does it."""
         end = _end(fd)
-        self._refused = end._replace(size=size)
+        self._refused = end, size
         try:
             os.ftruncate(fd, size)
         except OSError:
             # Where each change is a copy, as on btrfs, a part of a block can't be cut off
             # at a quota before whole blocks are given back.
             os.ftruncate(fd, min(end.size, -(-size // _BLOCK) * _BLOCK))
+            self._refused = _end(fd), size
             os.ftruncate(fd, size)
         self._refused = None
 
@@ -253,7 +261,7 @@ class GrowingStore(EntriesStore):
                 # We have its first lock, and so nobody else has appended to it, unless the
                 # error is that we didn't get one.
                 if created and not isinstance(error, locks.LockTimeoutError):
-                    system.unlink(path)
+                    _unmake(path)
                 os.close(fd)
                 raise
             is_there = False
@@ -288,6 +296,11 @@ def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
 def _end(fd: int) -> _End:
     status = os.fstat(fd)
     return _End(status.st_dev, status.st_ino, status.st_size)
+
+
+def _unmake(path: str) -> None:
+    """Remove the file that was made at *path*, and no link that leads to it."""
+    system.unlink(os.path.realpath(path))
 
 
 def _is_at(fd: int, path: str) -> bool:

@@ -96,7 +96,7 @@ class LatestStore(Store):
         return iter([Entry(file.key, self.path, read)]), file
 
     def _read_unreplaced(self, file: _File) -> Mail:
-        """Return what *file* holds; what has replaced it is new to the next look, not to this."""
+        """Return what *file* holds; what has replaced it is for the next look."""
         mail = read_mail(self.path)
         now = self.now()
         if now is None or now.key != file.key:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +75,45 @@ def test_mail_is_appended_through_a_link_of_our_own(
         made(kind, store)._store.add(ONE)
     assert store.is_symlink()
     assert len(Inbox(tmp_path / "deep" / "second")) == 2
+
+
+@pytest.mark.posix
+@growing
+def test_where_a_link_leads_the_disk_has_the_name_before_the_reply(
+    kind: Kind, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    store.symlink_to(deep / "file")
+    fsync, synced = os.fsync, set()
+
+    def note(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    made(kind, store)._store.add(ONE)
+    assert deep.stat().st_ino in synced
+
+
+@pytest.mark.posix
+@growing
+def test_a_message_that_is_refused_takes_its_file_away_and_no_link_to_it(
+    kind: Kind, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.symlink_to(tmp_path / "file")
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.ENOSPC))):
+            made(kind, store)._store.add(ONE)
+    assert store.is_symlink()
+    assert not store.exists()
+    made(kind, store)._store.add(ONE)
+    assert len(Inbox(tmp_path / "file")) == 1
 
 
 @growing

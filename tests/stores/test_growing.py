@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from locking import leave_dotlock
+from shell import raw_mail
 from support import HELLO, KINDS, PATIENCE, Client, Kind, controlled, tree
 from test_envelope import EXAMPLE
 
@@ -69,13 +70,17 @@ def test_a_file_of_something_else_is_refused_at_the_start(
 def test_a_file_that_came_to_hold_something_else_is_never_written_to(
     kind: Kind, store: Path, octets: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with controlled(made(kind, store)) as controller, Client(controller.port) as client:
+    handler = made(kind, store)
+    with controlled(handler) as controller, Client(controller.port) as client:
         assert client.send() == "250 OK"
         store.write_bytes(octets)
         before = tree(store.parent)
         assert client.send().startswith("451 ")
         assert tree(store.parent) == before
         assert f"{store}: it holds something else than " in caplog.text
+        with pytest.raises(OSError, match="it holds something else than "):
+            handler.reset()
+        assert tree(store.parent) == before
         store.unlink()
         assert client.send() == "250 OK"
 
@@ -190,6 +195,22 @@ def test_what_can_not_be_taken_back_at_a_quota_is_taken_back_by_the_next(
         handler._store.add([ONE[0]._replace(content=b"refused\r\n")])
     handler._store.add(ONE)
     assert contents(store) == [HELLO, HELLO]
+
+
+@growing
+def test_what_another_server_has_appended_to_it_meanwhile_is_not_taken_back(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, other = made(kind, store), made(kind, store)
+    handler._store.add(ONE)
+    with (
+        faults(monkeypatch, fsync=fail, ftruncate=fail),
+        pytest.raises(OSError, match=re.escape(os.strerror(errno.EDQUOT))),
+    ):
+        handler._store.add([ONE[0]._replace(content=b"refused\r\n")])
+    other._store.add([raw_mail(b"of the other\r\n")])
+    handler._store.add(ONE)
+    assert b"of the other\r\n" in contents(store)
 
 
 @growing
