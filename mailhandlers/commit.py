@@ -437,9 +437,10 @@ class WriterThread:
         with suppress(Empty):
             job = self._jobs.get(timeout=IDLE_SECONDS)
         if job is None:  # idle, or told to end
+            # Not with the lock: this may wait for the disk, and a loop with a job for the lock.
+            self._rest()
             with self._lock:
                 if self._jobs.empty():
-                    self._rest()
                     self._thread = None
                     atexit.unregister(self.close)
                     return None
@@ -450,7 +451,11 @@ class WriterThread:
         replies = work()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             written(replies)
-        self._tidy_up()
+        try:
+            self._tidy_up()
+        except Exception:  # noqa: BLE001 - as in _attempt
+            # Such as MemoryError. Without this thread, all clients would wait for ever.
+            _log.exception("an error of this program, behind a message that is stored")
 
 
 def _run(work: Callable[[], object], done: Future[object]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import system
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _SLOW_FLUSH = 0.001
 _MOST_FLUSHES = 64
@@ -37,7 +37,7 @@ class Flusher:
 
     def flush(self, fds: Sequence[int], fsync: Callable[[int], None] = system.fsync) -> None:
         """Wait until the disk has all files. Raises the first OSError of any."""
-        others = fds
+        others, done = fds, 0
         if fds and (len(fds) == 1 or not self._batches_at_once):
             first, *others = fds
             started = time.perf_counter()
@@ -46,27 +46,36 @@ class Flusher:
             self._batches_at_once = _BATCHES_UNTIL_ASKED if is_slow else 0
         if others and self._batches_at_once:
             self._batches_at_once -= 1
-            if self._flush_at_once(others, fsync):
-                return
-        for fd in others:
+            done = self._flush_at_once(others, fsync)
+        for fd in others[done:]:
             fsync(fd)
 
-    def _flush_at_once(self, fds: Sequence[int], fsync: Callable[[int], None]) -> bool:
-        """Do as :meth:`flush` in threads; return False where none can be had."""
+    def _flush_at_once(self, fds: Sequence[int], fsync: Callable[[int], None]) -> int:
+        """Do as :meth:`flush` in threads, for as many files as these can be had; return it."""
         # It takes 8 ms to import, which only a slow disk need wait for.
         from concurrent.futures import ThreadPoolExecutor, wait
 
         with self._lock:
             pool = self._pool = self._pool or ThreadPoolExecutor(_MOST_FLUSHES, _NAME)
+        flushes: list[Future[None]] = []
+        # The system tells an error of a file once: whoever is told has to pass it on.
+        errors: list[OSError] = []
+
+        def flush(fd: int) -> None:
+            try:
+                fsync(fd)
+            except OSError as error:
+                errors.append(error)
+
         try:
-            flushes = [pool.submit(fsync, fd) for fd in fds]
+            for fd in fds:
+                flushes.append(pool.submit(flush, fd))
         except RuntimeError:  # at a limit of the system, while the program ends, or at rest
             self.rest()
-            return False
         wait(flushes)  # all of them, also where one fails: the caller closes the files
-        for flush in flushes:
-            flush.result()
-        return True
+        if errors:
+            raise errors[0]
+        return len(flushes)
 
     def rest(self) -> None:
         """End the threads, until they are needed again."""

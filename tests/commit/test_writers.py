@@ -31,7 +31,7 @@ from support import (
 
 import mailhandlers
 from mailhandlers import commit
-from mailhandlers.commit import Commits
+from mailhandlers.commit import Commits, WriterThread
 from mailhandlers.mail import Mail
 
 MAIL_FILE = pytest.mark.parametrize("kind", [KIND["MailFile"]], ids=["MailFile"])
@@ -186,6 +186,40 @@ def test_what_comes_while_the_thread_ends_is_done(
     done = [begun(reset_often) for _ in range(4)]
     assert not wait(done, PATIENCE).not_done
     wait_until(lambda: not threads())
+
+
+def test_a_loop_does_not_wait_for_a_thread_that_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "IDLE_SECONDS", 0)
+    resting, rested, done = threading.Event(), threading.Event(), threading.Event()
+
+    def rest() -> None:  # as long as files of others are flushed
+        resting.set()
+        assert rested.wait(PATIENCE)
+
+    thread = WriterThread(lambda: None, rest)
+    thread.do(list, lambda replies: None)
+    assert resting.wait(PATIENCE)
+    given = begun(lambda: thread.do(list, lambda replies: done.set()))
+    given.result(PATIENCE)
+    assert not done.is_set()
+    rested.set()
+    assert done.wait(PATIENCE)
+    thread.close()
+
+
+def test_an_error_nobody_foresaw_behind_the_reply_ends_no_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def tidy_up() -> None:
+        raise MemoryError
+
+    thread = WriterThread(tidy_up, lambda: None)
+    for _ in range(2):
+        done = threading.Event()
+        thread.do(list, lambda replies, done=done: done.set())  # type: ignore[misc]
+        assert done.wait(5)
+    begun(thread.close).result(PATIENCE)
+    assert caplog.text.count("an error of this program") == 2
 
 
 def test_one_thread_serves_all_loops_in_order_of_arrival(

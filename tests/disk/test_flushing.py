@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shell import raw_mail
@@ -103,6 +105,29 @@ def test_where_no_thread_can_be_had_they_wait_in_turn(
     done: list[int] = []
     flusher.flush(FILES, done.append)
     assert set(FILES) <= set(done)
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_error_is_told_where_no_further_thread_can_be_had(
+    flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, failed = ThreadPoolExecutor.submit, threading.Event()
+
+    def at_a_limit(pool: ThreadPoolExecutor, flush: Callable[..., None], fd: int) -> Any:
+        if fd == 5:
+            assert failed.wait(PATIENCE)
+            raise RuntimeError("can't start new thread")
+        return submit(pool, flush, fd)
+
+    def fails_once(fd: int) -> None:
+        if fd == 3 and not failed.is_set():
+            failed.set()
+            raise OSError(fd, "the disk is gone")
+
+    flusher.flush([0], fails_once)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", at_a_limit)
+    with pytest.raises(OSError, match="the disk is gone"):
+        flusher.flush(FILES, fails_once)
 
 
 @pytest.mark.usefixtures("slow")

@@ -37,7 +37,7 @@ from test_envelope import EXAMPLE
 
 import mailhandlers
 from mailhandlers import handler as handlers
-from mailhandlers.disk.files import Undo
+from mailhandlers.disk.files import Undo, close_all
 from mailhandlers.mail import Mail
 
 pytestmark = pytest.mark.slow  # real faults, real load: half a minute
@@ -375,6 +375,20 @@ def test_what_was_replaced_is_let_go_though_its_close_fails(
         broken.setattr(os, "close", close_late)
         handler._store.tidy_up()
     assert len(os.listdir("/dev/fd")) == len(opened)
+
+
+def test_any_number_of_files_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+
+    def close(fd: int) -> None:
+        closed.append(fd)
+        if fd % 2:
+            fail()
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(OSError, match="the end"):
+        close_all(list(range(5000)))
+    assert len(closed) == 5000
 
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])
