@@ -124,7 +124,8 @@ class _Embedded:
 
     def style(self, style: str) -> str:
         """Return the style sheet with the images that it names by ``cid:`` as data."""
-        return _CID.sub(lambda match: self.address(match[0]), style)
+        # Nothing in the place of an image would make an end tag of "</stylecid:a>".
+        return _CID.sub(lambda match: self.address(match[0]) or "data:,", style)
 
 
 class _Shown:

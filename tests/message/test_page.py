@@ -100,6 +100,17 @@ def test_a_style_sheet_cannot_end_itself() -> None:
     assert page("<style></style\x1f><script>x()").count("<script") == 0
 
 
+def test_a_style_sheet_cannot_end_itself_where_an_image_has_no_room() -> None:
+    image = "Content-Type: image/gif\nContent-ID: <a>\n\n" + "x" * 600_000
+    source = f"<style>{'url(cid:a)' * 9}</stylecid:a><meta http-equiv=refresh content=0></style>"
+    content = f"--b\nContent-Type: text/html\n\n{source}\n--b\n{image}\n--b--\n"
+    head = "Content-Type: multipart/related; boundary=b\n\n"
+    shown = StoredMessage.parse((head + content).encode()).page()
+    assert shown.count("</style>") == 1
+    assert "base64," in shown
+    assert "url(data:,)" in shown
+
+
 def test_images_of_the_message_are_data() -> None:
     image = f"Content-Type: image/gif\nContent-Transfer-Encoding: base64\n%s\n\n{PIXEL}\n"
     source = (
