@@ -6,6 +6,7 @@ and HTML, its links and codes, its page, what is searched in it, and the first w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from email.message import EmailMessage
 from functools import cached_property
 from typing import NamedTuple
@@ -29,12 +30,11 @@ class Body:
 
     def __init__(self, message: EmailMessage) -> None:
         read = _read(message, is_the_message=True)
-        self.texts = [BodyText(part) for part in read.texts]
+        self.texts = read.texts
         """Each text, in each form in which it came."""
-        by_part = {id(text.part): text for text in self.texts}
-        self.shown = [by_part[id(part)] for part in read.shown]
+        self.shown = read.shown
         """The texts as a mail program shows them: of several forms the HTML."""
-        self._plain = [by_part[id(part)] for part in read.plain]
+        self._plain = read.plain
         self.attachments = [Attachment(part) for part in read.attachments]
 
     @cached_property
@@ -73,7 +73,9 @@ class BodyText:
 
     def __init__(self, part: EmailMessage) -> None:
         self.part = part
-        self.is_html = part.get_content_type() == "text/html"
+        kind = part.get_content_type()  # once: it looks through all headers of the part
+        self.is_html = kind == "text/html"
+        self.is_plain = kind == "text/plain"
 
     @cached_property
     def source(self) -> str:
@@ -102,11 +104,11 @@ class BodyText:
 
 
 class _Read(NamedTuple):
-    """Which parts are read: all, those shown in a browser, and in a terminal; and the rest."""
+    """The texts: all, those shown in a browser, and in a terminal; and all other parts."""
 
-    texts: list[EmailMessage]
-    shown: list[EmailMessage]
-    plain: list[EmailMessage]
+    texts: list[BodyText]
+    shown: list[BodyText]
+    plain: list[BodyText]
     attachments: list[EmailMessage]
 
 
@@ -121,7 +123,8 @@ def _read(part: EmailMessage, is_the_message: bool) -> _Read:
     kind = part.get_content_type()
     if not kind.startswith("multipart/"):
         if _is_text(kind) and _is_read(part, is_the_message):
-            return _Read([part], [part], [part], [])
+            text = BodyText(part)
+            return _Read([text], [text], [text], [])
         return _Read([], [], [], [part])
     is_alternative = kind == "multipart/alternative"
     forms = [_read(each, is_alternative) for each in content.parts_of(part)]
@@ -130,16 +133,19 @@ def _read(part: EmailMessage, is_the_message: bool) -> _Read:
     plain = [text for form in forms for text in form.plain]
     attachments = [each for form in forms for each in form.attachments]
     if is_alternative:
-        pages = [form.shown for form in forms if any(map(_is_html, form.shown))]
+        pages = [form.shown for form in forms if _has_html(form.shown)]
         shown = pages[-1] if pages else shown
-        if any(text.get_content_type() == "text/plain" for text in texts):
-            others = [text for text in texts if _is_other(text)]
-            texts, shown, plain = (
-                [text for text in some if not _is_other(text)] for some in (texts, shown, plain)
-            )
+        if any(text.is_plain for text in texts):
+            # One more form of what is there as plain text and perhaps HTML is a file.
+            others = [text.part for text in texts if not (text.is_plain or text.is_html)]
             attachments = others + attachments
-        without = [form.plain for form in forms if not any(map(_is_html, form.plain))]
-        plain = [text for some in without for text in some if text in plain] or plain
+            texts, shown, plain = (
+                [text for text in some if text.is_plain or text.is_html]
+                for some in (texts, shown, plain)
+            )
+        left = set(plain)
+        without = [form.plain for form in forms if not _has_html(form.plain)]
+        plain = [text for some in without for text in some if text in left] or plain
     return _Read(texts, shown, plain, attachments)
 
 
@@ -149,13 +155,8 @@ def _is_text(kind: str) -> bool:
     return main == "text" and sub not in _DATA
 
 
-def _is_html(part: EmailMessage) -> bool:
-    return part.get_content_type() == "text/html"
-
-
-def _is_other(part: EmailMessage) -> bool:
-    """Tell whether *part* is one more form of what is there as plain text and perhaps HTML."""
-    return part.get_content_type() not in ("text/plain", "text/html")
+def _has_html(texts: Iterable[BodyText]) -> bool:
+    return any(text.is_html for text in texts)
 
 
 def _is_read(part: EmailMessage, is_the_message: bool) -> bool:

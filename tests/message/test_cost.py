@@ -439,6 +439,10 @@ STRUCTURES: dict[str, Callable[[int], bytes]] = {
     "lines below parts in parts": lambda length: DEEP + b"--bX\n" * (length // 5),
     "blank lines below parts in parts": lambda length: DEEP + b"\n" * length,
     "parts below parts in parts": lambda length: DEEP + b"--b\n\n" * (length // 5),
+    "forms in forms": _within(DEEP.replace(b"mixed", b"alternative"), lambda n: b"--b\n\na\n"),
+    "headers of a form in forms": _within(
+        DEEP.replace(b"mixed", b"alternative"), lambda n: b"A:\n"
+    ),
     "parts of each level": lambda length: (
         DEEP + b"".join(b"--%s\n\n" % (b"b" * (n % 40 + 1)) for n in range(length // 25))
     ),
