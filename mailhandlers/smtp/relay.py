@@ -69,6 +69,8 @@ class Relay:
         knows then whether the server took it.
         """
         stuffed = _DOTS.sub(rb"\1..", mail.content)
+        if stuffed and not stuffed.endswith(b"\r\n"):
+            stuffed += b"\r\n"
         if _SMUGGLED.search(stuffed):
             raise RelayError("a bare CR or LF before a dot could end it early (SMTP smuggling)")
         if not recipients:
@@ -88,8 +90,7 @@ class Relay:
             raise RelayError("; ".join(refused))
         refusal = self._say("DATA", 354)
         if not refusal:
-            end = b"" if stuffed.endswith(b"\r\n") or not stuffed else b"\r\n"
-            self._smtp.send(stuffed + end + b".\r\n")
+            self._smtp.send(stuffed + b".\r\n")
             refusal = self._refusal(250)
         if refusal:
             self._smtp.rset()

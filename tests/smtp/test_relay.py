@@ -70,6 +70,8 @@ def test_no_message_smuggles_another(target: MailCatcher, end: bytes) -> None:
             return
         with pytest.raises(RelayError, match="smuggling"):
             server.send(raw_mail(smuggled), ["bob@x"])
+        with pytest.raises(RelayError, match="smuggling"):
+            server.send(raw_mail(b"x" + end[:2]), ["bob@x"])
         assert server.send(raw_mail(b"\r\n"), ["bob@x"]) == []
     assert len(target) == 1
 
