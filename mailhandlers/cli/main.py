@@ -151,7 +151,8 @@ def _status_of(run: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_PIPE
     except OSError as error:
-        complain(f"mailhandlers: {error.filename or ''}: {error.strerror or error}")
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"mailhandlers: {where}{error.strerror or error}")
         return MISUSE
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -90,11 +90,17 @@ async def _no_store(request: Request, error: StoreError) -> Response:
 
 
 async def _not_allowed(request: Request, error: PermissionError) -> Response:
-    return problem(403, f"{error.filename}: {error.strerror}")
+    return problem(403, _told(error))
 
 
 async def _disk_failed(request: Request, error: OSError) -> Response:
-    return problem(503, f"{error.filename}: {error.strerror}")
+    return problem(503, _told(error))
+
+
+def _told(error: OSError) -> str:
+    """Return what failed, and where; a file that fails while it is read has no name there."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 async def _failed(request: Request, error: Exception) -> Response:

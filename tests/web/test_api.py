@@ -25,6 +25,7 @@ from starlette.testclient import TestClient
 
 from mailhandlers import Inbox, MailCatcher, StoredMessage
 from mailhandlers.web.app import create_app
+from mailhandlers.web.mailbox import Mailbox
 
 LETTERS = [
     (b"Subject: one\r\n\r\nthe code is 1111\r\n", ["bob@example.com"]),
@@ -203,6 +204,18 @@ def test_what_can_not_be_removed_is_told(
     assert answer.status_code == 503
     assert answer.json()["detail"].endswith(": No space left on device")
     assert len(Inbox(store)) == 1
+
+
+def test_a_file_that_fails_while_it_is_read_has_no_name(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Mailbox, name: str) -> StoredMessage:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Mailbox, "get", fail)
+    with client_of(store) as api:
+        answer = api.get("/api/messages/x")
+    assert (answer.status_code, answer.json()["detail"]) == (503, os.strerror(errno.EIO))
 
 
 def test_only_what_came_after_counts(kind: Kind, store: Path) -> None:
