@@ -28,6 +28,16 @@ _REPLY = re.compile(
 _END = re.compile(r"(?:^|; *)hang-up$")
 _FORM = "VERB[ GLOB][ xN|xN+][ delay=SECONDS]: CODE TEXT"
 _EXAMPLE = "RCPT *@bounce.test: 550 5.1.1 No such user"
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "verb": ((str,), "a text such as 'RCPT'"),
+    "text": ((str,), "a text such as '550 5.1.1 No such user'"),
+    "match": ((str, type(None)), "a text such as '*@bounce.test', or None"),
+    "times": ((int, type(None)), "a whole number, or None"),
+    "delay": ((int, float), "a number of seconds such as 0.5"),
+    "hang_up": ((bool,), "True or False"),
+    "first": ((int,), "a whole number"),
+}
+"""What each part of a reply is, for Python and for people."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Reply:
     only be refused; amid the content one can only hang up, or say 421. Behind a greeting that
     is not 220 all but QUIT gets 503.
 
-    Raises ValueError, in one sentence that says what is wrong.
+    Raises TypeError or ValueError, in one sentence that says what is wrong.
     """
 
     verb: str
@@ -78,6 +88,11 @@ class Reply:
     first: int = 1
 
     def __post_init__(self) -> None:
+        for name, (types, what) in _TYPES.items():
+            value = getattr(self, name)
+            # A bool is an int to Python, and here a mistake.
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise TypeError(f"{name} is {what}, not {value!r}")
         object.__setattr__(self, "verb", self.verb.upper())
         if problem := self._problem():
             raise ValueError(problem)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiosmtpd.main import parseargs
@@ -69,6 +71,28 @@ def test_misuse_ends_in_an_example(
     errors = capsys.readouterr().err
     assert "RCPT *@bounce.test: 550 5.1.1 No such user" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"verb": 250},
+        {"text": 550},
+        {"text": None},
+        {"match": re.compile("a@b")},
+        {"times": 1.5},
+        {"times": "2"},
+        {"times": True},
+        {"delay": "1"},
+        {"delay": False},
+        {"hang_up": "no"},
+        {"first": 1.5},
+    ],
+)
+def test_a_part_of_another_type_is_a_mistake(parts: dict[str, Any]) -> None:
+    (name,) = parts
+    with pytest.raises(TypeError, match=f"^{name} is .*, not "):
+        Reply(**{"verb": "RCPT", "text": "550 No"} | parts)
 
 
 @given(
