@@ -17,6 +17,8 @@ from aiosmtpd.smtp import SMTP
 
 from . import options
 from .handlers import Handler, MaildirSink
+from .inbox.criteria import Unpack, Wanted
+from .inbox.expecting import ExpectedNone
 from .inbox.inbox import Inbox
 from .message.visible import visible_line
 from .smtp.dialogue import Dialogue, Recorder
@@ -173,6 +175,19 @@ class MailCatcher(Inbox):
                     ending.callback(self._address.give_back)
                 server, self._server = self._server, None
                 server.stop()
+
+    def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
+        """Return a context in which no mail may arrive: see :meth:`.Inbox.expect_none`.
+
+        Raises RuntimeError where no server runs: that no mail came would tell nothing.
+        """
+        if self._server is None or self._server.failure is not None:
+            failure = self._server and self._server.failure
+            raise RuntimeError(
+                f"no mail can come to {self.host}:{self.port}, and expect_none() would tell "
+                f"nothing: {failure or 'the server was not started, or was stopped'}"
+            )
+        return super().expect_none(within=within, **criteria)
 
     def listen_at(self, address: Address) -> None:
         """Listen at *address* from the next :meth:`start` on: the fixture ``mailserver``'s."""

@@ -177,6 +177,16 @@ def test_it_goes_away_and_comes_back_at_the_same_port() -> None:
         assert [message["Subject"] for message in mail] == ["before", "after"]
 
 
+def test_nothing_is_told_by_silence_where_no_server_runs() -> None:
+    mail = MailCatcher()
+    with pytest.raises(RuntimeError, match="the server was not started, or was stopped"):
+        mail.expect_none(within=0)
+    with mail, mail.expect_none(within=0):
+        pass
+    with pytest.raises(RuntimeError, match=f"no mail can come to {mail.host}:{mail.port}"):
+        mail.expect_none(within=0)
+
+
 def test_a_port_that_is_taken_is_an_error_and_leaves_it_stopped() -> None:
     with MailCatcher() as mail:
         other = MailCatcher(port=mail.port)
