@@ -86,13 +86,14 @@ async def static(request: Request) -> Response:
 
 
 def rows(request: Request) -> Response:
-    """Return a part of the list: what is new since `after`, or what is before `before`."""
+    """Return a part of the list: what came `after` a message, and what came `before` one."""
     mailbox: Mailbox = request.app.state.mailbox
     given = parameters(request, {"q": _Q, "before": _ID, "after": _ID})
     after = given.pop("after")
     try:
         if after:
-            found = mailbox.messages(criteria_for(given["q"], _zone(request)), after)
+            criteria = criteria_for(given["q"], _zone(request))
+            found = mailbox.messages(criteria, after, given["before"])
             listed = screen((Mail(m.envelope, m.original_content) for m in found), None)
         else:
             listed = _listed(mailbox, **given, zone=_zone(request))

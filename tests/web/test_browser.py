@@ -360,6 +360,23 @@ def test_mail_appears_by_itself(page: Any, web: Web, store: Path) -> None:
         expect(page.get_by_role("status")).to_have_text("10 new messages")
 
 
+def test_more_than_a_screen_at_once_leaves_no_gap(page: Any, web: Web, store: Path) -> None:
+    ids = fill(store, 10)
+    for path in ("/", f"/messages/{ids[-1]}"):
+        page.goto(f"{web.url}{path}")
+        expect(page.locator("html.live")).to_be_attached()
+        # Held until Playwright is called again: with all of these the page asks once.
+        page.route("**/rows?**", lambda route: route.continue_())
+        ids += fill(store, 70)
+        page.locator(f"[data-id='{ids[-1]}']").wait_for()
+        while page.locator(".older").count():
+            count = page.locator(".row").count()
+            page.locator(".older").scroll_into_view_if_needed()
+            page.locator(".row").nth(count).wait_for(state="attached")
+        expect(page.locator(".row")).to_have_count(len(ids))
+        page.unroute("**/rows?**")
+
+
 def test_a_search_is_live_as_well(page: Any, web: Web, store: Path) -> None:
     with catching(store) as catcher:
         deliver(catcher, "Subject: Wanted 1\r\n\r\n")

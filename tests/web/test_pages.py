@@ -52,6 +52,12 @@ def test_the_newest_first_and_the_rest_behind_a_link(client: TestClient, store: 
     assert found == [str(number) for number in range(119, -1, -1)]
 
 
+def test_what_is_new_can_be_asked_for_before_a_message(client: TestClient, store: Path) -> None:
+    ids = [store_directly(store, b"Subject: %d\r\n\r\n" % number) for number in range(5)]
+    found = client.get("/rows", params={"after": ids[0], "before": ids[3]}).text
+    assert subjects(found) == ["2", "1"]
+
+
 def test_a_screen_reads_no_more_than_it_shows(
     client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,11 +176,18 @@ async function refresh() {
     if (document.body.classList.contains("listing")) location.reload();
     return;
   }
-  found.querySelectorAll(".older").forEach((each) => each.remove());
+  // More came than these, and what lies between them and the list would never be shown.
+  const gap = found.querySelector(".older");
+  if (gap && !isReading) {
+    location.reload();
+    return;
+  }
   const fresh = [...found.querySelectorAll(".row")];
   fresh.forEach((row) => row.classList.add("new"));
   const before = first.getBoundingClientRect().top;
+  if (gap) list.replaceChildren();
   list.prepend(found);
+  if (gap) onward.observe(gap);
   // Who has scrolled, or holds a row, reads on where they were.
   if (scroller.scrollTop > 0 || document.activeElement.classList.contains("row")) {
     scroller.scrollTop += first.getBoundingClientRect().top - before;
