@@ -236,7 +236,7 @@ def _check_web(keyword: str, value: Any) -> str | None:
     """Check an address to listen at; ``None`` is no page."""
     if not (value is None or isinstance(value, str)):
         raise TypeError(f"{keyword} is an address such as '8026', not {value!r}")
-    return value
+    return value if value is None else _web(keyword, listen=value).listen
 
 
 def _check_web_path(keyword: str, value: Any) -> str:

@@ -103,6 +103,8 @@ def test_a_misuse_ends_in_one_sentence(
         ({"auth": True}, TypeError, "auth is any, user:password"),
         ({"auth_required": "yes"}, TypeError, "auth_required is True or False"),
         ({"auth_required": True}, ValueError, "needs auth=any"),
+        ({"web": 8026}, TypeError, "web is an address such as '8026', not 8026"),
+        ({"web": "localhost"}, ValueError, "web: 'localhost' is no address: write HOST:PORT"),
         ({"web_path": "/mail"}, ValueError, "web_path= needs web=PORT"),
         ({"web_host_names": ["a.example"]}, ValueError, "web_host_name= needs web=PORT"),
         ({"web": "1", "web_host_names": "a.example"}, TypeError, "web_host_names is a list"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
 
 from ..inbox.criteria import Wanted
 from ..mail import moment_of
 from ..smtp import endpoints
 from .printing import VIEWS
+
+_LONGEST_WAIT = 1e9  # 30 years; a socket takes no number that is much larger
 
 
 def add_store(parser: ArgumentParser, name: str = "store") -> None:
@@ -17,6 +19,7 @@ def add_store(parser: ArgumentParser, name: str = "store") -> None:
     parser.add_argument(
         name,
         metavar=name.upper(),
+        type=_path,
         help="a store of any handler, or another program's mail: Maildir, mbox, .eml",
     )
 
@@ -24,27 +27,34 @@ def add_store(parser: ArgumentParser, name: str = "store") -> None:
 def add_criteria(parser: ArgumentParser) -> None:
     """Add the criteria, which :func:`criteria` reads."""
     group = parser.add_argument_group("which messages", "all that is given must be true")
-    group.add_argument("--to", metavar="ADDRESS", help="one of the envelope's recipients")
-    group.add_argument("--mail-from", metavar="ADDRESS", help="the envelope's sender")
+    group.add_argument(
+        "--to", metavar="ADDRESS", action=_Once, help="one of the envelope's recipients"
+    )
+    group.add_argument(
+        "--mail-from", metavar="ADDRESS", action=_Once, help="the envelope's sender"
+    )
     subject = group.add_mutually_exclusive_group()
-    subject.add_argument("--subject", metavar="TEXT", help="the whole subject")
+    subject.add_argument("--subject", metavar="TEXT", action=_Once, help="the whole subject")
     subject.add_argument(
         "--subject-matching",
         dest="subject",
         metavar="REGEX",
         type=_pattern,
+        action=_Once,
         help="a Python regular expression, searched in the subject",
     )
     group.add_argument(
         "--matching",
         metavar="REGEX",
         type=_pattern,
+        action=_Once,
         help="a Python regular expression, searched in headers and text",
     )
     group.add_argument(
         "--since",
         metavar="ID",
         type=_id,
+        action=_Once,
         help="those that arrived after the message with this id",
     )
 
@@ -83,24 +93,27 @@ def add_relay(parser: ArgumentParser, *, required: bool) -> None:
     group.add_argument(
         "--tls",
         choices=("starttls", "required", "smtps", "no"),
-        default="starttls",
         help="STARTTLS where it is offered (default), or required; TLS from the first octet "
         "(smtps); or no",
     )
 
 
-def relay(parser: ArgumentParser, options: Namespace) -> tuple[tuple[str, int], str | None]:
-    """Return the host and the port of the server, and who logs in there."""
+def relay(
+    parser: ArgumentParser, options: Namespace
+) -> tuple[tuple[str, int], str | None, str]:
+    """Return host and port of the server, who logs in there, and how it is encrypted."""
     from ..options import read_secret  # with aiosmtpd, which others need not wait for
 
     try:
         via = address(options.via)
-        users = options.user and read_secret("--user", options.user, "USER:PASSWORD")
+        users = options.user
+        if users is not None:
+            users = read_secret("--user", users, "USER:PASSWORD")
     except (ValueError, ArgumentTypeError) as error:
         parser.error(str(error))
-    if users and ":" not in users:
+    if users is not None and ":" not in users:
         parser.error("--user is USER:PASSWORD, @FILE or $NAME")
-    return via, users
+    return via, users, options.tls or "starttls"
 
 
 def add_timeout(parser: ArgumentParser, default: float | None, meaning: str) -> None:
@@ -145,6 +158,23 @@ def address(text: str) -> tuple[str, int]:
     return host, port
 
 
+class _Once(Action):
+    """Keep a value, and refuse a second one, which would take the place of the first."""
+
+    def __call__(
+        self, parser: ArgumentParser, given: Namespace, value: Any, option: str | None = None
+    ) -> None:
+        if getattr(given, self.dest) is not None:
+            raise ArgumentError(self, "it is given more than once")
+        setattr(given, self.dest, value)
+
+
+def _path(text: str) -> str:
+    if not text:  # it would be the working folder, which nobody means who clears "$INBOX"
+        raise ArgumentTypeError("an empty text is no store")
+    return text
+
+
 def _id(text: str) -> str:
     if moment_of(text) is None:
         raise ArgumentTypeError(f"{text!r} is no id of a message, which begins with the time")
@@ -156,7 +186,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1
-    if not (math.isfinite(seconds) and seconds >= 0):
+    if not 0 <= seconds <= _LONGEST_WAIT:
         raise ArgumentTypeError(f"{text!r} is no number of seconds, such as 0.5 or 10")
     return seconds
 

@@ -247,7 +247,11 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if bool(options.via) != bool(options.redirect_to):
         parser.error("--via and --redirect-to go together: a page sends to nobody else")
-    users = arguments.relay(parser, options)[1] if options.via else None
+    via_user, via_tls = None, WebSettings.via_tls
+    if options.via:
+        _, via_user, via_tls = arguments.relay(parser, options)
+    elif options.user is not None or options.tls:
+        parser.error("--user and --tls are for the server of --via: name it, too")
     try:
         token = options.token and read_token("--token", options.token)
         settings = WebSettings(
@@ -256,8 +260,8 @@ def web(parser: ArgumentParser, argv: Sequence[str]) -> int:
             host_names=tuple(options.host_name),
             token=token,
             via=options.via,
-            via_user=users,
-            via_tls=options.tls,
+            via_user=via_user,
+            via_tls=via_tls,
             redirect_to=tuple(options.redirect_to),
         )
     except ValueError as error:

@@ -68,7 +68,7 @@ def send(parser: ArgumentParser, argv: Sequence[str]) -> int:
     arguments.add_criteria(parser)
     arguments.add_relay(parser, required=True)
     options = parser.parse_args(argv)
-    via, users = arguments.relay(parser, options)
+    via, users, tls = arguments.relay(parser, options)
 
     messages = read_messages(options.store, **arguments.criteria(options))
     first = next(messages, None)
@@ -77,7 +77,7 @@ def send(parser: ArgumentParser, argv: Sequence[str]) -> int:
         return NO_MESSAGE
     sent, troubles, last = Count("sent"), 0, ""
     try:
-        with Relay(via, users, options.tls) as relay:
+        with Relay(via, users, tls) as relay:
             for message in chain([first], messages):
                 envelope = message.envelope
                 last = f" at {envelope.id}"
@@ -264,7 +264,8 @@ class Submission:
 
 def _addresses(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
-        yield from (address for address in addresses_in(text) if address != "<>")
+        line = " ".join(text.splitlines())  # an argument may have several, a header has one
+        yield from (address for address in addresses_in(line) if address != "<>")
 
 
 def _mailbox(name: str, address: str) -> str:

@@ -237,6 +237,6 @@ def _problem(
 
 
 def _pid(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 31):
         raise ArgumentTypeError(f"{text!r} is no number of a process")
     return int(text)

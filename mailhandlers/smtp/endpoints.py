@@ -23,9 +23,19 @@ def shown(name: object) -> str:
 def parsed(text: str) -> tuple[str, int]:
     """Return host and port of ``[HOST:]PORT``; raises ValueError. No host is localhost."""
     match = _ENDPOINT.fullmatch(text)
-    if match is None or int(match["port"]) > _LAST_PORT:
+    host = ((match and match["host"]) or "localhost").strip("[]")
+    if match is None or int(match["port"]) > _LAST_PORT or not _may_be_host(host):
         raise ValueError(f"{text!r} is no address: write HOST:PORT, or PORT alone")
-    return (match["host"] or "localhost").strip("[]"), int(match["port"])
+    return host, int(match["port"])
+
+
+def _may_be_host(name: str) -> bool:
+    """Tell whether a socket takes *name*: for ``a..b`` it raises an error of codecs."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def is_loopback(name: object) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..smtp import endpoints
+
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _HOST_NAME = re.compile(
     r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?\.?|[0-9.]+|\[[0-9a-f:.]+\]", re.ASCII
@@ -35,6 +37,7 @@ class WebSettings:
     """The addresses to which a message may be sent on."""
 
     def __post_init__(self) -> None:
+        endpoints.parsed(self.listen)
         if not _PATH.fullmatch(self.path):
             raise ValueError(f"{self.path!r} is no path of an address, such as /mail")
         object.__setattr__(self, "path", self.path.rstrip("/"))

@@ -113,6 +113,25 @@ MISUSES = {
     "no address": (["ready", "localhost"], "'localhost' is no address"),
     "no port": (["ready", "localhost:70000"], "no address: write HOST:PORT"),
     "no process": (["ready", "1:1", "--pid", "x"], "no address|--pid"),
+    "a process that can't be": (
+        ["ready", "a:1", "--pid", "9" * 20],
+        "is no number of a process",
+    ),
+    "no host": (["ready", "a..b:25"], "'a..b:25' is no address"),
+    "no host of a relay": (
+        ["send", "inbox", "--via", f"{'x' * 64}:25"],
+        "no address: write HOST:PORT",
+    ),
+    "a timeout that no socket takes": (["ready", "1", "--timeout", "1e300"], "no number of"),
+    "a criterion twice": (
+        ["clear", "inbox", "--to", "a@x", "--to", "b@x"],
+        "--to: it is given more than once",
+    ),
+    "no name of a store": (["clear", ""], "an empty text is no store"),
+    "nobody who logs in": (
+        ["send", "inbox", "--via", "localhost:25", "--user", ""],
+        "--user is USER:PASSWORD",
+    ),
 }
 
 

@@ -77,6 +77,15 @@ def test_a_message_that_is_sent_again_has_other_recipients(tmp_path: Path) -> No
     assert b"hidden" not in message.original_content
 
 
+@pytest.mark.parametrize("address", ['"a\nBcc: x@y\nX"@x', '"a\r\n(b"@x'])
+def test_an_address_of_several_lines_makes_no_header(tmp_path: Path, address: str) -> None:
+    sendmail("MaildirSink", tmp_path / "inbox", "-f", address, address, text=b"hello\n")
+    message = stored(tmp_path / "inbox")
+    assert [name for name, _ in message.own_items()] == ["From", "Date", "Message-ID"]
+    assert message.envelope.mail_from.isprintable()
+    assert message.envelope.rcpt_tos == [message.envelope.mail_from]
+
+
 def test_what_is_missing_is_added(tmp_path: Path) -> None:
     sendmail("MaildirSink", tmp_path / "inbox", "-FEva \u00c4.", "bob@x", text=b"no header")
     message = stored(tmp_path / "inbox")

@@ -15,10 +15,13 @@ from mailhandlers.cli.main import main
 
 
 @pytest.mark.parametrize(
-    "listen", ["", "localhost", "localhost:", "localhost:99999", "a:b:1", "http://x:1"]
+    "listen",
+    ["", "localhost", "localhost:", "localhost:99999", "a:b:1", "http://x:1", "a..b:1"],
 )
 def test_no_address(tmp_path: Path, listen: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["web", str(tmp_path / "inbox"), "--listen", listen]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["web", str(tmp_path / "inbox"), "--listen", listen])
+    assert ended.value.code == 2
     assert f"{listen!r} is no address: write HOST:PORT" in capsys.readouterr().err
 
 
@@ -52,6 +55,8 @@ MISUSE = [
     (["--host-name", "mail.example.com:80"], "is no name of a host"),
     (["--via", "localhost:25"], "--via and --redirect-to go together"),
     (["--redirect-to", "a@x"], "--via and --redirect-to go together"),
+    (["--user", "eva:1234567"], "--user and --tls are for the server of --via"),
+    (["--tls", "starttls"], "--user and --tls are for the server of --via"),
     (["--via", "localhost", "--redirect-to", "a@x"], "'localhost' is no address"),
     (["--host-name", ""], "'' is no name of a host"),
 ]

@@ -102,7 +102,9 @@ def test_a_style_sheet_cannot_end_itself() -> None:
 
 def test_a_style_sheet_cannot_end_itself_where_an_image_has_no_room() -> None:
     image = "Content-Type: image/gif\nContent-ID: <a>\n\n" + "x" * 600_000
-    source = f"<style>{'url(cid:a)' * 9}</stylecid:a><meta http-equiv=refresh content=0></style>"
+    source = (
+        f"<style>{'url(cid:a)' * 9}</stylecid:a><meta http-equiv=refresh content=0></style>"
+    )
     content = f"--b\nContent-Type: text/html\n\n{source}\n--b\n{image}\n--b--\n"
     head = "Content-Type: multipart/related; boundary=b\n\n"
     shown = StoredMessage.parse((head + content).encode()).page()
