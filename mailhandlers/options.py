@@ -8,7 +8,6 @@ command line has a path, then options as ``key=value``.
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
@@ -19,6 +18,7 @@ from importlib.util import find_spec
 from io import BufferedReader, TextIOWrapper
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from .inbox.waiting import checked_seconds
 from .smtp.replies import Reply
 from .stores.keep import Keep
 from .web.settings import WebSettings
@@ -208,15 +208,6 @@ def _check_replies(keyword: str, value: Any) -> tuple[Reply, ...]:
         if not isinstance(reply, Reply):
             raise TypeError(f"{keyword} has {reply!r}, which is no Reply: try {example}")
     return replies
-
-
-def _check_delay(keyword: str, value: Any) -> float:
-    """Check a number of seconds."""
-    if not (_is_int(value) or isinstance(value, float)):
-        raise TypeError(f"{keyword} is a number of seconds such as 0.5, not {value!r}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{keyword}={value} is no number of seconds: try {keyword}=0.5")
-    return float(value)
 
 
 def _check_max_line(keyword: str, value: Any) -> int | None:
@@ -431,7 +422,7 @@ class Options:
     )
     delay: float = _option(
         0.0, "delay", "SECONDS", "how long to wait before each reply to a message",
-        partial(_number, float), _check_delay,
+        partial(_number, float), checked_seconds,
     )
     strict: bool = _option(
         False, "strict", "yes|no", "whether an address gets 553 that is none by RFC 5321",

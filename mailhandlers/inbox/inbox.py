@@ -22,7 +22,7 @@ from .expecting import Expected, ExpectedNone
 from .misses import NoMessageError, no_message
 from .readable import Mails
 from .remembering import Remembered
-from .waiting import Steps, until_found, wait, wait_in_loop
+from .waiting import Steps, checked_seconds, until_found, wait, wait_in_loop
 
 
 def read_latest(
@@ -179,6 +179,8 @@ class Inbox:
         when no message came for *timeout* seconds; None means that it never ends. A MailFile
         holds one message: of several within a few milliseconds only the last is seen.
         """
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
         cursor = Cursor(
             self.path, Criteria.of(criteria), self._remembered, from_start=from_start
         )
@@ -209,7 +211,8 @@ class Inbox:
         the program that is to send the mail. With *exactly* it raises RuntimeError there.
         """
         wanted, known = Criteria.of(criteria), self._remembered
-        return Expected(self.path, timeout, wanted, known, count, exactly, self.explain)
+        seconds = checked_seconds("timeout", timeout)
+        return Expected(self.path, seconds, wanted, known, count, exactly, self.explain)
 
     def expect_none(self, *, within: float = 1, **criteria: Unpack[Wanted]) -> ExpectedNone:
         """Return a context for ``with`` or ``async with``, in which no mail may arrive.
@@ -218,7 +221,8 @@ class Inbox:
         *criteria* arrived since the ``with`` line, or arrives now, it raises AssertionError. In
         asyncio only ``async with`` will do: ``with`` raises RuntimeError.
         """
-        return ExpectedNone(self.path, within, Criteria.of(criteria), self._remembered)
+        seconds = checked_seconds("within", within)
+        return ExpectedNone(self.path, seconds, Criteria.of(criteria), self._remembered)
 
     def clear(self, **criteria: Unpack[Wanted]) -> None:
         """Remove the messages that meet all *criteria*; without any, all messages.
@@ -245,6 +249,8 @@ class Inbox:
         return criteria.among(self._remembered.oldest_first(criteria))
 
     def _latest(self, timeout: float, criteria: Criteria) -> Steps[StoredMessage]:
+        timeout = checked_seconds("timeout", timeout)
+
         def miss() -> NoMessageError:
             entries = self._remembered.whole().newest_first()
             path = absolute(self.path)

@@ -7,6 +7,7 @@ as it is told: :func:`wait` in a thread, :func:`wait_in_loop` in a task of an ev
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -27,6 +28,18 @@ _T = TypeVar("_T")
 
 Steps: TypeAlias = Generator[float | Callable[[], object], Any, _T]
 """What to do until there is a result, which it returns."""
+
+
+def checked_seconds(name: str, value: object) -> float:
+    """Return *value*, which is the argument *name*, if it is a number of seconds to wait.
+
+    Raises TypeError or ValueError: nan and None would make a wait without end.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} is a number of seconds such as 0.5, not {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}={value} is no number of seconds: try {name}=0.5")
+    return float(value)
 
 
 class Watch:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -177,6 +178,29 @@ def test_no_mail_is_expected(inbox: Inbox, post: Post) -> None:
         inbox.expect_none(within=PATIENCE, to="bob@example.com"),
     ):
         post("new")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("seconds", "error"),
+    [
+        (None, TypeError),
+        ("1", TypeError),
+        (True, TypeError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (-1, ValueError),
+    ],
+)
+def test_what_is_no_number_of_seconds_is_no_wait_without_end(
+    inbox: Inbox, seconds: Any, error: type[Exception]
+) -> None:
+    for call in (inbox.expect, inbox.latest, inbox.follow):
+        if not (call == inbox.follow and seconds is None):  # which goes on for ever
+            with pytest.raises(error, match=r"^timeout.* number of seconds"):
+                call(timeout=seconds)
+    with pytest.raises(error, match=r"^within.* number of seconds"):
+        inbox.expect_none(within=seconds)
 
 
 @pytest.mark.filterwarnings("error")
