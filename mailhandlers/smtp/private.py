@@ -300,8 +300,17 @@ def limit_starttls(server: SMTP, seconds: float, tell_failure: TellFailure) -> N
 
     @wraps(starttls)  # HELP reads its attributes
     async def limited(arg: str) -> None:
+        # wait_for() forgets, before Python 3.12, that the session is cancelled where that and
+        # the reply come together: a session whose client has closed its side would never end.
+        handshake = asyncio.ensure_future(starttls(arg))
         try:
-            await asyncio.wait_for(starttls(arg), seconds)
+            done, _ = await asyncio.wait([handshake], timeout=seconds)
+        finally:
+            handshake.cancel()
+        try:
+            if not done:
+                raise asyncio.TimeoutError
+            await handshake
         except (TLSSetupException, asyncio.TimeoutError) as error:
             assert server.session is not None
             failed = isinstance(error, TLSSetupException) and error.__cause__

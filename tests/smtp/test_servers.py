@@ -366,6 +366,22 @@ def test_a_handshake_has_its_time(
     assert caplog.messages == [f"no TLS with {name}: the handshake took longer than 0.1 s"]
 
 
+@pytest.mark.parametrize("times", range(1, 8))
+@pytest.mark.parametrize("tls", [None, "starttls"])
+def test_a_client_that_closes_its_side_behind_starttls_ends_its_session(
+    caplog: pytest.LogCaptureFixture, tls: str | None, times: int
+) -> None:
+    with MailCatcher(tls=tls) as mail:
+        with socket.create_connection((HOST, mail.port), timeout=PATIENCE) as client:
+            client.sendall(b"EHLO laptop\r\n" + b"STARTTLS\r\n" * times)
+            client.shutdown(socket.SHUT_WR)
+            said = b""
+            while (piece := client.recv(4096)) and len(said) < 10_000:
+                said += piece
+        assert len(said) < 10_000
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["starttls", "smtps"])
 def test_the_command_tells_in_one_line(tmp_path: Path, certificate: Any, layer: str) -> None:
