@@ -30,7 +30,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # With `re`, and the text of the message, the pattern takes longer than anybody lives.
 EVIL = "(?:a|aa)+$"
 HOOK = b"Subject: hook\r\n\r\n" + b"a" * 5000 + b"!\r\n"
-_FLAGS = [
+FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
@@ -168,12 +168,12 @@ def browser() -> Iterator[Any]:
         pytest.skip("chromium is not installed")
     sync_api.expect.set_options(timeout=PATIENCE * 1000)
     with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield running
         running.close()
 
 
 __all__ = [
-    *("BUSY", "CHROMIUM", "EVIL", "HOOK", "EndlessWeb", "Web", "browser", "busy", "catching"),
-    *("deliver", "get", "processor_time", "store_directly"),
+    *("BUSY", "CHROMIUM", "EVIL", "FLAGS", "HOOK", "EndlessWeb", "Web", "browser", "busy"),
+    *("catching", "deliver", "get", "processor_time", "store_directly"),
 ]
