@@ -37,7 +37,12 @@ def here(text: str, folder: Path, ports: Mapping[str, int]) -> str:
     )
     for port, free in ports.items():
         text = re.sub(rf"\b{port}\b", str(free), text)
-    text = re.sub(r"((?:/pip install|inject aiosmtpd|--with) )mailhandlers\b", r"\1$PWD", text)
+    text = re.sub(
+        r"((?:/pip install|inject --include-apps aiosmtpd|--with) )mailhandlers\b",
+        r"\1$PWD",
+        text,
+    )
+    text = text.replace("uvx mailhandlers", "uvx --from $PWD mailhandlers")
     text = re.sub(r"(/pip install )'mailhandlers\[", r"\1'.[", text)
     # The README's test command runs this very test, so here it runs one file.
     return text.replace("-m pytest -n 2", "-m pytest -n 2 tests/test_envelope.py")
