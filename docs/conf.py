@@ -13,7 +13,8 @@ copyright = author  # noqa: A001
 version = release = mailhandlers.__version__
 
 extensions = ["sphinx.ext.autodoc", "tables"]
-exclude_patterns = ["_build"]
+# description.rst is what a package index shows.
+exclude_patterns = ["_build", "description.rst"]
 highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -50,7 +50,7 @@ SHOWN_ONLY = ("text", "html", "http", "docker")  # test_pages.py runs those of d
 PYTEST = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"]
 # Plugins that no page is about, and that take two seconds to import.
 UNUSED_PLUGINS = "-p no:schemathesis -p no:hypothesispytest"
-SOURCE = ("mailhandlers", "tests", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
+SOURCE = ("mailhandlers", "tests", "setup.cfg", "pyproject.toml", "docs", "LICENSE")
 LONG = 10 * PATIENCE  # it may fetch packages
 LACKING = re.compile(
     r"(\S+): (?:command )?not found|No module named (pip)"

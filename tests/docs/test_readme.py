@@ -1,4 +1,4 @@
-"""README.rst as a door: its first test is typed, its links lead somewhere, PyPI shows it."""
+"""README.rst as a door: its first test is typed, its links lead somewhere. PyPI's page, too."""
 
 from __future__ import annotations
 
@@ -16,18 +16,29 @@ from markup import document, sections
 from pages import ROOT
 
 README = ROOT / "README.rst"
+DESCRIPTION = ROOT / "docs/description.rst"  # what a package index shows
 
 
-def test_docutils_has_nothing_to_say_of_it() -> None:
-    document(README, report_level=1)
+@pytest.mark.parametrize("page", [README, DESCRIPTION], ids=lambda page: page.name)
+def test_docutils_has_nothing_to_say_of_it(page: Path) -> None:
+    document(page, report_level=1)
 
 
 def test_every_file_that_it_points_at_is_there() -> None:
-    page = document(README)
+    files = files_named_in(README)
+    assert "docs/tutorial.rst" in files
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+def test_the_page_of_a_package_index_points_at_no_file() -> None:
+    assert files_named_in(DESCRIPTION) == []
+
+
+def files_named_in(path: Path) -> list[str]:
+    page = document(path)
     named = [node["refuri"] for node in page.findall(nodes.reference) if "refuri" in node]
     named += [image["uri"] for image in page.findall(nodes.image)]
-    files = [name for name in named if ":" not in name]
-    assert [name for name in files if not (ROOT / name).is_file()] == []
+    return [name for name in named if ":" not in name]
 
 
 @pytest.mark.slow
