@@ -2,7 +2,7 @@
 
 Some mails are stored in a Maildir, ``mailhandlers web`` shows them, and Debian's chromium,
 driven by Playwright, takes ``docs/list.png`` and ``docs/message.png``. Where there is pngquant,
-it makes them a third as large.
+it makes them half as large.
 """
 
 from __future__ import annotations
