@@ -60,8 +60,11 @@ def test_the_page_of_the_http_api_has_all_requests() -> None:
 def test_the_tests_that_a_page_names_are_there() -> None:
     for page_name in ("promises", "how-it-is-built"):
         text = (REFERENCE.parent / f"{page_name}.rst").read_text()
-        for test in re.findall(r"``((?:\w+/)?test_\w+\.py)``", text):
-            assert (REFERENCE.parents[1] / "tests" / test).exists(), test
+        named = re.findall(r"``(?:tests/)?((?:\w+/)?test_\w+\.py)(?:::(\w+))?``", text)
+        assert named
+        for file, name in named:
+            code = (REFERENCE.parents[1] / "tests" / file).read_text()
+            assert not name or re.search(rf"^(async )?def {name}\(", code, re.MULTILINE), name
 
 
 def test_the_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
