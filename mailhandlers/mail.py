@@ -161,8 +161,9 @@ def local_time(moment: datetime) -> datetime:
 # A quote inside a JSON string has a backslash before it: no sender can write such a mark.
 _PLAIN = rb'"[ !#-\[\]-~]*"'  # a JSON string in ASCII that needs no escapes
 _LIST = rb"\[(?:%b(?:, )?)*\]" % _PLAIN
+_MARK = b', "mail_from": '
 _GIST = re.compile(
-    b', "mail_from": (%b), "mail_options": %b, "rcpt_tos": (%b)' % (_PLAIN, _LIST, _LIST)
+    _MARK + b'(%b), "mail_options": %b, "rcpt_tos": (%b)' % (_PLAIN, _LIST, _LIST)
 )
 _NAME = re.compile(rb'\{"id": (%b)' % _PLAIN)
 
@@ -174,7 +175,9 @@ def gist_in(record: bytes, start: int, end: int, *, named: bool = False) -> str 
     earlier. Where it is *named*, its id comes first. None where it isn't as our programs write
     it, or needs escapes. This takes 1 us; to decode the object takes 7 us.
     """
-    found = _GIST.search(record, start, end)
+    # A pattern that searches for the mark takes three times as long.
+    mark = record.find(_MARK, start, end)
+    found = _GIST.match(record, mark, end) if mark >= 0 else None
     if found is None:
         return None
     gist = b", ".join(found.groups()).decode()

@@ -19,7 +19,7 @@ from ..stores.store import Getter, absolute
 from .criteria import Criteria, Unpack, Wanted
 from .cursor import Cursor, EntryCursor
 from .expecting import Expected, ExpectedNone
-from .misses import NoMessageError, no_message
+from .misses import RECENT, NoMessageError, no_message
 from .readable import Mails
 from .remembering import Remembered
 from .waiting import Steps, checked_seconds, until_found, wait, wait_in_loop
@@ -252,7 +252,7 @@ class Inbox:
         timeout = checked_seconds("timeout", timeout)
 
         def miss() -> NoMessageError:
-            entries = self._remembered.whole().newest_first()
+            entries = self._remembered.recent(RECENT)
             path = absolute(self.path)
             return no_message(path, criteria, timeout, entries, self.explain())
 

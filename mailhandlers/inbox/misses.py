@@ -13,7 +13,8 @@ from .readable import Mails
 from .waiting import loop_is_running
 
 _MOST_MISSES = 5
-_RECENT = 50
+RECENT = 50
+"""Among how many of the latest messages the nearest misses are."""
 _LONGEST_SHOWN = 200
 
 
@@ -44,7 +45,7 @@ def no_message(
     """
     envelopes = [message.envelope for message in came]
     mails = Mails(newest_first, None)
-    recent = itertools.islice(Criteria().among(mails), _RECENT)
+    recent = itertools.islice(Criteria().among(mails), RECENT)
     others = [
         (criteria.count(message), -number, line_of(message))
         for number, message in enumerate(recent)

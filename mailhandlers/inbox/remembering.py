@@ -64,6 +64,13 @@ class Remembered:
             self._whole = _renewed(self._whole, store)
             return self._whole
 
+    def recent(self, count: int) -> Iterator[Entry]:
+        """Return the latest entries, about *count*, for people. Raises StoreError."""
+        with self._lock:
+            store = self._found()
+        part = store.recent(count)
+        return self.whole().newest_first() if part is store else part.newest_first()
+
     def seen(self, recipient: str | None) -> Seen | None:
         """Return what is there now, for :meth:`.Store.since`. Raises StoreError."""
         memory, _ = self._memory(Criteria(to=recipient))

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 from abc import abstractmethod
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -158,7 +159,7 @@ class FolderStore(Store):
         return memory.since(seen), memory.seen()
 
     def memory(self) -> FolderMemory:
-        return FolderMemory(self, {}, {}, []).renewed(self)
+        return FolderMemory(self, [], array("q"), []).renewed(self)
 
     def files_in(self, folder: str) -> list[tuple[str, str, int]]:
         """Return of each message in *folder* its key, and its file's name and inode."""
@@ -224,18 +225,17 @@ class FolderMemory(Notes):
     def __init__(
         self,
         store: FolderStore,
-        numbers: dict[str, int],
-        statuses: dict[str, Status],
+        folders: list[str],
+        statuses: array[Status],
         items: list[str],
     ) -> None:
-        """*numbers* and *statuses* are those of the folders; *items* are in order."""
+        """*statuses* are those of the *folders*; *items* are in order."""
         super().__init__(store, len(items))
         self._store = store
-        self._numbers_of = numbers
-        self._folders = [*numbers]
+        self._folders = folders
         self._statuses = statuses
         # Of each message one text, with NULs between: the name that its key ends with, what
-        # the key has before that, the number of its folder, the inode, the name of the file
+        # the key has before that, the name of its folder, the inode, the name of the file
         # where it is another; once it was looked at, the gist. Objects would take three times
         # as much.
         self._items = items
@@ -246,49 +246,52 @@ class FolderMemory(Notes):
             return self._renewed(store)
 
     def _renewed(self, store: FolderStore) -> FolderMemory:
-        statuses = {folder: status_of(folder) for folder in store.folders}
-        before = self._statuses
-        changed = [f for f, status in statuses.items() if not status or status != before.get(f)]
-        changed += before.keys() - statuses.keys()
-        if not changed:
+        folders = store.folders
+        statuses = array("q", map(status_of, folders))
+        if statuses == self._statuses and folders == self._folders and 0 not in statuses:
             return self
-        numbers = self._numbers_of
+        before = dict(zip(self._folders, self._statuses, strict=True))
+        changed = [
+            folder
+            for folder, status in zip(folders, statuses, strict=True)
+            if not status or status != before.get(folder)
+        ]
+        changed += before.keys() - set(folders)
         there: list[str] = []
+        here = set()
         for folder in changed:
-            number = numbers.setdefault(folder, len(numbers))
+            name = "" if folder == store.path else os.path.basename(folder)
+            here.add(name)
             there += [
-                f"1{file}\0\0{number}\0{inode}\0"
+                f"1{file}\0\0{name}\0{inode}\0"
                 if key == file and file[0].isdigit()
-                else _item(key, file, number, inode)
+                else _item(key, file, name, inode)
                 for key, file, inode in store.files_in(folder)
             ]
-        here = {str(numbers[folder]) for folder in changed}
         known = {_file(item) for item in self._items if item.split("\0", 3)[2] in here}
         new = sorted({*there} - known if known else there)
         gone = known.difference(there)
-        self._folders = [*numbers]
         if self._items and not gone and (not new or new[0] > self._items[-1]):
             self.store = self._store = store
+            self._folders = folders
             self._statuses = statuses
             self._items += new
             return self
         kept = [item for item in self._items if _file(item) not in gone]
         items = sorted(kept + new) if kept else new
-        return FolderMemory(store, numbers, statuses, items)
+        return FolderMemory(store, folders, statuses, items)
 
     @property
     def end(self) -> int:
         return len(self._items)
 
     def numbers(self, sought: Sought = ANY) -> Iterator[int]:
-        # A message to several recipients stands in several folders.
-        last = ""
+        # A message to several recipients stands in several folders: the last one counts.
         found = range(self.end - 1, -1, -1) if sought == ANY else super().numbers(sought)
         for number in found:
             key = _key(self._items[number])
-            if key != last:
+            if number + 1 == self.end or _key(self._items[number + 1]) != key:
                 yield number
-            last = key
 
     def named(self, name: str) -> Iterator[Entry]:
         whole = f"{name[:1].isdigit():d}{name}{self._store.suffix}\0\0"
@@ -318,20 +321,21 @@ class FolderMemory(Notes):
 
     def gist(self, number: int) -> str:
         item = self._items[number]
-        name, before, folder, _, file, *gist = item.split("\0", 5)
-        if gist:
-            return gist[0]
-        name = name[1:]
-        path = f"{self._folders[int(folder)]}/{file or name}"
-        found = self._store.glance(f"{before}/{name}" if before else name, path)
+        if item.count("\0") > 4:
+            return item[item.rindex("\0") + 1 :]
+        found = self._store.glance(*self._place(item))
         self._items[number] = f"{item}\0{found}"
         return found
 
     def entry(self, number: int) -> Entry:
-        name, before, folder, _, file, *_ = self._items[number].split("\0", 5)
+        return self._store.entry(*self._place(self._items[number]))
+
+    def _place(self, item: str) -> tuple[str, str]:
+        """Return the key and the path of a message."""
+        name, before, folder, _, file = item.split("\0")[:5]
         name = name[1:]
-        path = f"{self._folders[int(folder)]}/{file or name}"
-        return self._store.entry(f"{before}/{name}" if before else name, path)
+        path = f"{self._store.path}/{folder}/" if folder else f"{self._store.path}/"
+        return f"{before}/{name}" if before else name, path + (file or name)
 
     def count(self) -> tuple[int, Iterator[Entry]]:
         # What has a name of ours is a message.
@@ -350,7 +354,7 @@ class FolderMemory(Notes):
             return self._count, map(self.entry, self._unsure)
 
 
-def _item(key: str, file: str, folder: int, inode: int) -> str:
+def _item(key: str, file: str, folder: str, inode: int) -> str:
     """Return the text for a file that wasn't looked at yet; texts sort as messages do."""
     before, _, name = key.rpartition("/")
     other = "" if file == name else file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from heapq import nlargest
 from urllib.parse import quote_from_bytes
 
 from .. import block
@@ -62,6 +63,20 @@ class PeopleStore(FolderStore):
         names = [name for spelling in spellings(recipient) for name in folder_names(spelling)]
         folders = [f"{self.path}/{name}" for name in dict.fromkeys(names)]
         return PeopleStore(self.path, self._disk, folders=folders)
+
+    def recent(self, count: int) -> Store:
+        if not self._is_ours:
+            return self
+        # To read a link takes 2 us, to list a folder 12.
+        latest: list[tuple[str, str]] = []
+        unsure = []
+        for folder in self.folders:
+            try:
+                latest.append((os.readlink(f"{folder}/latest.eml"), folder))
+            except OSError:  # a folder of another program, or Windows, where it is no link
+                unsure.append(folder)
+        folders = [folder for _, folder in nlargest(count, latest)]
+        return PeopleStore(self.path, self._disk, folders=folders + unsure)
 
     def is_as_found(self) -> bool:
         # Whose it is, the folders tell: their links go when they are emptied.

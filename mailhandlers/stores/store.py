@@ -167,6 +167,13 @@ class Store(ABC):
         """Return the part of this store that holds all mail to *recipient*; often all of it."""
         return self
 
+    def recent(self, count: int) -> Store:
+        """Return the part of this store that holds about the *count* latest; often all of it.
+
+        It is for people, who are told what came: one that came late may be missing.
+        """
+        return self
+
     def rank(self, entry: Entry) -> Any:
         """Return what sorts entries as they arrived."""
         return entry.key

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from ..block import FormatError
 from ..inbox.criteria import Criteria
-from ..inbox.misses import no_message
+from ..inbox.misses import RECENT, no_message
 from ..inbox.readable import Mails
 from ..inbox.remembering import Remembered
 from ..mail import Mail, moment_of
@@ -112,7 +112,7 @@ class Mailbox:
     def miss(self, criteria: Criteria, timeout: float, after: str) -> str:
         """Return the text that says why there is no such message, and what came instead."""
         explanation = f"only messages after {after} count" if after else ""
-        entries = self.remembered.whole().newest_first()
+        entries = self.remembered.recent(RECENT)
         return str(no_message(self.path, criteria, timeout, entries, explanation))
 
     def clear(self, criteria: Criteria) -> None:

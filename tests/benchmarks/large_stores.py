@@ -87,26 +87,37 @@ def mail(number: int) -> Mail:
 def spread(name: str, path: Path, count: int) -> None:
     """Fill the store of the handler *name* with *count* messages, to 20,000 people."""
     summary = StoredMessage.parse(_CONTENT).summary()
-    is_folder = name in ("MaildirSink", "PerRecipientDir")
-    if name == "MaildirSink":
-        for folder in ("tmp", "cur", "new"):
-            (path / folder).mkdir(parents=True)
-    with open(os.devnull if is_folder else path, "wb") as whole:
+    # Written once and filled in: a message takes 1 us so, and 40 otherwise.
+    one = Mail(dataclasses.replace(_ENVELOPE, rcpt_tos=["RECIPIENT"]), _CONTENT).sealed()
+    if name == "MboxSink":
+        form = b"".join(mbox.encode(one))
+    elif name == "JsonLines":
+        form = b"".join(json_lines.encode(one, summary))
+    else:
+        form = b"".join(block.encode(one))
+    folders = {"MaildirSink": ["tmp", "cur", "new"], "PerRecipientDir": [""]}.get(name)
+    for folder in folders or ():
+        (path / folder).mkdir(parents=True)
+    with open(os.devnull if folders else path, "wb") as whole:
         for number in range(count):
-            one = mail(number)
-            if name == "MboxSink":
-                whole.writelines(mbox.encode(one))
-            elif name == "JsonLines":
-                whole.writelines(json_lines.encode(one, summary))
+            to, own = recipient(number), _name(number)
+            entry = form.replace(b"NUMBER", own.encode()).replace(b"RECIPIENT", to.encode())
+            if not folders:
+                whole.write(entry)
             elif name == "MaildirSink":
-                (path / "new" / _name(number)).write_bytes(b"".join(block.encode(one)))
+                _write(f"{path}/new/{own}", entry)
             else:
-                own = path / recipient(number)
                 if number < _PEOPLE:
-                    own.mkdir(parents=True)
-                (own / f"{_name(number)}.eml").write_bytes(b"".join(block.encode(one)))
-                (own / "latest.eml").unlink(missing_ok=True)
-                (own / "latest.eml").symlink_to(f"{_name(number)}.eml")
+                    os.mkdir(f"{path}/{to}")
+                _write(f"{path}/{to}/{own}.eml", entry)
+                if number >= count - _PEOPLE:
+                    os.symlink(f"{own}.eml", f"{path}/{to}/latest.eml")
+
+
+def _write(path: str, octets: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(fd, octets)
+    os.close(fd)
 
 
 def _of_mailbox_mbox(path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 from test_envelope import EXAMPLE
 
 from mailhandlers import Inbox, NoMessageError, StoredMessage, StoreError, block
+from mailhandlers.cli.main import main
+from mailhandlers.disk import system
 from mailhandlers.disk.files import Disk
 from mailhandlers.inbox.criteria import Criteria
 from mailhandlers.inbox.readable import Mails
@@ -109,7 +112,8 @@ class Change:
 
     def add_late(self, some: Mail) -> None:
         """Add one that another server received earlier."""
-        earlier = Identity.at(self.chance.randrange(10**15), 1, 1, "elsewhere")
+        moment, number = self.chance.randrange(10**15), next(self.numbers)
+        earlier = Identity.at(moment, 1, number, "elsewhere")  # no two have one id
         self.store.add([some._replace(envelope=replace(some.envelope, id=earlier.id))])
 
     def edit(self, some: Mail) -> None:
@@ -404,3 +408,69 @@ def test_what_is_appended_to_the_last_entry_is_a_part_of_it(
     assert found == [message.is_altered for message in fresh(path, to="bob@example.com")]
     assert found == ([False, True] if kind is MboxStore else [False])
     assert len(inbox) == len(found)
+
+
+def test_the_nearest_misses_are_those_of_the_latest_in_any_folder(tmp_path: Path) -> None:
+    store = kept(PeopleStore, tmp_path / "people", 60)
+    # Of another program, or on a system without links: it has to be listed.
+    Path(store.path, "user58@example.com", "latest.eml").unlink()
+    inbox = Inbox(store.path)
+    with pytest.raises(NoMessageError) as told:
+        inbox.latest(to="nobody@example.com", subject="20")
+    assert [line[-4:] for line in str(told.value).splitlines()[1:]] == [
+        "'20'",
+        "'59'",
+        "'58'",
+        "'57'",
+        "'56'",
+    ]
+
+
+@pytest.mark.posix
+def test_to_say_what_came_no_folder_is_listed_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = kept(PeopleStore, tmp_path / "people", 60)
+    listed: list[object] = []
+    scandir = os.scandir
+
+    def listing(folder: str) -> object:
+        listed.append(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", listing)
+    with pytest.raises(NoMessageError):
+        Inbox(store.path).latest(to="nobody@example.com")
+    assert len(listed) <= 53  # the store and what is not there, and fifty
+
+
+@pytest.mark.parametrize("kind", STORES[1:], ids=[kind.__name__ for kind in STORES[1:]])
+def test_to_ask_for_each_recipient_costs_at_most_three_passes(
+    kind: type[Store], tmp_path: Path
+) -> None:
+    with ticking(tmp_path, is_sure=True) as tick:
+        store = kept(kind, tmp_path / "store", 500)
+        tick()
+        # Of the processor's time, the best of some: others may keep it busy meanwhile.
+        shares = []
+        for _ in range(5):
+            inbox = Inbox(store.path)
+            begun = time.process_time()
+            assert len([message["Subject"] for message in inbox]) == 500
+            passed = time.process_time()
+            for number in range(500):
+                [message] = inbox.messages(to=f"user{number}@example.com")
+                assert message["Subject"] == str(number)
+            shares.append((time.process_time() - passed) / (passed - begun))
+    assert min(shares) < 3
+
+
+@pytest.mark.parametrize("kind", [MaildirStore, PeopleStore])
+def test_to_count_names_reads_no_file(
+    kind: type[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    store = kept(kind, tmp_path / "store", 30)
+    monkeypatch.setattr(system, "open_to_read", None)
+    assert len(Inbox(store.path)) == 30
+    assert main(["list", store.path, "--count"]) == 0
+    assert capsys.readouterr().out == "30\n"
