@@ -474,3 +474,15 @@ def test_to_count_names_reads_no_file(
     assert len(Inbox(store.path)) == 30
     assert main(["list", store.path, "--count"]) == 0
     assert capsys.readouterr().out == "30\n"
+
+
+def test_one_name_in_several_folders_stands_for_the_message_in_the_last(tmp_path: Path) -> None:
+    store = PeopleStore(str(tmp_path / "people"), Disk(sync=False))
+    inbox = Inbox(store.path)
+    first = mail(["m@example.com"], "eva@example.com", "m")
+    for letter in "mazby":  # another program has copied it, and changed the copies
+        one = mail([f"{letter}@example.com"], "eva@example.com", letter)
+        store.add([one._replace(envelope=replace(one.envelope, id=first.envelope.id))])
+        assert told(inbox) == told(fresh(Path(store.path)))
+        assert told(inbox.messages(mail_from="eva@example.com")) == told(inbox)
+    assert told(inbox) == [(first.envelope.id, "z")]
