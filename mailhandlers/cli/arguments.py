@@ -9,6 +9,7 @@ from typing import Any
 from ..inbox.criteria import Wanted
 from ..mail import moment_of
 from ..smtp import endpoints
+from ..smtp.grammar import fits_brackets
 from .printing import VIEWS
 
 _LONGEST_WAIT = 1e9  # 30 years; a socket takes no number that is much larger
@@ -81,6 +82,7 @@ def add_relay(parser: ArgumentParser, *, required: bool) -> None:
     group.add_argument(
         "--redirect-to",
         metavar="ADDRESS",
+        type=_recipient,
         action="append",
         default=[],
         help="send to this address, and to none of the envelope; may be repeated",
@@ -172,6 +174,12 @@ class _Once(Action):
 def _path(text: str) -> str:
     if not text:  # it would be the working folder, which nobody means who clears "$INBOX"
         raise ArgumentTypeError("an empty text is no store")
+    return text
+
+
+def _recipient(text: str) -> str:
+    if not fits_brackets(text):
+        raise ArgumentTypeError(f"{text!r} is no address to send to")
     return text
 
 

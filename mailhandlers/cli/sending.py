@@ -134,20 +134,28 @@ def sendmail(parser: ArgumentParser, argv: Sequence[str]) -> int:
 def _handler(argv: Sequence[str]) -> tuple[Handler, Sequence[str]]:
     """Return the handler that *argv* begins with, and what follows it."""
     from .. import handlers  # 0.15 s, with aiosmtpd; the other commands need none of it
-    from ..options import HANDLERS, OPTIONS
+    from ..options import HANDLERS
 
     name, *rest = argv or [""]
     if name not in HANDLERS:
         choice = ", ".join(HANDLERS)
         raise _RefusedError(f"there is no handler {name!r}: choose from {choice}; {_USAGE}")
     end = 1
-    while end < len(rest) and rest[end].partition("=")[0] in OPTIONS and "=" in rest[end]:
+    while end < len(rest) and _is_option(rest[end]):
         end += 1
     try:
         handler: Handler = getattr(handlers, name).from_args(*rest[:end])
         return handler, rest[end:]
     except ValueError as error:
         raise _RefusedError(f"{name}: {error}") from None
+
+
+def _is_option(argument: str) -> bool:
+    """Tell whether *argument* is a handler's: what is mistyped is no recipient either."""
+    from ..options import OPTIONS
+
+    name, equals, _ = argument.partition("=")
+    return bool(equals) and (name in OPTIONS or "@" not in argument) and name[:1] != "-"
 
 
 class _Call:

@@ -18,6 +18,16 @@ _PATH = re.compile(
     re.IGNORECASE,
 )
 
+_UNBRACKETED = re.compile(r"[^\x00-\x20<>\x7f]+")
+
+
+def fits_brackets(address: str) -> bool:
+    """Tell whether *address* can stand between angle brackets and end there.
+
+    What is between them may be no address of RFC 5321: servers know more than that.
+    """
+    return _UNBRACKETED.fullmatch(address) is not None
+
 
 def begins_with_path(text: str) -> bool:
     """Tell whether what follows ``MAIL FROM:`` or ``RCPT TO:`` begins with an address.

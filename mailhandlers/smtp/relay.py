@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from ..mail import Mail
 from ..message.visible import visible_line
 from . import endpoints
+from .grammar import fits_brackets
 
 _SECONDS = 60  # RFC 5321 section 4.5.3.2 has minutes; a person waits here
 _DOTS = re.compile(rb"(\A|\r\n)\.")
 # Some servers take these for the end of the message, and what follows for commands.
 _SMUGGLED = re.compile(rb"[\r\n]\.[\r\n]")
-_NO_PATH = re.compile(r"[\x00-\x20<>\x7f]")
 
 
 class RelayError(Exception):
@@ -38,22 +38,18 @@ class Relay:
         self._smtp: smtplib.SMTP
 
     def __enter__(self) -> Relay:
-        own_name = socket.gethostname()  # getfqdn() may ask a slow server
-        context = ssl.create_default_context()
         try:
-            if self._tls == "smtps":
-                self._smtp = smtplib.SMTP_SSL(
-                    *self._via, own_name, timeout=_SECONDS, context=context
-                )
-            else:
-                self._smtp = smtplib.SMTP(*self._via, own_name, timeout=_SECONDS)
+            self._connect()
         except ssl.SSLCertVerificationError as error:
-            raise RelayError(_untrusted(error)) from None
-        try:
-            self._begin(context)
-        except BaseException:
-            self._smtp.close()
-            raise
+            raise RelayError(
+                f"the server's certificate isn't trusted ({error.verify_message}): have "
+                "SSL_CERT_FILE name its authority's, or don't encrypt (no)"
+            ) from None
+        except smtplib.SMTPResponseException as error:
+            where = endpoints.shown(self._via)
+            if error.smtp_code < 0:
+                raise RelayError(f"{where} doesn't speak SMTP") from None
+            raise RelayError(f"{where} takes no mail: {_said(error)}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,8 +72,8 @@ class Relay:
         if not recipients:
             raise RelayError("it has no recipient")
         sender = mail.envelope.mail_from
-        for address in (sender, *recipients):
-            if _NO_PATH.search(address):
+        for address in (sender, *recipients) if sender else recipients:
+            if not fits_brackets(address):
                 raise RelayError(f"{address!r} is no address")
         refusal = self._say(f"MAIL FROM:<{sender}>{self._parameters(mail, recipients)}")
         if refusal:
@@ -97,6 +93,21 @@ class Relay:
             raise RelayError(f"it is refused: {refusal}")
         return refused
 
+    def _connect(self) -> None:
+        own_name = socket.gethostname()  # getfqdn() may ask a slow server
+        context = ssl.create_default_context()
+        if self._tls == "smtps":
+            self._smtp = smtplib.SMTP_SSL(
+                *self._via, own_name, timeout=_SECONDS, context=context
+            )
+        else:
+            self._smtp = smtplib.SMTP(*self._via, own_name, timeout=_SECONDS)
+        try:
+            self._begin(context)
+        except BaseException:
+            self._smtp.close()
+            raise
+
     def _begin(self, context: ssl.SSLContext) -> None:
         smtp = self._smtp
         where = endpoints.shown(self._via)
@@ -104,10 +115,7 @@ class Relay:
         is_encrypted = self._tls == "smtps"
         if self._tls in ("starttls", "required"):
             if smtp.has_extn("starttls"):
-                try:
-                    smtp.starttls(context=context)
-                except ssl.SSLCertVerificationError as error:
-                    raise RelayError(_untrusted(error)) from None
+                smtp.starttls(context=context)
                 smtp.ehlo_or_helo_if_needed()
                 is_encrypted = True
             elif self._tls == "required":
@@ -148,13 +156,6 @@ class Relay:
         if code == expected or (expected == 250 and code == 251):
             return ""
         return visible_line(f"{code} {text.decode('utf-8', 'replace')}")
-
-
-def _untrusted(error: ssl.SSLCertVerificationError) -> str:
-    return (
-        f"the server's certificate isn't trusted ({error.verify_message}): have SSL_CERT_FILE "
-        "name its authority's, or don't encrypt (no)"
-    )
 
 
 def _said(error: smtplib.SMTPException) -> str:

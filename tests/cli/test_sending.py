@@ -145,6 +145,7 @@ def test_the_arguments_of_many_programs(tmp_path: Path) -> None:
         (["Maildir", "inbox"], 64, "choose from MailFile"),
         (["MaildirSink"], 64, "name the path"),
         (["MaildirSink", "inbox", "sync=maybe", "bob@x"], 64, "sync is yes or no"),
+        (["MaildirSink", "inbox", "synk=no", "bob@x"], 64, "'synk'"),
         (["MaildirSink", "inbox", "-Q", "bob@x"], 64, "-Q not recognized"),
         (["MaildirSink", "inbox", "-bp"], 64, "there is no queue"),
         (["MaildirSink", "inbox"], 64, "no recipient"),
@@ -253,6 +254,16 @@ def test_those_that_are_wanted_are_sent_elsewhere(tmp_path: Path, target: MailCa
     assert target.latest()["Subject"] == "two"
     assert target.latest().envelope.rcpt_tos == ["me@real", "you@real"]
     assert target.latest().envelope.mail_from == "eva@example.com"
+
+
+@pytest.mark.parametrize("address", ["", "me@real>\nRCPT TO:<you@real", "me real"])
+def test_what_is_no_address_is_said_before_anything_is_sent(
+    tmp_path: Path, target: MailCatcher, address: str
+) -> None:
+    put("MaildirSink", tmp_path / "inbox", mail("one"))
+    status, said = send(tmp_path / "inbox", target, "--redirect-to", address)
+    assert (status, f"{address!r} is no address" in said) == (2, True)
+    assert not target.sessions
 
 
 def test_nothing_is_sent_without_via(tmp_path: Path) -> None:

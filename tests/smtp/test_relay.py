@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import aiosmtpd
 import pytest
 from shell import raw_mail
+from support import PATIENCE
 
 from mailhandlers import MailCatcher, Reply
 from mailhandlers.smtp.relay import Relay, RelayError
@@ -81,6 +84,32 @@ def test_no_address_says_a_command(target: MailCatcher, address: str) -> None:
     with relay(target) as server, pytest.raises(RelayError, match="is no address"):
         server.send(raw_mail(b"\r\n"), [address])
     assert len(target) == 0
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [
+        (b"554 5.7.1 \x1b[31mGo away\r\n", "takes no mail: 554 5.7.1 \\x1b[31mGo away"),
+        (b"220 hi\r\n500 No\r\n502 5.5.1 No\r\n", "takes no mail: 502 5.5.1 No"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "doesn't speak SMTP"),
+    ],
+)
+def test_a_server_that_takes_no_mail(greeting: bytes, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+
+        def greet() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(greeting)
+                while client.recv(100):
+                    pass
+
+        greeted = pool.submit(greet)
+        address = server.getsockname()
+        with pytest.raises(RelayError) as told, Relay(address):
+            pass
+        assert str(told.value) == f"127.0.0.1:{address[1]} {said}"
+        greeted.result(PATIENCE)
 
 
 def test_what_the_server_refuses_is_said(target: MailCatcher) -> None:
