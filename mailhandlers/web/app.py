@@ -21,7 +21,7 @@ from .arrivals import Arrivals
 from .guard import CancelOnDisconnect, Guard
 from .mailbox import Mailbox, UnknownIdError
 from .query import ParameterError
-from .responses import problem
+from .responses import Problem
 from .sending import NotAllowedError, NotSentError, Sender
 from .settings import WebSettings
 
@@ -66,35 +66,36 @@ async def _few_threads(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
-    return problem(error.status_code, error.detail, headers=error.headers)
+    detail = "there is nothing at this address" if error.detail == "Not Found" else error.detail
+    return Problem(error.status_code, detail, headers=error.headers)
 
 
 async def _wrong_parameter(request: Request, error: ParameterError) -> Response:
-    return problem(422, str(error), [{"parameter": error.name, "detail": error.reason}])
+    return Problem(422, str(error), [{"parameter": error.name, "detail": error.reason}])
 
 
 async def _unknown_id(request: Request, error: UnknownIdError) -> Response:
-    return problem(404, str(error))
+    return Problem(404, str(error))
 
 
 async def _not_allowed_there(request: Request, error: NotAllowedError) -> Response:
-    return problem(403, str(error))
+    return Problem(403, str(error))
 
 
 async def _not_sent(request: Request, error: NotSentError) -> Response:
-    return problem(502, str(error))
+    return Problem(502, str(error))
 
 
 async def _no_store(request: Request, error: StoreError) -> Response:
-    return problem(409, str(error))
+    return Problem(409, str(error))
 
 
 async def _not_allowed(request: Request, error: PermissionError) -> Response:
-    return problem(403, _told(error))
+    return Problem(403, _told(error))
 
 
 async def _disk_failed(request: Request, error: OSError) -> Response:
-    return problem(503, _told(error))
+    return Problem(503, _told(error))
 
 
 def _told(error: OSError) -> str:
@@ -105,7 +106,7 @@ def _told(error: OSError) -> str:
 
 async def _failed(request: Request, error: Exception) -> Response:
     _log.error("%s: an error of this program", request.url.path, exc_info=error)
-    return problem(500, "an error of this program: what it printed tells more")
+    return Problem(500, "an error of this program: what it printed tells more")
 
 
 _ERRORS: dict[Any, Any] = {

@@ -23,7 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .responses import problem
+from .responses import Problem
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -87,13 +87,13 @@ class Guard:
         host = headers.get("host", "")
         is_probe = scope["path"] == HEALTH
         if self._token is None and not self._is_ours(host) and not is_probe:
-            return problem(
+            return Problem(
                 421,
                 f"this is no name of this computer: {host!r}; ask for localhost, or have "
                 "--host-name (web_host_name=) name it",
             )
         if _is_from_elsewhere(scope, host, headers):
-            return problem(403, "pages of other sites, and mail, may not ask here")
+            return Problem(403, "pages of other sites, and mail, may not ask here")
         return self._stranger(scope, headers) if self._token and not is_probe else None
 
     def _is_ours(self, host: str) -> bool:
@@ -111,7 +111,7 @@ class Guard:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if not self._knows(dict(query).get("token", "")):
-            refusal = problem(
+            refusal = Problem(
                 401,
                 "a token is needed: open the address that 'mailhandlers web' printed, send it "
                 "as 'Authorization: Bearer TOKEN', or log in with any name and the token as "

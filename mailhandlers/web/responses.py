@@ -9,12 +9,15 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ..message.message import StoredMessage
 from ..message.page import policy
 from ..stores.store import StoreError
 from .query import ParameterError
+from .templating import answer
 
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 """What a mail's page may do: a link opens a page of its own, which is an ordinary one."""
@@ -26,23 +29,51 @@ _HARMLESS = re.compile(
 )
 
 
-def problem(
-    status: int,
-    detail: str,
-    errors: list[dict[str, str]] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    """Return the answer that tells of an error, as RFC 9457 has it."""
-    content: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
+# Its style stands in it: who knows no token is given no other file.
+_ERROR_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+
+
+class Problem(JSONResponse):
+    """The answer that tells of an error: as RFC 9457 has it, and to a person as a page."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: list[dict[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Tell that *detail* is the reason, and which parameters have *errors*."""
+        self._title = HTTPStatus(status).phrase
         # A name of a file may hold octets that are no UTF-8.
-        "detail": detail.encode("utf-8", "backslashreplace").decode(),
-    }
-    if errors:
-        content["errors"] = errors
-    return JSONResponse(content, status, headers, "application/problem+json")
+        self._detail = detail.encode("utf-8", "backslashreplace").decode()
+        content: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self._title,
+            "status": status,
+            "detail": self._detail,
+        }
+        if errors:
+            content["errors"] = errors
+        super().__init__(content, status, headers, "application/problem+json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer in the form that the request asks for."""
+        path: str = scope["path"]
+        is_page = "text/html" in Headers(scope=scope).get("accept", "")
+        if is_page and not path.startswith("/api/"):
+            home = "../" * (path.count("/") - 1) or "./"
+            page = answer(
+                "error.html",
+                self.status_code,
+                title=self._title,
+                detail=self._detail,
+                home=home if self.status_code in (404, 422) else "",
+            )
+            self.body = page.body
+            self.headers.update(page.headers)
+            self.headers["Content-Security-Policy"] = _ERROR_POLICY
+        await super().__call__(scope, receive, send)
 
 
 def download(content: bytes, name: str, content_type: str) -> Response:

@@ -215,7 +215,7 @@ def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
         page.wait_for_url(f"{root}messages/{name}?view=source")
         page.locator(".back").click()
         page.wait_for_url(root)
-        page.locator("details.clear summary").click()
+        page.get_by_text("Delete all…").click()
         page.locator("button.danger").click()
         page.wait_for_selector("text=No mail yet")
         context.close()

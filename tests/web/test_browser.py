@@ -112,6 +112,29 @@ def test_a_message_is_deleted_by_its_button_and_by_a_key(
     page.keyboard.press("#")
     arrive(page, f"{web.url}/")
     expect(page.locator(".row .subject")).to_have_text(["Letter 0"])
+    page.keyboard.press("j")
+    page.keyboard.press("Delete")
+    expect(page.get_by_role("heading", name="No mail yet")).to_be_visible()
+
+
+def test_what_opens_above_the_page(page: Any, web: Web, store: Path) -> None:
+    fill(store, 3)
+    page.goto(web.url)
+    arrive(page, f"{web.url}/")
+    opens, danger = page.get_by_text("Delete all…"), page.locator("button.danger")
+    opens.click()
+    expect(danger).to_be_visible()
+    page.keyboard.press("#")  # the keys of the page are at rest
+    page.keyboard.press("Escape")
+    expect(danger).to_be_hidden()
+    opens.click()
+    page.mouse.click(5, 790)
+    expect(danger).to_be_hidden()
+    expect(page.locator(".row")).to_have_count(3)
+    page.get_by_role("button", name="Help").click()
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
 
 
 def test_a_row_is_deleted_and_the_next_one_has_the_focus(
@@ -200,7 +223,7 @@ def test_what_came_since_one_last_looked(browser: Any, web: Web, store: Path) ->
     page = context.new_page()
     page.goto(web.url)
     since, new = page.locator(".since"), page.locator(".row.new")
-    expect(since).to_have_text("2 since you last looked")
+    expect(since).to_have_text("2 new since you last looked")
     expect(new).to_have_count(2)
     expect(page.locator(".total")).to_have_text("5 messages")
     # To read one is no new look.
@@ -455,6 +478,17 @@ def test_what_is_wrong_with_a_message(page: Any, web: Web, store: Path) -> None:
     expect(source).to_have_attribute("rel", "noopener noreferrer")
 
 
+def test_what_one_taps_on_a_phone_is_large_enough(page: Any, web: Web, store: Path) -> None:
+    fill(store, 3)
+    name = store_directly(store, newsletter())
+    page.set_viewport_size({"width": 390, "height": 780})
+    for path in ("/", f"/messages/{name}", "/messages/none"):
+        page.goto(web.url + path)
+        for target in page.locator("a, button, input").all():
+            if target.is_visible() and not target.evaluate("each => each.closest('p')"):
+                assert target.bounding_box()["height"] >= 32, target.text_content()
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page: Any, web: Web, store: Path, width: int) -> None:
     fill(store, 3)
@@ -499,7 +533,7 @@ def test_without_javascript(browser: Any, web: Web, store: Path) -> None:
     expect(page.locator(".row")).to_have_count(10)
     page.get_by_role("link", name="Newest messages").click()
     page.get_by_text("Delete all…").click()
-    page.get_by_role("button", name="Delete all").click()
+    page.get_by_role("button", name="Delete all", exact=True).click()
     expect(page.get_by_role("heading", name="No mail yet")).to_be_visible()
     context.close()
 

@@ -132,6 +132,33 @@ def test_what_is_navigated_to_from_elsewhere_is_never_the_api(
         assert client.get("/api/messages", headers=headers | more).status_code == status
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_person_is_told_of_an_error_by_a_page(
+    client: TestClient, guarded: TestClient
+) -> None:
+    there = {**BROWSER, "Host": "<b>evil.example"}
+    for asked, path, headers, status, text in (
+        (client, "/nothing", BROWSER, 404, "there is nothing at this address"),
+        (client, "/?nothing=1", BROWSER, 422, "nothing: there is no such parameter here"),
+        (client, "/", there, 421, "this is no name of this computer: &#39;&lt;b&gt;evil"),
+        (guarded, "/", BROWSER, 401, "with any name and the token as the password"),
+    ):
+        answer = asked.get(path, headers=headers)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert text in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert ('<a href="./">' in answer.text) == (status in (404, 422))
+        # Programs are told as before.
+        told = asked.get(path, headers=headers | {"Accept": "*/*"})
+        assert told.json()["status"] == status
+        assert "www-authenticate" in answer.headers or status != 401
+    assert client.get("/api/nothing", headers=BROWSER).json()["status"] == 404
+    assert client.get("/static/nothing", headers=BROWSER).text.count('<a href="../">') == 1
+
+
 def test_a_token_is_asked_of_everybody(guarded: TestClient) -> None:
     for path in ("/", "/api/messages", "/api/events", "/static/page.js", "/nothing"):
         for headers in (

@@ -92,13 +92,30 @@ def test_without_a_server_nothing_offers_it(name: str, tmp_path: Path) -> None:
         assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_long_address_is_within_the_screen(
+    browser: Any, name: str, tmp_path: Path, target: MailCatcher, width: int
+) -> None:
+    address = f"{'long' * 16}@{'department.' * 6}example.com"
+    more = ["--via", f"{target.host}:{target.port}", "--redirect-to", address]
+    with Web(tmp_path / "inbox", "127.0.0.1:0", *more) as web:
+        page = browser.new_page(viewport={"width": width, "height": 780})
+        page.goto(f"{web.url}/messages/{name}")
+        page.get_by_role("button", name="Send…").click()
+        box = page.locator("#send").bounding_box()
+        button = page.locator("#send button").bounding_box()
+        assert 0 <= box["x"] < button["x"]
+        assert button["x"] + button["width"] < box["x"] + box["width"] <= width
+        page.close()
+
+
 def test_in_a_browser(browser: Any, name: str, tmp_path: Path, target: MailCatcher) -> None:
     more = ["--via", f"{target.host}:{target.port}", "--redirect-to", "you@real"]
     more += ["--redirect-to", REAL]
     with Web(tmp_path / "inbox", "127.0.0.1:0", *more) as web:
         page = browser.new_page()
         page.goto(f"{web.url}/messages/{name}")
-        page.locator("summary", has_text="Send").click()
+        page.get_by_role("button", name="Send…").click()
         page.get_by_role("button", name=f"To {REAL}").click()
         page.get_by_role("heading", name=f"Sent to {REAL}").wait_for()
         assert target.latest().envelope.rcpt_tos == [REAL]

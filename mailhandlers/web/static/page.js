@@ -95,9 +95,10 @@ const keys = {
   h: () => follow("[data-view=html]"),
   t: () => follow("[data-view=text]"),
   s: () => follow("[data-view=source]"),
+  Delete: remove,
   "#": remove,
   "/": () => document.querySelector("[type=search]").select(),
-  "?": () => help.showModal(),
+  "?": () => help.showPopover(),
 };
 
 // In a list they move the focus; a message is scrolled up and down.
@@ -110,7 +111,7 @@ function arrows({ key, shiftKey }) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector(":popover-open")) return;
   if (event.target.closest("input, textarea, select")) {
     if (event.key === "Escape") event.target.blur();
     return;
@@ -255,7 +256,7 @@ function markNew() {
   fresh.forEach((row) => row.classList.add("new"));
   const told = document.querySelector(".since");
   if (told && fresh.length && !arrived) {
-    told.textContent = `${fresh.length} since you last looked`;
+    told.textContent = `${fresh.length} new since you last looked`;
     told.hidden = false;
   }
 }
