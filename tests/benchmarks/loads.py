@@ -14,6 +14,7 @@ from typing import NamedTuple
 import servers
 
 OCTETS = 2000
+RECIPIENT = "bob@example.com"
 MIB = 1 << 20
 
 
@@ -70,7 +71,7 @@ def _smtp_source(port: int, load: Load, octets: int) -> float:
     if program is None:
         raise SystemExit("smtp-source is missing: install Debian's package postfix")
     command = [program, "-4", "-s", str(load.sessions), "-m", str(load.messages)]
-    command += ["-l", str(octets), *(["-d"] if load.is_kept else [])]
+    command += ["-t", RECIPIENT, "-l", str(octets), *(["-d"] if load.is_kept else [])]
     begun = time.perf_counter()
     subprocess.run([*command, f"{servers.HOST}:{port}"], check=True)
     return time.perf_counter() - begun
@@ -84,6 +85,16 @@ def _ask(port: int, done: threading.Event, waits: list[float]) -> None:
             waits.append(time.perf_counter() - begun)
 
 
+def memory_mib(pid: int) -> float:
+    """Return what a process and its children have now; what they share counts once."""
+    return sum(_mib(process / "smaps_rollup", "Pss") for process in _processes(pid))
+
+
+def _processes(pid: int) -> list[Path]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path("/proc", process) for process in [str(pid), *children]]
+
+
 class _Memory:
     """The most memory that a process and its children had since this was made.
 
@@ -92,13 +103,11 @@ class _Memory:
     """
 
     def __init__(self, pid: int) -> None:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        self._processes = [Path("/proc", process) for process in [str(pid), *children]]
+        self._processes = _processes(pid)
         for process in self._processes:
             (process / "clear_refs").write_text("5")  # proc(5): the peak starts anew
         # What they share is counted once here, and in both peaks, whose growth alone counts.
-        self._first = sum(_mib(process / "smaps_rollup", "Pss") for process in self._processes)
-        self._first -= self._peaks()
+        self._first = memory_mib(pid) - self._peaks()
 
     def _peaks(self) -> float:
         return sum(_mib(process / "status", "VmHWM") for process in self._processes)
