@@ -30,7 +30,7 @@ class LoopThread:
         self.failure: str | None = None
         """Why it has ended, in a sentence, or None."""
         self._lock = threading.Lock()
-        self._awaited: set[Future[Any]] = set()
+        self._awaited: dict[Future[Any], Coroutine[Any, Any, Any]] = {}
         self._selector = DefaultSelector()
         # Not what asyncio, or the user's policy, has for all: under Windows that has no
         # add_reader, and takes a socket only once.
@@ -55,13 +55,13 @@ class LoopThread:
                 coroutine.close()
                 raise RuntimeError(self.failure)
             outcome = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            self._awaited.add(outcome)
+            self._awaited[outcome] = coroutine
         try:
             return outcome.result()
         except CancelledError:
             raise RuntimeError(self.failure) from None
         finally:
-            self._awaited.discard(outcome)
+            del self._awaited[outcome]
 
     def is_full(self) -> bool:
         """Tell whether one more connection would be one too many for the system.
@@ -100,8 +100,9 @@ class LoopThread:
                     self._loop.run_until_complete(last)
             finally:
                 self._loop.close()
-                for outcome in [*self._awaited]:
-                    if not outcome.done():
+                for outcome, coroutine in [*self._awaited.items()]:
+                    if not outcome.done():  # the loop had no time to begin, nor to cancel it
+                        coroutine.close()
                         outcome.set_exception(RuntimeError(self.failure))
 
 

@@ -474,6 +474,11 @@ def exhaust(*_: object) -> None:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+def exhaust_while_somebody_waits(loop: Any) -> None:
+    wait_until(lambda: loop._ready)
+    exhaust()
+
+
 @DYING
 @pytest.mark.parametrize(
     ("method", "fails", "error", "told"),
@@ -481,6 +486,12 @@ def exhaust(*_: object) -> None:
         ("add_reader", refuse, NotImplementedError, "not under this system"),
         ("__new__", exhaust, OSError, os.strerror(errno.EMFILE)),
         ("run_forever", exhaust, RuntimeError, "thread has ended: OSError.*many open files"),
+        (
+            "run_forever",
+            exhaust_while_somebody_waits,
+            RuntimeError,
+            "ended: OSError.*open files",
+        ),
         ("run_forever", lambda loop: None, RuntimeError, "has ended: its loop was stopped"),
         ("create_future", exhaust, OSError, os.strerror(errno.EMFILE)),
     ],
