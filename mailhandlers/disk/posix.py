@@ -362,7 +362,8 @@ class Process:
         self._ended: select.poll | None = None
         # Linux: true also of a process that its parent has not waited for yet.
         if hasattr(os, "pidfd_open"):
-            with suppress(ProcessLookupError):
+            # It has ended, or the kernel, or who confines this process, has no such call.
+            with suppress(OSError):
                 fd = os.pidfd_open(pid)
                 self._ended = select.poll()
                 self._ended.register(fd, select.POLLIN)

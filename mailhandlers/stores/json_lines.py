@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 from ..block import FormatError, mail_of
@@ -77,9 +78,15 @@ class JsonLinesOutput(NothingYet):
     """JSON Lines on standard output: nobody reads here, or removes, what was written there."""
 
     instead_of_keep: ClassVar[str] = JsonLinesStore.instead_of_keep
+    _may_be_torn = False  # the last line, where there was no room for all of it
 
     def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
-        write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, _lines(mails))
+        lines = _lines(mails)
+        # What was written can't be taken back: the next line must not go on with it.
+        closing = [b"\n"] if self._may_be_torn else []
+        self._may_be_torn = True
+        write_all(sys.__stdout__.fileno() if sys.__stdout__ else 1, chain(closing, lines))
+        self._may_be_torn = False
 
     def effort(self, mail: Mail) -> Effort:
         return Effort.LARGE  # it may be a pipe that nobody reads

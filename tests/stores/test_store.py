@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -271,6 +273,26 @@ def test_what_goes_to_standard_output_is_read_by_nobody(
     assert '"subject": "1"' in capfd.readouterr().out
     assert read(output.newest_first()) == []
     assert output.effort(raw_mail(HELLO)) is Effort.LARGE
+
+
+def test_what_had_no_room_on_standard_output_is_a_line_of_its_own(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = JsonLinesOutput("-")
+
+    def full(fd: int, pieces: list[bytes]) -> int:
+        os.write(fd, pieces[0][:99])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "write", full)
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.ENOSPC))):
+            output.add(mails(1))
+    output.add(mails(2))
+    output.add(mails(3))
+    torn, *whole = capfd.readouterr().out.splitlines()
+    assert len(torn) == 99
+    assert [json.loads(line)["subject"] for line in whole] == ["2", "3"]
 
 
 @pytest.mark.parametrize("kind", GROWING, ids=lambda kind: kind.__name__)
