@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..mail import Identity, is_id
 from . import log, system
 from .flushing import Flusher
-from .links import Pointer, folder_status, open_own, point
+from .links import Pointer, folder_status, open_own, point, remove_pointer
 from .locks import LOCK_TIMEOUT, deadline
 
 Pieces = Sequence[bytes]
@@ -375,17 +375,21 @@ def remove_if(path: str, is_it: Callable[[str], bool]) -> None:
             system.rename(aside, path, sync=False)
 
 
-def empty_folders(folders: Iterable[str], suffix: str = "") -> None:
+def empty_folders(folders: Iterable[str], suffix: str = "", pointer: str = "") -> None:
     """Remove the files in *folders* whose names end with *suffix*, in any case.
 
-    Hidden ones stay, which are being written. Raises OSError where a folder is the link of
-    another user to one.
+    Hidden ones stay, which are being written; so does a *pointer* to one that came meanwhile.
+    Raises OSError where a folder is the link of another user to one.
     """
     for folder in folders:
         with suppress(FileNotFoundError):
             folder_status(folder)
-            names = os.listdir(folder)
-            remove(f"{folder}/{name}" for name in names if is_shown(name, suffix))
+            paths = {
+                f"{folder}/{name}" for name in os.listdir(folder) if is_shown(name, suffix)
+            }
+            remove(paths - {pointer})
+            if pointer in paths:
+                remove_pointer(pointer, deadline())
 
 
 def sweep(folder: str) -> None:

@@ -100,7 +100,7 @@ def point(pointer: Pointer, undo: Callable[..., object], until: float) -> None:
             aside = f"{pointer.link}.{pointer.target.removesuffix('.eml')}"
             system.rename(pointer.link, aside, sync=False)
             undo(os.rename, aside, pointer.link)
-        if before is not None and _is_later(before, pointer):
+        if before is not None and before >= pointer.target and _is_there(before, pointer.link):
             return
         if not system.make_pointer(pointer.target, pointer.temporary):
             return  # keep= has removed it for a later one, which is about to be pointed to
@@ -121,6 +121,16 @@ def remove_target(path: str, link: str, until: float = 0) -> None:
             if system.pointed_to(link) == name:  # else a later message has it by now
                 _point_before(link, name)
     system.unlink(path)
+
+
+def remove_pointer(link: str, until: float) -> None:
+    """Remove *link*, unless it points to a message of ours that is there.
+
+    Raises OSError, and LockTimeoutError where another process changes the link *until* then.
+    """
+    with _locked_folder(link, until):
+        if not _is_there(system.pointed_to(link), link):
+            system.unlink(link)
 
 
 def _point_before(link: str, name: str) -> None:
@@ -149,10 +159,14 @@ def _locked_folder(path: str, until: float) -> Iterator[None]:
         os.close(fd)
 
 
-def _is_later(target: str, pointer: Pointer) -> bool:
+def _is_there(target: str | None, link: str) -> bool:
+    """Tell whether *target* of the *link* is a message of ours that is there."""
     # A link that isn't ours may lead anywhere, and sort behind all that comes.
-    named = os.path.join(os.path.dirname(pointer.link), target)
-    return target >= pointer.target and is_id(target) and os.path.exists(named)
+    return (
+        target is not None
+        and is_id(target)
+        and os.path.exists(os.path.join(os.path.dirname(link), target))
+    )
 
 
 def _point_back(pointer: Pointer, before: str | None) -> None:

@@ -51,11 +51,18 @@ def comparable(address: str) -> str:
 
 
 def spellings(address: str) -> list[str]:
-    """Return *address* as it is, and with its domain in Unicode and in Punycode."""
-    local, at, domain = address.rpartition("@")
-    labels = _PUNYCODE.sub(_from_punycode, domain).split(".")
-    forms = (domain, ".".join(labels), ".".join(map(_in_punycode, labels)))
-    return list(dict.fromkeys(f"{local}{at}{form}" for form in forms))
+    """Return *address* as it is, and in other forms that are the same to :func:`comparable`.
+
+    An accent is a part of its letter or stands behind it, as Linux and macOS have it; a domain
+    is in Unicode or in Punycode.
+    """
+    found = []
+    for form in (address, *(unicodedata.normalize(f, address) for f in ("NFC", "NFD"))):
+        local, at, domain = form.rpartition("@")
+        labels = _PUNYCODE.sub(_from_punycode, domain).split(".")
+        domains = (domain, ".".join(labels), ".".join(map(_in_punycode, labels)))
+        found += [f"{local}{at}{each}" for each in domains]
+    return list(dict.fromkeys(found))
 
 
 def _from_punycode(label: re.Match[str]) -> str:

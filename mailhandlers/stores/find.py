@@ -87,10 +87,11 @@ def _find_folder(path: str) -> Store:
     for entry in os.scandir(path):
         if entry.name[0] != ".":
             (folders if is_folder(entry) else others).append(entry.path)
-    if any(is_shown(name, PeopleStore.suffix) for name in others):
-        return PeopleStore(path, folders=[path])
     # A recipient may be called "new": the latest.eml in some folder tells.
     is_ours = any(os.path.lexists(f"{folder}/latest.eml") for folder in folders)
+    if any(is_shown(name, PeopleStore.suffix) for name in others):
+        # What somebody has saved there hides none of ours.
+        return PeopleStore(path, folders=[path, *(folders if is_ours else ())])
     if not is_ours:
         if any(os.path.basename(folder) in ("new", "cur") for folder in folders):
             return MaildirStore(path)

@@ -105,7 +105,8 @@ class FolderStore(Store):
         return self.add_files(mails, patience)
 
     def clear(self) -> None:
-        empty_folders(self.folders, self.suffix)
+        for folders, link in self.places():
+            empty_folders(folders, self.suffix, link)
 
     def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
         names = {str(entry.key) for entry in wanted()}

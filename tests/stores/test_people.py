@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import example, given
+from shell import raw_mail
 from strategies import anything
 from support import HELLO
 from test_envelope import EXAMPLE
 
-from mailhandlers import read_messages
+from mailhandlers import Inbox, MaildirSink, PerRecipientDir, read_messages
 from mailhandlers.disk.files import Disk
+from mailhandlers.handler import Handler
 from mailhandlers.mail import Mail
 from mailhandlers.stores.people import PeopleStore, folder_name
 
@@ -96,3 +100,28 @@ def test_the_folders_of_1_1_stay_readable(tmp_path: Path, recipient: str) -> Non
     for messages in (read_messages(store.path), read_messages(store.path, to=recipient)):
         ids = [message.envelope.id for message in messages if message.envelope]
         assert ids == [first.envelope.id, second.envelope.id]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("handler", [PerRecipientDir, MaildirSink])
+def test_an_accent_is_the_same_in_both_forms_whichever_store(
+    handler: type[Handler], form: Literal["NFC", "NFD"], tmp_path: Path
+) -> None:
+    address = unicodedata.normalize(form, "\xe9va@\xe9cole.example")
+    handler(tmp_path / "store").store_all([raw_mail(HELLO, [address])])
+    inbox = Inbox(tmp_path / "store")
+    for other in ("NFC", "NFD"):
+        assert len(inbox.messages(to=unicodedata.normalize(other, address))) == 1
+
+
+def test_mail_that_somebody_saves_beside_hides_none(tmp_path: Path) -> None:
+    store = tmp_path / "people"
+    PerRecipientDir(store).store_all([raw_mail(HELLO)])
+    inbox = Inbox(store)
+    assert len(inbox) == 1
+    (store / "saved.eml").write_bytes(b"To: bob@example.com\r\nSubject: saved\r\n\r\n")
+    for each in (inbox, Inbox(store)):
+        assert {m["Subject"] for m in each} == {"hello", "saved"}
+        assert len(each.messages(to="bob@example.com")) == 2
+    (store / "saved.eml").unlink()
+    assert [m["Subject"] for m in inbox] == ["hello"]

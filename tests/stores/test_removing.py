@@ -105,6 +105,32 @@ def test_the_link_follows_to_the_latest_that_is_left(tmp_path: Path) -> None:
     assert sorted(os.listdir(link.parent)) == ["notes.txt", "zzz.eml"]
 
 
+def test_who_empties_the_folders_leaves_the_link_to_what_came_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "people"
+    server, other = PeopleStore(str(store)), PeopleStore(str(store))
+    server.add([mail(1, TO[0])])
+    folder = store / TO[0]
+    listdir = os.listdir
+    arrived: list[Mail] = []
+
+    def slowly(path: str) -> list[str]:
+        names = listdir(path)
+        if path == str(folder) and not arrived:
+            arrived.append(mail(2, TO[0]))
+            server.add(arrived)
+        return names
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", slowly)
+        other.clear()
+    assert sorted(os.listdir(folder)) == [f"{arrived[0].envelope.id}.eml", "latest.eml"]
+    assert read_latest(folder / "latest.eml")["Subject"] == "2"
+    other.clear()
+    assert os.listdir(folder) == []
+
+
 def test_a_message_that_is_being_stored_gets_the_link_by_itself(tmp_path: Path) -> None:
     store = PeopleStore(str(tmp_path / "people"), Disk(sync=False))
     first, second, third = mail(1), mail(2), mail(3)
