@@ -36,7 +36,7 @@ from mailhandlers.stores.latest import LatestStore
 from mailhandlers.stores.maildir import MaildirStore
 from mailhandlers.stores.mbox import MboxStore
 from mailhandlers.stores.people import PeopleStore
-from mailhandlers.stores.store import Store
+from mailhandlers.stores.store import Sought, Store
 
 # An Inbox holds a growing file open. On Windows the folder of such a file can't be removed.
 CAN_REMOVE_HELD = [LatestStore, MaildirStore, PeopleStore]
@@ -378,6 +378,33 @@ def test_an_inbox_is_asked_by_several_threads(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert [*pool.map(ask, range(300))] == [str(number) for number in range(300)]
+
+
+def test_no_thread_adds_to_an_index_while_another_looks_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MaildirStore(str(tmp_path / "store"), Disk(sync=False))
+    store.add([mail([RECIPIENTS[0]], SENDERS[0], "1")])
+    known = store.memory()
+    find = memory._Index.find
+    is_alone = []
+
+    def may_add() -> bool:
+        has_lock = known._lock.acquire(blocking=False)
+        if has_lock:
+            known._lock.release()
+        return has_lock
+
+    def look(index: memory._Index, key: str | None) -> Iterator[int]:
+        is_alone.append(not pool.submit(may_add).result())
+        return find(index, key)
+
+    monkeypatch.setattr(memory._Index, "find", look)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            assert len([*known.newest_first(Sought(to=RECIPIENTS[0]))]) == 1
+    assert is_alone
+    assert all(is_alone)
 
 
 def test_folders_that_are_emptied_may_be_somebody_elses(tmp_path: Path) -> None:
