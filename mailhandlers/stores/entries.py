@@ -227,7 +227,6 @@ class EntriesStore(Store):
         except GoneError:
             return iter(()), None
         known = self._found_again(seen, file) if isinstance(seen, Last) else None
-        self._is_rewritten = False
         last, starts = self.whole_behind(file, known)
         if last is not None:
             return map(self.entry, self._in_order(last.span, starts)), last
@@ -240,6 +239,7 @@ class EntriesStore(Store):
 
         Return also where those up to it begin, the last first.
         """
+        self._is_rewritten = False
         span, starts = self._starts(file, known)
         # Only the last entry may be not whole yet.
         while span and starts and not self._is_rewritten:

@@ -124,9 +124,10 @@ class EntriesMemory(Notes):
 
     def span(self, number: int) -> Span:
         """Return where an entry is."""
-        assert self._last is not None  # else there is no entry
-        end = self._start(number + 1) if number + 1 < self.end else self._last.span.end
-        return self._last.span._replace(start=self._start(number), end=end)
+        with self._lock:  # the last one may get another behind it just now
+            assert self._last is not None  # else there is no entry
+            end = self._start(number + 1) if number + 1 < self.end else self._last.span.end
+            return self._last.span._replace(start=self._start(number), end=end)
 
     def _start(self, number: int) -> int:
         """Return where an entry begins, or where the last one ends."""

@@ -8,7 +8,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from mailhandlers.inbox.criteria import Criteria
 from mailhandlers.inbox.readable import Mails
 from mailhandlers.mail import Identity, Mail
 from mailhandlers.message.addresses import comparable
-from mailhandlers.stores import memory
+from mailhandlers.stores import entries_memory, memory
 from mailhandlers.stores.find import find
 from mailhandlers.stores.folder import FolderStore
 from mailhandlers.stores.growing import GrowingStore
@@ -405,6 +405,29 @@ def test_no_thread_adds_to_an_index_while_another_looks_in_it(
             assert len([*known.newest_first(Sought(to=RECIPIENTS[0]))]) == 1
     assert is_alone
     assert all(is_alone)
+
+
+@pytest.mark.parametrize("kind", [MboxStore, JsonLinesStore])
+def test_an_entry_ends_where_it_did_while_another_thread_notes_the_next(
+    kind: type[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = kind(str(tmp_path / "store"), Disk(sync=False))
+    store.add([mail([RECIPIENTS[0]], SENDERS[0], "1")])
+    known = store.memory()
+    [number] = known.numbers()  # type: ignore[attr-defined]
+    store.add([mail([RECIPIENTS[0]], SENDERS[0], "2")])
+    add = entries_memory._Noted.add
+    asked = []
+
+    def slowly(noted: entries_memory._Noted, start: int, gist: str) -> None:
+        asked.append(pool.submit(lambda: known.entry(number).read()))  # type: ignore[attr-defined]
+        wait(asked, 0.2)
+        add(noted, start, gist)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(entries_memory._Noted, "add", slowly)
+        known.renewed(store)
+        assert b"Subject: 1" in asked[0].result().content
 
 
 def test_folders_that_are_emptied_may_be_somebody_elses(tmp_path: Path) -> None:
