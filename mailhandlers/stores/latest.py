@@ -23,6 +23,9 @@ _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENXIO)
 _ARRIVAL = re.compile(r"(\d{9,11})\.")
 
 
+_WHAT = "a message of this handler's"
+
+
 class _File(Seen):
     """One file with one message."""
 
@@ -41,27 +44,44 @@ class LatestStore(Store):
         # The file is replaced and never written to, so that a second name does no harm. A
         # server that was killed may have left one, between the link and the rename.
         check_file(
-            self.path,
-            "a message of this handler's",
-            lambda head, _: not head or block.is_mail_file(head),
-            may_have_names=True,
+            self.path, _WHAT, lambda head, _: _may_be_replaced(head), may_have_names=True
         )
 
     def prepare(self) -> None:
         folder = os.path.dirname(self.path)
         system.check_writable(folder)
-        self._disk.make_file(self.path)
+        if not os.path.islink(self.path):  # which the first message replaces
+            self._disk.make_file(self.path)
         files.sweep(folder)
 
     def add(self, mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
         # The others were replaced by the last before anybody could look.
         for latest in mails[-1:]:
+            self._check_is(_may_be_replaced)
             # A name of its own, also for a message that is stored again under its identity.
             temporary = f"{os.path.dirname(self.path)}/.{Identity.now().id}.tmp"
             self._disk.replace(self.path, temporary, block.encode(latest))
 
     def clear(self) -> None:
+        self._check_is(lambda head: _may_be_replaced(head) or foreign.is_mail(head))
         files.remove([self.path])
+
+    def _check_is(self, is_mail: Callable[[bytes], bool]) -> None:
+        """Raise OSError where something else has come to the path; a link to it may go.
+
+        It takes 8 us.
+        """
+        if os.path.islink(self.path):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            fd = system.open_to_read(self.path)
+            try:
+                if not is_mail(os.read(fd, HEAD)):
+                    raise OSError(
+                        errno.EEXIST, f"it holds something else than {_WHAT}", self.path
+                    )
+            finally:
+                os.close(fd)
 
     def remove(self, wanted: Callable[[], Iterable[Entry]]) -> None:
         for entry in wanted():
@@ -102,6 +122,10 @@ class LatestStore(Store):
         if now is None or now.key != file.key:
             raise GoneError(self.path)
         return mail
+
+
+def _may_be_replaced(head: bytes) -> bool:
+    return not head or block.is_mail_file(head)
 
 
 def read_mail(path: str, is_mail: Callable[[bytes], bool] = foreign.is_mail) -> Mail:

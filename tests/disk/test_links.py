@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HELLO, IS_ROOT, KINDS, Kind
+from support import HELLO, IS_ROOT, KINDS, Kind, tree
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Inbox, PerRecipientDir, read_latest
+from mailhandlers import Inbox, MailFile, PerRecipientDir, read_latest
 from mailhandlers.mail import Mail
 
 ONE = [Mail(replace(EXAMPLE, size=len(HELLO)), HELLO)]
@@ -114,6 +114,30 @@ def test_a_message_that_is_refused_takes_its_file_away_and_no_link_to_it(
     assert not store.exists()
     made(kind, store)._store.add(ONE)
     assert len(Inbox(tmp_path / "file")) == 1
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_at_the_path_of_the_latest_mail_is_what_is_replaced(
+    tmp_path: Path, is_there: bool
+) -> None:
+    link, target = tmp_path / "latest.mail", tmp_path / "target"
+    if is_there:
+        MailFile(target)._store.add(ONE)
+    before = tree(tmp_path)
+    link.symlink_to(target)
+    store = MailFile(link)._store
+    store.check()
+    store.prepare()
+    assert link.is_symlink()
+    if is_there:  # nothing is written to where it leads
+        target.write_bytes(b"precious")
+        before = before | {"target": b"precious"}
+    store.add(ONE)
+    assert not link.is_symlink()
+    assert read_latest(link)["Subject"] == "hello"
+    link.unlink()
+    assert tree(tmp_path) == before
 
 
 @growing

@@ -65,7 +65,7 @@ def test_a_file_of_something_else_is_refused_at_the_start(
     assert store.read_bytes() == octets
 
 
-@growing
+@FILES
 @pytest.mark.parametrize("octets", NOT_OURS)
 def test_a_file_that_came_to_hold_something_else_is_never_written_to(
     kind: Kind, store: Path, octets: bytes, caplog: pytest.LogCaptureFixture
