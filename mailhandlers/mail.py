@@ -98,7 +98,7 @@ class Envelope:
         """
         if not isinstance(record, dict):
             raise ValueError("an envelope is a JSON object")
-        values = {}
+        values: dict[str, Any] = {}
         for name, types in _TYPES.items():
             value = record.get(name)
             if not isinstance(value, types) or isinstance(value, bool):
@@ -111,7 +111,13 @@ class Envelope:
         received = datetime.fromisoformat(values["received"].replace("Z", "+00:00"))
         if received.tzinfo is None:
             raise ValueError("an envelope's 'received' names its time zone")
-        return cls(**{**values, "received": received})
+        try:
+            values["received"] = received.astimezone(timezone.utc)
+        except OverflowError:
+            raise ValueError(
+                "an envelope's 'received' is before the year 1, or too late"
+            ) from None
+        return cls(**values)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Envelope:

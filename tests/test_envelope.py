@@ -133,6 +133,18 @@ def test_a_moment_without_a_zone_is_a_value_error(moment: str) -> None:
         Envelope.from_dict({**json.loads(AS_JSON), "received": moment})
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_moment_that_no_clock_can_show_is_a_value_error(moment: str) -> None:
+    with pytest.raises(ValueError, match="received"):
+        Envelope.from_dict({**EXAMPLE.to_dict(), "received": moment})
+
+
+def test_any_time_zone_is_read_as_utc() -> None:
+    record = {**EXAMPLE.to_dict(), "received": "2026-11-21T10:48:00+02:00"}
+    received = Envelope.from_dict(record).received
+    assert (received.hour, received.tzinfo) == (8, timezone.utc)
+
+
 def test_an_envelope_of_version_1_0_has_no_checksum() -> None:
     old = AS_JSON.replace(', "sha256": null', "")
     assert old != AS_JSON
