@@ -133,7 +133,11 @@ class Disk:
                 if is_replaced:
                     system.replace(temporary, path, sync=self.sync)
             if is_replaced:
-                self.sync_folders([folder])
+                try:
+                    self.sync_folders([folder])
+                except OSError as error:  # who reads has the new file already
+                    consequence = "a power cut may bring back what was removed"
+                    log().error("%s: %s; %s", path, error.strerror, consequence)
             else:
                 system.unlink(temporary)
         finally:
