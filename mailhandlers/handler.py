@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from . import command, options
 from .commit import Commits
 from .disk import files
-from .mail import Mail
+from .mail import Mail, is_unique_name
 from .message.message import StoredMessage
 from .message.visible import visible_line
 from .smtp.dialogue import note_told
@@ -169,8 +169,13 @@ class Handler(ABC):
 
         This is for mail that came through no session, such as a copy. It waits, so don't call
         it in the thread of the event loop. Raises OSError if they can't be stored.
+
+        A message of another program may claim any id, and an id is the name of a file: one
+        that is no unique name as Maildirs have it is replaced by a new one.
         """
-        self._commits.store(mails)
+        self._commits.store(
+            [mail if is_unique_name(mail.envelope.id) else mail.renamed() for mail in mails]
+        )
 
     def reset(self) -> None:
         """Remove all messages, and return when that is done.

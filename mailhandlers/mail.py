@@ -25,6 +25,7 @@ _LONGEST_HOST = 100  # the rest of a name has room beside it, in any folder
 # As Maildirs have it, of other programs as well.
 _MOMENT = re.compile(r"(?P<second>[0-9]{9,11})\.(?:M(?P<part>[0-9]{6}))?", re.ASCII)
 _ID = re.compile(r"(\d{10})\.M(\d{6})P\d+Q\d+\.[A-Za-z0-9._-]+", re.ASCII)
+_UNIQUE_NAME = re.compile(r"[0-9]{9,12}\.[\w.,=+%@~-]{1,180}", re.ASCII)
 _clock = threading.Lock()
 _last = 0
 _numbers = itertools.count(1)
@@ -288,6 +289,11 @@ def _in_a_name(host: str) -> str:
 def is_id(name: str) -> bool:
     """Tell whether *name* is an identity's, whatever follows it."""
     return _ID.fullmatch(name) is not None
+
+
+def is_unique_name(name: str) -> bool:
+    """Tell whether *name* is one as Maildirs have it, of any program, without flags."""
+    return _UNIQUE_NAME.fullmatch(name) is not None
 
 
 def moment_of(name: str) -> datetime | None:

@@ -242,3 +242,17 @@ def test_a_reset_takes_messages_alone(tmp_path: Path) -> None:
     handler.reset()
     assert not any(store.rglob("*.eml"))
     assert os.listdir(store / "photos") == ["precious.jpg"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "a/b", ".hidden", "", "a\0b", "latest", "x" * 300]
+)
+def test_what_a_message_claims_for_its_id_leads_nowhere(
+    kind: Kind, store: Path, tmp_path: Path, name: str
+) -> None:
+    handler = made(kind, store)
+    claims = ONE[0]._replace(envelope=replace(ONE[0].envelope, id=name))
+    handler.store_all([claims])
+    assert [m.original_content for m in Inbox(store)] == [HELLO]
+    assert [path.name for path in tmp_path.iterdir()] == [store.parent.name]
+    assert [path.name for path in store.parent.iterdir()] == [store.name]
