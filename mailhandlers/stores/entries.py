@@ -39,9 +39,6 @@ from .store import Entry, GoneError, Seen, Store, open_regular
 LONGEST_WAIT = 2.0
 """How many seconds one look waits for other programs that change the file, at most."""
 
-GLANCE = 1 << 12
-"""How many octets of an entry are read to find its gist."""
-
 _ANCHOR = 1 << 12
 _BEFORE = len(b"\n\r\n")  # an entry: a blank line
 MOST_REWRITES = 10

@@ -20,14 +20,11 @@ from ..disk.locks import LOCK_TIMEOUT, deadline
 from ..mail import Mail, is_id
 from .keep import Keep, Place, Retention
 from .latest import read_mail
-from .memory import UNSURE, Notes, Status, gist_of, status_of
+from .memory import GLANCE, UNSURE, Notes, Status, gist_of, status_of
 from .store import ANY, Effort, Entry, GoneError, Seen, Sought, Store, check_parent
 
 _MOST_CLASHES = 10
 _LONG = 1 << 20
-
-
-_GLANCE = 1 << 12
 
 
 class _Names(Seen):
@@ -202,7 +199,7 @@ class FolderStore(Store):
         try:
             fd = system.open_to_read(path)
             try:
-                found = gist(os.read(fd, _GLANCE))
+                found = gist(os.read(fd, GLANCE))
             finally:
                 os.close(fd)
             if found is not None:

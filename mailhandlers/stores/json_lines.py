@@ -17,8 +17,9 @@ from ..disk import log
 from ..disk.files import write_all
 from ..disk.locks import LOCK_TIMEOUT
 from ..mail import Envelope, Mail, gist_in
-from .entries import GLANCE, EntryStart, octets_in
+from .entries import EntryStart, octets_in
 from .growing import GrowingStore, Mended
+from .memory import GLANCE
 from .store import HEAD, Effort, GoneError, NothingYet
 
 _SMALL = 1 << 13

@@ -31,8 +31,9 @@ from ..disk import locks
 from ..mail import Mail
 from ..message.headers import PARSER_FAULTS
 from . import foreign
-from .entries import GLANCE, EntryStart, octets_in
+from .entries import EntryStart, octets_in
 from .growing import GrowingStore, Mended
+from .memory import GLANCE
 
 _FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)

@@ -26,6 +26,9 @@ from .store import ANY, Entry, Getter, Memory, Recipients, Sought, Store
 # Two changes within one tick of a file system's clock leave one trace.
 _TICK = 100_000_000
 
+GLANCE = 1 << 12
+"""How many octets of a message are read to find its gist."""
+
 UNSURE = "?"
 """The gist of what can't be read now: whoever looks for mail has to try again."""
 
