@@ -254,25 +254,38 @@ class GrowingStore(EntriesStore):
                 fd = open_own(path, flags | os.O_CREAT, self._disk.mode)
                 created = True
             try:
-                if created:
-                    self._disk.permit(fd)
                 self._lock.acquire(fd, path, until)
             except BaseException as error:
-                # We have its first lock, and so nobody else has appended to it, unless the
-                # error is that we didn't get one.
-                if created and not isinstance(error, locks.LockTimeoutError):
-                    _unmake(path)
+                # We have its first lock, unless the error is that we didn't get one.
+                with suppress(OSError):
+                    self._take_back(
+                        fd, created and not isinstance(error, locks.LockTimeoutError)
+                    )
                 os.close(fd)
                 raise
             is_there = False
             try:
+                if created:
+                    self._disk.permit(fd)
                 is_there = _is_at(fd, path)
+            except BaseException:
+                with suppress(OSError):
+                    self._take_back(fd, created)
+                raise
             finally:
                 if not is_there:  # an error, or deleted or rotated while we waited
                     self._lock.release(fd, path)
             if is_there:
                 return fd, created
             locks.check(until, path, "another file is there each time")
+
+    def _take_back(self, fd: int, created: bool) -> None:
+        """Remove the file that is open as *fd* if it was *created*, and nobody has used it.
+
+        Another server may have opened it before we locked it, and appended to it.
+        """
+        if created and _is_at(fd, self.path) and not _end(fd).size:
+            _unmake(self.path)
 
     def memory(self) -> Memory:
         return EntriesMemory(self)

@@ -214,6 +214,35 @@ def test_what_another_server_has_appended_to_it_meanwhile_is_not_taken_back(
 
 
 @growing
+def test_a_file_that_another_server_has_used_already_is_not_taken_away(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, other = made(kind, store), made(kind, store)
+
+    def late(*_: Any) -> None:
+        other._store.add(ONE)
+        raise OSError(errno.ENOSPC, "no room for a dotlock")
+
+    monkeypatch.setattr(handler._store._lock, "acquire", late)
+    with pytest.raises(OSError, match="no room for a dotlock"):
+        handler._store.add(ONE)
+    assert contents(store) == [HELLO]
+
+
+@growing
+@pytest.mark.posix
+def test_a_file_that_can_not_have_its_permissions_is_taken_away(
+    kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = made(kind, store)
+    before = tree(store.parent)
+    monkeypatch.setattr(handler._store._disk, "permit", fail)
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EDQUOT))):
+        handler._store.add(ONE)
+    assert tree(store.parent) == before
+
+
+@growing
 def test_whole_blocks_go_where_a_part_of_one_can_not_be_cut_off(
     kind: Kind, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
