@@ -91,11 +91,9 @@ class Disk:
             self._write_new([(temporary, pieces)], undo)
             # Where no folder is synced, the rename is the last step, and never taken back.
             was_there = system.SYNCS_FOLDERS and self._keep(path, previous, undo)
+            ours = os.lstat(temporary)
             system.replace(temporary, path, sync=self.sync)
-            if was_there:
-                undo.add(os.replace, previous, path)
-            else:
-                undo.add(system.unlink, path)
+            undo.add(_put_back, previous if was_there else "", path, ours)
             self.sync_folders([os.path.dirname(path)])
         if was_there:
             self._remove_name(previous)
@@ -315,6 +313,15 @@ class Disk:
         """Wait until the disk has the names in the folders *paths*."""
         for start in range(0, len(paths), _MOST_OPEN) if self.sync else ():
             system.flush_folders(paths[start : start + _MOST_OPEN], self._flusher.flush)
+
+
+def _put_back(previous: str, path: str, ours: os.stat_result) -> None:
+    """Put *previous*, or nothing, in the place of *ours* at *path*; another server's stays."""
+    if os.path.samestat(os.lstat(path), ours):
+        if previous:
+            os.replace(previous, path)
+        else:
+            system.unlink(path)
 
 
 def write_all(fd: int, pieces: Iterable[bytes]) -> None:

@@ -21,7 +21,15 @@ from support import HELLO, KINDS, PATIENCE, Client, Kind, controlled, tree
 from test_envelope import EXAMPLE
 
 import mailhandlers
-from mailhandlers import Inbox, MaildirSink, MboxSink, read_messages
+from mailhandlers import (
+    Inbox,
+    MaildirSink,
+    MailFile,
+    MboxSink,
+    PerRecipientDir,
+    read_latest,
+    read_messages,
+)
 from mailhandlers.disk import locks
 from mailhandlers.mail import Mail
 from mailhandlers.stores import mbox
@@ -227,6 +235,49 @@ def test_a_file_that_another_server_has_used_already_is_not_taken_away(
     with pytest.raises(OSError, match="no room for a dotlock"):
         handler._store.add(ONE)
     assert contents(store) == [HELLO]
+
+
+@pytest.mark.posix  # Windows syncs no folder
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_latest_message_of_another_server_stays_when_ours_fails(
+    tmp_path: Path, is_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "latest.mail"
+    handler, other = MailFile(store), MailFile(store)
+    if not is_first:
+        handler._store.add(ONE)
+
+    def late(*_: Any) -> None:
+        other._store.add([raw_mail(b"of the other\r\n")])
+        fail()
+
+    monkeypatch.setattr(handler._store._disk, "sync_folders", late)
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EDQUOT))):
+        handler._store.add(ONE)
+    assert contents(store) == [b"of the other\r\n"]
+    assert os.listdir(tmp_path) == ["latest.mail"]
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_link_to_the_message_of_another_server_stays_when_ours_fails(
+    tmp_path: Path, is_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, other = PerRecipientDir(tmp_path / "people"), PerRecipientDir(tmp_path / "people")
+    if not is_first:
+        handler.store_all([raw_mail(HELLO)])
+
+    def late(*_: Any) -> None:
+        other.store_all([raw_mail(b"of the other\r\n")])
+        fail()
+
+    mine = raw_mail(HELLO)
+    with monkeypatch.context() as patch:
+        patch.setattr(handler._store._disk, "sync_folders", late)
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.EDQUOT))):
+            handler._store.add([mine])
+    latest = read_latest(tmp_path / "people" / "bob@example.com" / "latest.eml")
+    assert latest.original_content == b"of the other\r\n"
 
 
 @growing
