@@ -111,7 +111,7 @@ class Count:
         """Count *number* more."""
         self.number += number
         if self._is_terminal:
-            print(f"\r{self.number:,} messages {self._done} ...", end="", file=sys.stderr)
+            print(f"\r{self._told()} ...", end="", file=sys.stderr)
             sys.stderr.flush()
 
     def complain(self, text: str) -> None:
@@ -122,8 +122,11 @@ class Count:
     def end(self, how: str) -> None:
         """Tell the number, and *how* it ended."""
         self._erase()
+        print(f"{self._told()}; {how}", file=sys.stderr)
+
+    def _told(self) -> str:
         messages = "message" if self.number == 1 else "messages"
-        print(f"{self.number:,} {messages} {self._done}; {how}", file=sys.stderr)
+        return f"{self.number:,} {messages} {self._done}"
 
     def _erase(self) -> None:
         if self._is_terminal:

@@ -19,7 +19,7 @@ from strategies import mails
 from support import PATIENCE, Process
 
 from mailhandlers.cli import printing
-from mailhandlers.cli.printing import Output, fitted
+from mailhandlers.cli.printing import Count, Output, fitted
 from mailhandlers.mail import Mail
 from mailhandlers.message.attachments import human_size
 from mailhandlers.message.message import StoredMessage
@@ -220,3 +220,13 @@ def test_a_pipe_that_nobody_reads_is_told_by_its_name(number: int) -> None:
             write("hello")
     with pytest.raises(BrokenPipeError):
         Output(Closed()).octets(b"hello")
+
+
+def test_one_is_no_plural(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    sent = Count("sent")
+    sent.add(1)
+    sent.add(1)
+    assert terminal.getvalue() == "\r1 message sent ...\r2 messages sent ..."
