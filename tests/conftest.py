@@ -15,14 +15,18 @@ import pytest
 import trustme
 from faulty import Disk, Gate
 from hypothesis import HealthCheck, settings
+from shell import Shell
 from support import ALL_KINDS, BUCKET, WINDOWS, Kind, Server
 
+from mailhandlers.cli.main import main
 from mailhandlers.commit import Commits
 
 _DISKS = {"disk", "gate", "quick_disk", "small_disk", "strace"}
-# A slow machine is no fault of what is tested.
+# A slow machine is no fault of what is tested. Under Wine an example takes seconds, and what
+# holds on every system is tried elsewhere.
 settings.register_profile(
     "patient",
+    max_examples=8 if WINDOWS else 100,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -107,6 +111,18 @@ def server(kind: Kind, store: Path) -> Iterator[Server]:
     """The stock command with the handler of this test, storing into *store*."""
     with Server(kind.handler, store) as running:
         yield running
+
+
+@pytest.fixture
+def shell_here(capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Run ``mailhandlers`` as shell() does, but in this process: a start takes Wine seconds."""
+
+    def run(*arguments: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
+        status = main([os.fspath(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess([*arguments], status, said.out, said.err)
+
+    return run
 
 
 class Certificate(NamedTuple):

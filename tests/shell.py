@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from support import PATIENCE
 import mailhandlers
 from mailhandlers.mail import Envelope, Identity, Mail
 
+Shell = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "mailhandlers"]
 
 

@@ -55,7 +55,6 @@ def test_one_address():
     assert " 5 passed" in run(folder, code)
 
 
-@pytest.mark.slow
 def test_each_worker_has_an_address_of_its_own(folder: Path) -> None:
     pytest.importorskip("xdist")
     code = """

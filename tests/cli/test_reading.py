@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shell import COMMAND, mail, put, raw_mail, shell
+from shell import COMMAND, Shell, mail, put, raw_mail, shell
 from support import IS_ROOT, ON_DISK, PATIENCE, Kind, Process, json_line
 
 from mailhandlers import Inbox
@@ -157,9 +157,9 @@ def test_headers_are_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [line.partition(":")[0] for line in lines] == ["Subject", "X-Odd"]
 
 
-def test_show_is_for_people(kind: Kind, store: Path) -> None:
+def test_show_is_for_people(kind: Kind, store: Path, shell_here: Shell) -> None:
     put(kind.handler, store, mail("Über", "Text.\n", to=["bob@x.test"], files=FILES))
-    shown = shell("show", store)
+    shown = shell_here("show", store)
     lines = shown.stdout.splitlines()
     when = lines.pop(4)
     assert when.startswith("Received:  20")
@@ -188,9 +188,9 @@ def test_show_has_the_text_of_the_html(
     assert "\n\n\n" not in shown
 
 
-def test_show_tells_why_there_is_nothing(kind: Kind, store: Path) -> None:
+def test_show_tells_why_there_is_nothing(kind: Kind, store: Path, shell_here: Shell) -> None:
     put(kind.handler, store, mail())
-    shown = shell("show", store, "--to", "carol@x.test", "--timeout", "0.01")
+    shown = shell_here("show", store, "--to", "carol@x.test", "--timeout", "0.01")
     assert (shown.returncode, shown.stdout) == (1, "")
     assert shown.stderr == (
         f"no message in {store} with to='carol@x.test', in 0.01 s; the nearest misses:\n"
@@ -207,9 +207,9 @@ def test_show_waits_for_mail(kind: Kind, store: Path) -> None:
 
 
 @pytest.mark.parametrize("view", ["html", "links", "codes"])
-def test_what_a_message_has_not_is_told(view: str, tmp_path: Path) -> None:
+def test_what_a_message_has_not_is_told(view: str, tmp_path: Path, shell_here: Shell) -> None:
     put("MaildirSink", tmp_path / "inbox", mail())
-    shown = shell("show", tmp_path / "inbox", "--print", view)
+    shown = shell_here("show", tmp_path / "inbox", "--print", view)
     assert (shown.returncode, shown.stdout) == (1, "")
     assert shown.stderr == (
         f"mailhandlers: the message has no {view}: to bob@example.com: 'hello'\n"
@@ -251,8 +251,8 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 
 @ON_DISK
-def test_a_store_that_is_not_there_is_told(kind: Kind, store: Path) -> None:
-    listed = shell("list", store)
+def test_a_store_that_is_not_there_is_told(kind: Kind, store: Path, shell_here: Shell) -> None:
+    listed = shell_here("list", store)
     assert (listed.returncode, listed.stdout) == (0, "")
     assert listed.stderr == f"{store}: nothing is there yet\n"
 
@@ -460,15 +460,18 @@ def test_a_list_ends_with_its_pipe(tmp_path: Path) -> None:
         assert process.stderr.read() == b""
 
 
-def test_what_arrived_since_an_id(tmp_path: Path) -> None:
+def test_what_arrived_since_an_id(tmp_path: Path, shell_here: Shell) -> None:
     mails = [mail("one"), mail("two"), mail("three")]
     put("JsonLines", tmp_path / "m", *mails)
-    done = shell("list", tmp_path / "m", "--since", mails[0].envelope.id, "--print", "headers")
+    done = shell_here(
+        "list", tmp_path / "m", "--since", mails[0].envelope.id, "--print", "headers"
+    )
     assert "two" in done.stdout
     assert "three" in done.stdout
     assert "one" not in done.stdout
     assert (
-        shell("list", tmp_path / "m", "--none", "--since", mails[2].envelope.id).returncode == 0
+        shell_here("list", tmp_path / "m", "--none", "--since", mails[2].envelope.id).returncode
+        == 0
     )
     done = shell("list", tmp_path / "m", "--since", "")
     assert (done.returncode, "'' is no id of a message" in done.stderr) == (2, True)

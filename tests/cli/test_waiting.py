@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from shell import COMMAND, mail, put, shell
+from shell import COMMAND, Shell, mail, put, shell
 from support import HOST, PATIENCE, Kind, Process, Server, reserved_port, wait_until
 
 from mailhandlers.cli.waiting import ready
@@ -239,11 +239,13 @@ def saying(greeting: bytes | None) -> Iterator[int]:
             client.close()
 
 
-@pytest.mark.parametrize("form", ["{}", ":{}", "127.0.0.1:{}", "localhost:{}"])
-def test_a_server_that_answers(form: str, tmp_path: Path) -> None:
+def test_a_server_that_answers(tmp_path: Path, shell_here: Shell) -> None:
     with Server("MaildirSink", tmp_path / "inbox") as server:
-        ready = shell("ready", form.format(server.port), "--pid", str(server.process.pid))
-    assert (ready.returncode, ready.stdout, ready.stderr) == (0, "", "")
+        for form in ("{}", ":{}", "127.0.0.1:{}", "localhost:{}"):
+            ready = shell_here(
+                "ready", form.format(server.port), "--pid", str(server.process.pid)
+            )
+            assert (ready.returncode, ready.stdout, ready.stderr) == (0, "", ""), form
 
 
 def test_a_server_that_takes_its_time(tmp_path: Path) -> None:
@@ -272,10 +274,10 @@ def test_a_server_that_takes_its_time(tmp_path: Path) -> None:
         (b"554 no\r\n", "the server at {} says '554 no': a mail server would begin with 220"),
     ],
 )
-def test_a_server_that_is_none(greeting: bytes | None, told: str) -> None:
+def test_a_server_that_is_none(greeting: bytes | None, told: str, shell_here: Shell) -> None:
     with saying(greeting) as port:
         address = f"{HOST}:{port}"
-        ready = shell("ready", address, "--timeout", "0.2")
+        ready = shell_here("ready", address, "--timeout", "0.2")
     assert (ready.returncode, ready.stdout) == (1, "")
     assert ready.stderr == f"mailhandlers: {told.format(address)} (waited 0.2 s)\n"
 
@@ -306,10 +308,10 @@ def test_a_server_that_breaks_the_connection() -> None:
         ("[::1]", "no server listens at [::1]:{}|can't be reached"),
     ],
 )
-def test_no_server(host: str, told: str) -> None:
+def test_no_server(host: str, told: str, shell_here: Shell) -> None:
     reservation, port = reserved_port()
     with reservation:
-        ready = shell("ready", f"{host}:{port}", "--timeout", "0.1")
+        ready = shell_here("ready", f"{host}:{port}", "--timeout", "0.1")
     assert ready.returncode == 1
     assert any(words in ready.stderr for words in told.format(port).split("|"))
 
@@ -399,10 +401,10 @@ def test_a_server_that_died_while_another_program_is_silent_there() -> None:
     )
 
 
-def test_a_process_that_is_gone() -> None:
+def test_a_process_that_is_gone(shell_here: Shell) -> None:
     with Process([sys.executable, "-c", ""]) as gone:
         pass
-    ready = shell("ready", "1", "--pid", str(gone.pid))
+    ready = shell_here("ready", "1", "--pid", str(gone.pid))
     assert ready.returncode == 1
     assert f"process {gone.pid} has ended" in ready.stderr
 

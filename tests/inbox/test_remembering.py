@@ -262,9 +262,9 @@ def ticking(folder: Path, is_sure: bool) -> Iterator[Callable[[], None]]:
     ],
     ids=[kind.__name__ for kind in STORES],
 )
-@settings(
-    max_examples=25, deadline=None, phases=[Phase.generate]
-)  # each change waits for a tick
+@settings(  # each change waits for a tick
+    max_examples=settings().max_examples // 4, deadline=None, phases=[Phase.generate]
+)
 @given(some=changes, chance=st.randoms(use_true_random=False))
 def test_each_answer_is_that_of_a_fresh_look(
     kind: type[Store], is_sure: bool, some: list[tuple[str, Mail]], chance: random.Random
