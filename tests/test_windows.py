@@ -104,7 +104,8 @@ def said(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_shell(folder: Path, said: Said) -> None:
     inbox, mbox = folder / "inbox", folder / "mail.mbox"
     assert said("sendmail", "MaildirSink", inbox, "-t", text=WELCOME) == ""
-    assert said("list", inbox).endswith("\tbob@example.com\t147\tWelcome\n")
+    size = len(WELCOME) + WELCOME.count(b"\n")
+    assert said("list", inbox).endswith(f"\tbob@example.com\t{size}\tWelcome\n")
     assert "Your code is 123456" in said("show", inbox, "--to", "bob@example.com")
     assert said("show", inbox, "--print", "codes") == "123456\n"
     assert "no message in" in said("show", inbox, "--to", "carol@example.com", status=1)
