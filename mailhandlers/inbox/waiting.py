@@ -106,8 +106,6 @@ def until_found(
         return look(), time.monotonic() - started
 
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
-    if math.isnan(deadline):  # it would never be over
-        raise ValueError(f"{timeout} is no number of seconds to wait")
     is_first = True
     while True:
         found, cost = None, 0.0

@@ -22,15 +22,6 @@ def test_what_is_there_needs_no_waiting(inbox: Inbox, post: Post) -> None:
     assert inbox.latest(timeout=PATIENCE, to="bob@example.com")["Subject"] == "one"
 
 
-def test_what_is_no_number_of_seconds_is_no_endless_wait(tmp_path: Path) -> None:
-    inbox, nan = Inbox(tmp_path / "store"), float("nan")
-    for wait in (lambda: inbox.latest(timeout=nan), lambda: next(inbox.follow(timeout=nan))):
-        with pytest.raises(ValueError, match="nan is no number of seconds to wait"):
-            wait()
-    with pytest.raises(ValueError, match="nan is"), inbox.expect_none(within=nan):
-        pass
-
-
 def test_latest_waits(
     inbox: Inbox, post: Post, while_waiting: Callable[[Callable[[], object]], None]
 ) -> None:
