@@ -166,10 +166,9 @@ class FolderStore(Store):
                 inodes = {each.name: each.inode() for each in entries if each.name[0] != "."}
         except (FileNotFoundError, NotADirectoryError):
             return []
-        names = (
-            [name for name in inodes if is_shown(name, self.suffix)]
-            if self.suffix
-            else [*inodes]
+        # What is made in order is replaced in order: else a third of the memory stays in holes.
+        names = sorted(
+            [name for name in inodes if is_shown(name, self.suffix)] if self.suffix else inodes
         )
         return [(key, name, inodes[name]) for key, name in self.keys(folder, names)]
 
