@@ -173,9 +173,10 @@ class Handler(ABC):
         A message of another program may claim any id, and an id is the name of a file: one
         that is no unique name as Maildirs have it is replaced by a new one.
         """
-        self._commits.store(
-            [mail if is_unique_name(mail.envelope.id) else mail.renamed() for mail in mails]
-        )
+        if mails:
+            self._commits.store(
+                [mail if is_unique_name(mail.envelope.id) else mail.renamed() for mail in mails]
+            )
 
     def reset(self) -> None:
         """Remove all messages, and return when that is done.

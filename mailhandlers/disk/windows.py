@@ -297,7 +297,11 @@ def pointed_to(path: str) -> str | None:
     """Return which message *path* is, the name of its file; None where it is none of ours."""
     try:
         with open(open_to_read(path), "rb") as file:
-            envelope, _ = split_block(file.read(_HEAD))
+            head = file.read(_HEAD)
+            try:
+                envelope, _ = split_block(head)
+            except FormatError:  # it has thousands of recipients, or is no message of ours
+                envelope, _ = split_block(head + file.read())
     except (FileNotFoundError, IsADirectoryError, FormatError):
         return None
     return f"{envelope.id}.eml"

@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from ..stores.memory import TICK
+
 _PAUSE = 0.002
 _STEADY_PAUSE = 0.012
 _LONGEST_PAUSE = 0.25
 _LOOK_SHARE = 0.2  # of a core, for looking while mail arrives
 _POLL_SHARE = 0.004  # of a core, for polling many folders
-# Two messages within one tick of a file system's clock leave one trace.
-_TICK = 100_000_000
 
-Status: TypeAlias = tuple[int, int, int, int]
+_Status: TypeAlias = tuple[int, int, int, int]
 
 _T = TypeVar("_T")
 
@@ -47,9 +47,9 @@ class Watch:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._status: Status | None = None
+        self._status: _Status | None = None
         self._folders: list[str] = []
-        self._statuses: list[Status | None] = []
+        self._statuses: list[_Status | None] = []
         self._due = 0.0
         self._newest = 0
         self._pause = _PAUSE
@@ -89,7 +89,7 @@ class Watch:
     def _is_fresh(self) -> bool:
         now = time.time_ns()
         newest = self._status[3] if self._status else 0
-        return abs(now - newest) < _TICK or abs(now - self._newest) < _TICK
+        return abs(now - newest) < TICK or abs(now - self._newest) < TICK
 
 
 def until_found(
@@ -155,7 +155,7 @@ def loop_is_running() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-def _status(path: str) -> Status | None:
+def _status(path: str) -> _Status | None:
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

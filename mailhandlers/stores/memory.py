@@ -23,8 +23,8 @@ from ..mail import Envelope, Mail
 from ..message.addresses import comparable
 from .store import ANY, Entry, Getter, Memory, Recipients, Sought, Store
 
-# Two changes within one tick of a file system's clock leave one trace.
-_TICK = 100_000_000
+TICK = 100_000_000
+"""Nanoseconds: two changes within one tick of a file system's clock leave one trace."""
 
 GLANCE = 1 << 12
 """How many octets of a message are read to find its gist."""
@@ -49,7 +49,7 @@ def sure(status: os.stat_result) -> Status:
     """Return what stands for *status*; 0 where the next change may leave no trace."""
     changed, modified = status.st_ctime_ns, status.st_mtime_ns
     now = time.time_ns()
-    if abs(now - modified) < _TICK or abs(now - changed) < _TICK:
+    if abs(now - modified) < TICK or abs(now - changed) < TICK:
         return 0
     return hash((status.st_dev, status.st_ino, status.st_size, modified, changed)) or 1
 

@@ -162,7 +162,9 @@ def test_latest_eml_is_the_message_itself(tmp_path: Path) -> None:
     latest = store / "bob@example.com" / "latest.eml"
     for number in range(3):
         content = b"Subject: %d\r\n\r\n" % number
-        mail = Mail(replace(EXAMPLE, size=len(content)), content).renamed()
+        to = ["bob@example.com"] * (5000 if number == 1 else 1)  # more than is read at first
+        envelope = replace(EXAMPLE, size=len(content), rcpt_tos=to)
+        mail = Mail(envelope, content).renamed()
         handler._store.add([mail])
         assert read_latest(latest).original_content == content
         assert system.pointed_to(str(latest)) == f"{mail.envelope.id}.eml"

@@ -79,7 +79,9 @@ def subjects(store: str, **criteria: Any) -> list[str]:
 
 def test_a_message_is_a_mail_and_a_mark_for_each_recipient(store: str) -> None:
     message = Mail(replace(EXAMPLE, rcpt_tos=["Bob@example.com", "a/b@x"]), HELLO)
-    BucketSink(store).store_all([message])
+    sink = BucketSink(store)
+    sink.store_all([])
+    sink.store_all([message])
     name = EXAMPLE.id
     assert names(store) == [
         f"mail/{name}.eml",
