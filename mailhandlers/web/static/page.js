@@ -185,13 +185,16 @@ async function refresh() {
   }
   const fresh = [...found.querySelectorAll(".row")];
   fresh.forEach((row) => row.classList.add("new"));
-  const before = first.getBoundingClientRect().top;
-  if (gap) list.replaceChildren();
-  list.prepend(found);
-  if (gap) onward.observe(gap);
-  // Who has scrolled, or holds a row, reads on where they were.
-  if (scroller.scrollTop > 0 || document.activeElement.classList.contains("row")) {
-    scroller.scrollTop += first.getBoundingClientRect().top - before;
+  if (gap) {
+    list.replaceChildren(found);
+    onward.observe(gap);
+  } else {
+    const before = first.getBoundingClientRect().top;
+    list.prepend(found);
+    // Who has scrolled, or holds a row, reads on where they were.
+    if (scroller.scrollTop > 0 || document.activeElement.classList.contains("row")) {
+      scroller.scrollTop += first.getBoundingClientRect().top - before;
+    }
   }
   if (fresh.length) tell(fresh.length);
   count(fresh.length);
