@@ -164,11 +164,15 @@ class _Once(Action):
     """Keep a value, and refuse a second one, which would take the place of the first."""
 
     def __call__(
-        self, parser: ArgumentParser, given: Namespace, value: Any, option: str | None = None
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: Any,
+        option_string: str | None = None,
     ) -> None:
-        if getattr(given, self.dest) is not None:
+        if getattr(namespace, self.dest) is not None:
             raise ArgumentError(self, "it is given more than once")
-        setattr(given, self.dest, value)
+        setattr(namespace, self.dest, values)
 
 
 def _path(text: str) -> str:
