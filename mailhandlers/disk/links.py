@@ -170,8 +170,9 @@ def _is_there(target: str | None, link: str) -> bool:
 
 
 def _point_back(pointer: Pointer, before: str | None) -> None:
-    if system.pointed_to(pointer.link) != pointer.target:
-        return  # a later message of another server has it by now
+    with suppress(OSError):  # where it can't be read, it is most likely ours
+        if system.pointed_to(pointer.link) != pointer.target:
+            return  # a later message of another server has it by now
     if before is not None:
         with suppress(OSError):
             system.make_pointer(before, pointer.temporary)

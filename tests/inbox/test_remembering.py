@@ -249,7 +249,7 @@ def ticking(folder: Path, is_sure: bool) -> Iterator[Callable[[], None]]:
 
     with pytest.MonkeyPatch.context() as patch:
         if is_sure:
-            patch.setattr(memory, "_TICK", 0)
+            patch.setattr(memory, "TICK", 0)
         yield tick
 
 
