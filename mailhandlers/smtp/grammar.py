@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 
@@ -10,13 +11,6 @@ _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]+"
 _QUOTED = rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"'
 _LABEL = rf"[A-Za-z0-9{_UTF8}]+(?:-+[A-Za-z0-9{_UTF8}]+)*"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-# Each part ends where no part of the next begins: nothing is tried twice.
-_PATH = re.compile(
-    rf"\s*<(?:|postmaster|(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
-    rf"(?:{_ATOM}(?:\.{_ATOM})*|{_QUOTED})@(?:{_DOMAIN}|\[(?P<literal>[0-9A-Za-z:.]+)\]))>"
-    r"(?:\s|$)",
-    re.IGNORECASE,
-)
 
 _UNBRACKETED = re.compile(r"[^\x00-\x20<>\x7f]+")
 
@@ -34,10 +28,21 @@ def begins_with_path(text: str) -> bool:
 
     The null path ``<>`` and ``<Postmaster>`` are, too. Domains are not looked up.
     """
-    path = _PATH.match(text)
+    path = _path().match(text)
     if path is None:
         return False
     return path["literal"] is None or _is_literal(path["literal"])
+
+
+@functools.cache
+def _path() -> re.Pattern[str]:
+    """Return the pattern of a path. To compile it takes 35 ms, which ``strict=yes`` alone needs."""
+    # Each part ends where no part of the next begins: nothing is tried twice.
+    return re.compile(
+        rf"\s*<(?:|(?i:postmaster)|(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
+        rf"(?:{_ATOM}(?:\.{_ATOM})*|{_QUOTED})@(?:{_DOMAIN}|\[(?P<literal>[0-9A-Za-z:.]+)\]))>"
+        r"(?:\s|$)"
+    )
 
 
 def _is_literal(text: str) -> bool:
