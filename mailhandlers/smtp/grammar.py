@@ -36,7 +36,7 @@ def begins_with_path(text: str) -> bool:
 
 @functools.cache
 def _path() -> re.Pattern[str]:
-    """Return the pattern of a path. To compile it takes 35 ms, which ``strict=yes`` alone needs."""
+    """Return the pattern of a path: to compile it takes 35 ms, which only ``strict`` needs."""
     # Each part ends where no part of the next begins: nothing is tried twice.
     return re.compile(
         rf"\s*<(?:|(?i:postmaster)|(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
