@@ -76,8 +76,8 @@ class Commits:
         # (time.monotonic() has steps of 16 ms on Windows.)
         self._not_before = 0.0 if is_quick else inf
         self._distrust = _DISTRUST
-        # How many messages a loop writes before it goes on with its sessions: as many as the
-        # last batch shows to take a third of the longest time.
+        # How many messages a loop writes before it goes on with its sessions: ever more, until
+        # they take a third of the longest time.
         self._most = 1
 
     async def commit(self, mail: Mail) -> str:
@@ -170,14 +170,17 @@ class Commits:
 
     def _note(self, seconds: float, messages: int = 0) -> None:
         """Note how long the disk has taken, for how many messages."""
-        if seconds <= LONGEST_ON_LOOP:
-            self._distrust = _DISTRUST
-            if messages:
-                share = LONGEST_ON_LOOP / 3 / max(seconds, 1e-6)
-                self._most = max(1, int(messages * share))
-        else:
+        share = LONGEST_ON_LOOP / 3 / max(seconds, 1e-6)
+        if seconds > LONGEST_ON_LOOP or (messages == 1 and share < 1):
             self._not_before = time.perf_counter() + self._distrust * seconds
             self._distrust *= 2
+            return
+        self._distrust = _DISTRUST
+        if messages and share < 1:
+            self._most = max(1, int(messages * share))
+        elif messages >= self._most and share > 1:
+            # Most of the time may be one wait, which more messages could share.
+            self._most = max(self._most + 1, int(messages * share))
 
     def _commit(self, mails: Sequence[Mail]) -> list[str]:
         started = time.perf_counter()

@@ -322,6 +322,47 @@ async def test_many_messages_leave_the_loop_its_turns(
     assert 10 < max(written) <= 20
 
 
+async def test_a_wait_that_is_most_of_the_time_is_shared_by_ever_more_messages(
+    store: Store, commits: Commits, quick: Callable[[float], None], clock: Clock
+) -> None:
+    quick(0.030)
+    written: list[int] = []
+    add = store.add
+
+    def slow_add(mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        add(mails, patience)
+        clock.now += 0.006 + 0.0001 * len(mails)
+        written.append(len(mails))
+
+    store.add = slow_add  # type: ignore[method-assign]
+    assert await wrote(store, commits) == ["thread"]
+    replies = [commits.commit(MAIL) for _ in range(200)]
+    await asyncio.wait_for(asyncio.gather(*replies), PATIENCE)
+    assert sum(written) == 201
+    assert max(written) >= 15
+
+
+@pytest.mark.parametrize(("seconds", "next_one"), [(0.009, "loop"), (0.011, "thread")])
+async def test_a_lone_message_that_takes_a_third_of_the_longest_time_shows_a_slow_disk(
+    store: Store,
+    commits: Commits,
+    quick: Callable[[float], None],
+    clock: Clock,
+    seconds: float,
+    next_one: str,
+) -> None:
+    quick(0.030)
+    add = store.add
+
+    def slow_add(mails: Sequence[Mail], patience: float = LOCK_TIMEOUT) -> None:
+        add(mails, patience)
+        clock.now += seconds
+
+    store.add = slow_add  # type: ignore[method-assign]
+    assert await wrote(store, commits) == ["thread"]
+    assert (await wrote(store, commits))[-1] == next_one
+
+
 # What takes long
 
 
