@@ -146,3 +146,11 @@ def test_raw_octets_in_encoded_words_of_the_cases() -> None:
     assert dict(message.own_texts())["Subject"] == message.summary()["subject"] == "Frösche"
     (address,) = message["From"].addresses
     assert (address.display_name, address.addr_spec) == ("При", "eva@example.com")
+
+
+@pytest.mark.parametrize(("data", "text"), [("ä".encode(), "ä"), (b"\xe4", "\ufffd")])
+def test_where_pythons_own_files_can_not_be_read_it_is_utf_8(
+    data: bytes, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charsets, "codec_of", lambda label: "none-that-can-be-loaded")
+    assert charsets.decode(data, "koi8-r") == text
